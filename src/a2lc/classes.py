@@ -1,0 +1,167 @@
+"""A data set's class names, colours and ignore value."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from a2lc.errors import ConfigError, MissingFileError, require_known
+
+__all__ = ["ClassTable", "class_colour", "read_classes"]
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """A distinct, stable colour for a class without one: hues by the golden ratio, two levels of lightness."""
+    hue = (index * 0.61803398875) % 1.0
+    red, green, blue = colorsys.hls_to_rgb(hue, 0.42 + 0.2 * (index % 2), 0.65)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Class names and colours, in the order the package counts classes: 0 .. K-1.
+
+    Attributes:
+        names: K class names, all different.
+        colours: K RGB triples, 0..255.
+        file_values: K values that stand for the classes in the user's label files.
+        ignore: Value that means "no class" in the user's files; inside the package it is `ignore_index`.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    file_values: tuple[int, ...]
+    ignore: int = 255
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are (K)."""
+        return len(self.names)
+
+    @property
+    def ignore_index(self) -> int:
+        """What stands for "no class" in the package's own arrays: 255, or 65535 where K does not fit 8 bits."""
+        return 255 if self.num_classes <= 255 else 65535
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the package's own label arrays: uint8, or uint16 where K does not fit."""
+        return np.dtype(np.uint8 if self.num_classes <= 255 else np.uint16)
+
+    def index(self, name: str) -> int:
+        """The index of a class by its name.
+
+        Raises:
+            UnknownNameError: There is no class of that name.
+        """
+        return self.names.index(require_known("class", name, self.names))
+
+    def name(self, index: int) -> str:
+        """The name of a class index, `void` for the ignore index."""
+        return "void" if index == self.ignore_index else self.names[index]
+
+    def palette(self) -> list[int]:
+        """256 RGB triples in a row, as PIL's `putpalette` takes them, indexed by file value.
+
+        The ignore value gets VOC's (224, 224, 192), so that it differs from black.
+        """
+        flat = [0] * 768
+        if 0 <= self.ignore < 256:
+            flat[3 * self.ignore : 3 * self.ignore + 3] = [224, 224, 192]
+        for value, colour in zip(self.file_values, self.colours, strict=True):
+            if value < 256:
+                flat[3 * value : 3 * value + 3] = list(colour)
+        return flat
+
+    def to_json(self) -> dict[str, Any]:
+        """As the classes file has it."""
+        return {
+            "classes": [
+                {"id": value, "name": name, "color": list(colour)}
+                for value, name, colour in zip(self.file_values, self.names, self.colours, strict=True)
+            ],
+            "ignore": self.ignore,
+        }
+
+    @classmethod
+    def from_names(cls, names: Sequence[str], ignore: int = 255) -> ClassTable:
+        """A table of names alone: ids 0 .. K-1, colours made up."""
+        colours = tuple(class_colour(i) for i in range(len(names)))
+        return cls(tuple(names), colours, tuple(range(len(names))), ignore)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], where: str = "classes") -> ClassTable:
+        """Read `{"classes": [{"id", "name", "color"}, ..], "ignore": 255}`.
+
+        Raises:
+            ConfigError: Something is missing, doubled or out of range; the message names it.
+        """
+        unknown = set(data) - {"classes", "ignore"}
+        if unknown:
+            raise ConfigError(f"{where}: unknown key {sorted(unknown)[0]!r}. Known: classes, ignore")
+        rows = data.get("classes")
+        if not isinstance(rows, list) or not rows:
+            raise ConfigError(f'{where}: expected {{"classes": [{{"id": 0, "name": "sky"}}, ..]}}, found no classes.')
+        ids, names, colours = [], [], []
+        for position, row in enumerate(rows):
+            if isinstance(row, str):
+                row = {"name": row}
+            if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not row["name"].strip():
+                raise ConfigError(f"{where}: class number {position} has no name.")
+            unknown = set(row) - {"id", "name", "color"}
+            if unknown:
+                raise ConfigError(
+                    f"{where}: class {row['name']!r} has an unknown key {sorted(unknown)[0]!r}. Known: id, name, color"
+                )
+            value = row.get("id", position)
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
+                raise ConfigError(f"{where}: class {row['name']!r} has id {value!r}; expected 0..65535.")
+            colour = row.get("color", class_colour(position))
+            good = isinstance(colour, list | tuple) and len(colour) == 3
+            if not good or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
+                raise ConfigError(f"{where}: class {row['name']!r} has color {colour!r}; expected three of 0..255.")
+            ids.append(value)
+            names.append(row["name"].strip())
+            colours.append((colour[0], colour[1], colour[2]))
+        for what, values in (("id", ids), ("name", names)):
+            doubled = sorted({v for v in values if values.count(v) > 1})  # type: ignore[type-var]
+            if doubled:
+                raise ConfigError(f"{where}: two classes have the {what} {doubled[0]!r}.")
+        ignore = data.get("ignore", 255 if max(ids) < 255 else 65535)
+        if not isinstance(ignore, int) or isinstance(ignore, bool) or not 0 <= ignore <= 65535 or ignore in ids:
+            raise ConfigError(f"{where}: ignore is {ignore!r}; expected 0..65535 and none of the class ids.")
+        return cls(tuple(names), tuple(colours), tuple(ids), ignore)
+
+
+def read_classes(path: Path) -> ClassTable:
+    """Read a classes file: JSON or YAML as `ClassTable.from_json` takes it, or text with a name a line.
+
+    Raises:
+        MissingFileError: There is no such file.
+        ConfigError: The file is not what it should be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise MissingFileError(
+            f"No classes file at {path}. Give --classes a JSON, YAML or text file with the class names."
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; expected JSON, YAML, or a class name a line.") from None
+    if path.suffix.lower() in {".json", ".yaml", ".yml"}:
+        try:
+            data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        except (json.JSONDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: not valid {path.suffix[1:].upper()}: {' '.join(str(error).split())}") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f'{path}: expected {{"classes": [..], "ignore": 255}}, found {type(data).__name__}.')
+        return ClassTable.from_json(data, str(path))
+    names = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return ClassTable.from_json({"classes": [{"name": name} for name in names]}, str(path))

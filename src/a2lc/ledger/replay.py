@@ -1,0 +1,131 @@
+"""First labels + ledger rows -> corrected labels (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FIRST", "SOURCES", "VOID", "CorrectionRows", "MaskState", "apply_to_labels", "mask_keys", "replay"]
+
+FIRST = -2
+"""In `MaskState.classes`: the mask carries its first labels, whatever they are."""
+
+VOID = -1
+"""In the ledger: the ignore index."""
+
+SOURCES = ("first", "manual", "automatic", "import", "undo")
+"""What the codes of `MaskState.source` and `CorrectionRows.source` stand for."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CorrectionRows:
+    """Corrections as columns, n rows in the order they were recorded.
+
+    Attributes:
+        ids: (n,) rows in the ledger, ascending.
+        rounds: (n,) round.
+        keys: (n,) uint64 mask keys, see `mask_keys`.
+        old: (n,) class before, VOID, or FIRST.
+        new: (n,) class after, VOID, or FIRST.
+        source: (n,) position in SOURCES.
+    """
+
+    ids: NDArray[np.int64]
+    rounds: NDArray[np.int32]
+    keys: NDArray[np.uint64]
+    old: NDArray[np.int32]
+    new: NDArray[np.int32]
+    source: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        """Number of corrections."""
+        return len(self.ids)
+
+    def take(self, keep: NDArray[Any]) -> CorrectionRows:
+        """The rows a boolean or index array names."""
+        return CorrectionRows(
+            ids=self.ids[keep],
+            rounds=self.rounds[keep],
+            keys=self.keys[keep],
+            old=self.old[keep],
+            new=self.new[keep],
+            source=self.source[keep],
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaskState:
+    """What each of M masks carries after a replay.
+
+    Attributes:
+        classes: (M,) class, VOID, or FIRST where nothing was corrected.
+        source: (M,) position in SOURCES of what decided it; 0 where nothing did.
+        winner: (M,) position among the rows of the correction that decided it, -1 where none did.
+    """
+
+    classes: NDArray[np.int32]
+    source: NDArray[np.int8]
+    winner: NDArray[np.int64]
+
+
+def mask_keys(image: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[np.uint64]:
+    """One number a mask, ordered by image and then mask id: image · 2³² + mask id."""
+    return (np.asarray(image).astype(np.uint64) << np.uint64(32)) | np.asarray(mask_ids).astype(np.uint64)
+
+
+def replay(rows: CorrectionRows, keys: NDArray[np.uint64]) -> MaskState:
+    """The state of every mask after all corrections: the last of a mask decides.
+
+    Args:
+        rows: Corrections in recorded order.
+        keys: (M,) ascending keys of the masks of the project.
+
+    Returns:
+        State of the M masks, in the order of `keys`. Rows of masks that are not among `keys` have no effect.
+    """
+    classes = np.full(len(keys), FIRST, dtype=np.int32)
+    source = np.zeros(len(keys), dtype=np.int8)
+    winner = np.full(len(keys), -1, dtype=np.int64)
+    if len(rows) and len(keys):
+        position = np.minimum(np.searchsorted(keys, rows.keys), len(keys) - 1)
+        known = keys[position] == rows.keys
+        # The largest row number of a mask wins; maximum.at is the same whichever order it runs in.
+        np.maximum.at(winner, position[known], np.flatnonzero(known))
+        decided = winner >= 0
+        classes[decided] = rows.new[winner[decided]]
+        source[decided] = rows.source[winner[decided]]
+        # Back to the first labels: the mask counts as never touched.
+        source[classes == FIRST] = 0
+    return MaskState(classes=classes, source=source, winner=winner)
+
+
+def apply_to_labels(
+    first: NDArray[Any],
+    mask_map: NDArray[Any],
+    mask_ids: NDArray[Any],
+    classes: NDArray[Any],
+    ignore_index: int,
+) -> NDArray[Any]:
+    """Corrected labels of an image.
+
+    Args:
+        first: (H, W) first labels.
+        mask_map: (H, W) mask ids, 0 where there is none.
+        mask_ids: (n,) masks of this image.
+        classes: (n,) their state: class, VOID, or FIRST.
+        ignore_index: What VOID becomes.
+
+    Returns:
+        (H, W) of the type of `first`; pixels outside corrected masks are untouched.
+    """
+    corrected = classes != FIRST
+    if not corrected.any():
+        return first.copy()
+    table = np.full(int(mask_map.max()) + 1, -1, dtype=np.int32)
+    inside = corrected & (mask_ids < len(table))
+    table[mask_ids[inside]] = np.where(classes[inside] == VOID, ignore_index, classes[inside])
+    replacement = table[mask_map]
+    return np.where(replacement >= 0, replacement, first).astype(first.dtype)

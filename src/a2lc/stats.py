@@ -1,0 +1,770 @@
+"""Mask statistics: class probabilities, labels and a mask map reduced to a row per mask, in one pass.
+
+Everything the loop asks of pixels is asked here, once a round: scores, class weights, the correction
+module and the report read the rows and never the pixels again.
+
+Look-ahead scores need a cosine between each pixel and a direction that is known only when the whole mask has
+been seen. The cosine is linear in the pixel's unit vector, so what is summed is that vector, weighted by the
+doubt of the pixel's label; the direction is multiplied in at the end of the image:
+
+    Σ_x w[l(x)]·(1−f_l(x))·cos(f(x), r)  =  Σ_l w[l] · ( Σ_{x: l(x)=l} (1−f_l(x))·f(x)/‖f(x)‖ ) · r/‖r‖
+
+The bracket is kept per pair of a mask and a label found in it, so class weights can be applied, and changed,
+afterwards. Only the choice of ALC's representative pixel looks at the pixels a second time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from a2lc.errors import InputError, LabelRangeError, ShapeError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["SOFTMIN_TEMPERATURE", "MaskStats", "finish", "mask_statistics"]
+
+SOFTMIN_TEMPERATURE = 0.1
+"""Temperature of the soft minimum of label confidences: cleanlab's default (Lad and Mueller 2023, arXiv:2307.05080)."""
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int32]
+
+_ROWS = "rows"
+_PAIRS = "pairs"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaskStats:
+    """What is known of M masks: arrays of M rows, and P rows for the pairs of a mask and a label found in it.
+
+    "Label" below is the label a pixel is scored with: its current label or, where that is the ignore value,
+    the class the model predicts there, as the ALC and A2LC code does.
+
+    Attributes:
+        num_classes: Number of classes K.
+        ignore_index: Id of pixels that carry no class.
+        image: (M,) int32, position of the mask's image in the caller's order; 0 for a single image.
+        mask_ids: (M,) int32, ids in the mask map, ascending within an image.
+        area: (M,) int32, pixels.
+        label: (M,) int32, the most frequent current label in [0, K), or `ignore_index`; ties: the smallest.
+        void_pixels: (M,) int32, pixels that carry `ignore_index`.
+        prob_sums: (M, K) float32, sum of the probabilities over the mask; divided by `area` it is the mean softmax.
+        pred_counts: (M, K) int32, pixels by predicted class.
+        dominant: (M,) int32, the most frequent predicted class; ties: the smallest.
+        direction: (M, K) float32, mean probabilities of the pixels predicted as `dominant` (f(m') of A2LC).
+        representative: (M, K) float32, probabilities at the representative pixel (x_r of ALC).
+        representative_pixel: (M,) int32, its flat index into H*W.
+        representative_doubt: (M,) float32, one minus the probability of its label there: CIL in [0, 1].
+        entropy_sum: (M,) float32, summed entropy of the pixels, nats.
+        bvsb_sum: (M,) float32, summed ratio of second-best to best probability (BvSB).
+        softmin: (M,) float32, soft minimum of the label confidences of the pixels, [0, 1].
+        pair_row: (P,) int32, row of the mask, ascending.
+        pair_label: (P,) int32, a label scored in it, [0, K), ascending within a mask.
+        pair_pixels: (P,) int32, pixels scored with that label.
+        pair_doubt: (P,) float32, sum of one minus the probability of that label (CIL).
+        pair_similar: (P,) float32, the same sum weighted by the cosine to `direction`.
+        pair_similar_representative: (P,) float32, the same weighted by the cosine to `representative`.
+    """
+
+    num_classes: int
+    ignore_index: int
+    image: IntArray
+    mask_ids: IntArray
+    area: IntArray
+    label: IntArray
+    void_pixels: IntArray
+    prob_sums: FloatArray
+    pred_counts: IntArray
+    dominant: IntArray
+    direction: FloatArray
+    representative: FloatArray
+    representative_pixel: IntArray
+    representative_doubt: FloatArray
+    entropy_sum: FloatArray
+    bvsb_sum: FloatArray
+    softmin: FloatArray
+    pair_row: IntArray
+    pair_label: IntArray
+    pair_pixels: IntArray
+    pair_doubt: FloatArray
+    pair_similar: FloatArray
+    pair_similar_representative: FloatArray
+
+    def __len__(self) -> int:
+        """Number of masks, M."""
+        return len(self.mask_ids)
+
+    @property
+    def mean_probs(self) -> FloatArray:
+        """(M, K) mean softmax of each mask: φ(m), the input of the label correction module."""
+        return (self.prob_sums / np.maximum(self.area, 1)[:, None]).astype(np.float32)
+
+    def sum_pairs(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Add up (P,) values of the pairs into the (M,) masks they belong to."""
+        return np.bincount(self.pair_row, weights=values, minlength=len(self))
+
+    def take(self, keep: NDArray[Any]) -> MaskStats:
+        """The rows a boolean (M,) or an ascending index array names, with their pairs."""
+        index = np.arange(len(self))[keep]
+        position = np.full(len(self), -1, dtype=np.int32)
+        position[index] = np.arange(len(index), dtype=np.int32)
+        pairs = position[self.pair_row] >= 0
+        chosen: dict[str, Any] = {}
+        for name, kind in _LAYOUT.items():
+            values = getattr(self, name)
+            chosen[name] = values[index] if kind == _ROWS else values[pairs]
+        chosen["pair_row"] = position[self.pair_row[pairs]]
+        return MaskStats(num_classes=self.num_classes, ignore_index=self.ignore_index, **chosen)
+
+    def with_image(self, image: int) -> MaskStats:
+        """The same rows, said to be of image number `image`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["image"] = np.full(len(self), image, dtype=np.int32)
+        return MaskStats(**values)
+
+    @classmethod
+    def concat(cls, parts: Sequence[MaskStats]) -> MaskStats:
+        """Rows of several images one after another.
+
+        Raises:
+            ShapeError: The parts differ in the number of classes, or there is none.
+        """
+        if not parts:
+            raise ShapeError("Nothing to put together: MaskStats.concat needs at least one part.")
+        sizes = {(part.num_classes, part.ignore_index) for part in parts}
+        if len(sizes) != 1:
+            raise ShapeError(f"Statistics of different class counts or ignore values: {sorted(sizes)}.")
+        offsets = np.cumsum([0, *(len(part) for part in parts[:-1])])
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _LAYOUT}
+        joined["pair_row"] = np.concatenate(
+            [part.pair_row + offset for part, offset in zip(parts, offsets, strict=True)]
+        ).astype(np.int32)
+        num_classes, ignore_index = next(iter(sizes))
+        return cls(num_classes=num_classes, ignore_index=ignore_index, **joined)
+
+    def to_table(self) -> pa.Table:
+        """As an Arrow table of M rows: fixed-size lists for (M, K), lists for the pairs of a mask."""
+        import pyarrow as pa
+
+        offsets = np.searchsorted(self.pair_row, np.arange(len(self) + 1)).astype(np.int32)
+        columns: dict[str, pa.Array] = {}
+        for name, kind in _LAYOUT.items():
+            values = getattr(self, name)
+            if name == "pair_row":
+                continue
+            if kind == _PAIRS:
+                columns[name] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+            elif values.ndim == 2:
+                columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+            else:
+                columns[name] = pa.array(values)
+        meta = {"num_classes": str(self.num_classes), "ignore_index": str(self.ignore_index)}
+        return pa.table(columns).replace_schema_metadata(meta)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> MaskStats:
+        """The inverse of `to_table`; columns that were not read come back as zeros.
+
+        Reading a few columns of millions of masks is how selection stays small in memory.
+        """
+        meta = table.schema.metadata
+        num_classes, ignore_index = int(meta[b"num_classes"]), int(meta[b"ignore_index"])
+        rows = table.num_rows
+        values: dict[str, Any] = {}
+        lengths: NDArray[Any] = np.zeros(rows, dtype=np.int32)
+        for name, kind in _LAYOUT.items():
+            if name not in table.column_names:
+                continue
+            column = table.column(name).combine_chunks()
+            if kind == _PAIRS:
+                offsets = column.offsets.to_numpy()
+                lengths = np.diff(offsets)
+                values[name] = column.values.to_numpy()[offsets[0] : offsets[-1]] if rows else column.values.to_numpy()
+            elif name in _WIDE:
+                values[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(rows, num_classes)
+            else:
+                values[name] = column.to_numpy(zero_copy_only=False)
+        values["pair_row"] = np.repeat(np.arange(rows, dtype=np.int32), lengths)
+        pairs = len(values["pair_row"])
+        for name, kind in _LAYOUT.items():
+            if name not in values:
+                shape: tuple[int, ...] = (pairs,) if kind == _PAIRS else (rows,)
+                shape = (rows, num_classes) if name in _WIDE else shape
+                # A view of one zero: a column that was not asked for takes no memory.
+                values[name] = np.broadcast_to(np.zeros((), dtype=_DTYPES[name]), shape)
+        return cls(num_classes=num_classes, ignore_index=ignore_index, **values)
+
+
+_LAYOUT = {
+    field.name: _PAIRS if field.name.startswith("pair_") else _ROWS
+    for field in fields(MaskStats)
+    if field.name not in {"num_classes", "ignore_index"}
+}
+_WIDE = frozenset({"prob_sums", "pred_counts", "direction", "representative"})
+_DTYPES = {
+    field.name: np.dtype(np.float32 if "Float" in str(field.type) else np.int32)
+    for field in fields(MaskStats)
+    if field.name in _LAYOUT
+}
+
+
+def mask_statistics(
+    probs: NDArray[Any], labels: NDArray[Any], mask_map: NDArray[Any], ignore_index: int = 255
+) -> MaskStats:
+    """Reduce an image's class probabilities to a row per mask.
+
+    Args:
+        probs: Class probabilities, (K, H, W) floating point, each in [0, 1] and summing to 1 over K.
+        labels: Current labels, (H, W) integer, in [0, K) or `ignore_index`.
+        mask_map: Mask ids, (H, W) integer; 0 where there is no mask. Ids need not be contiguous.
+        ignore_index: Id of pixels that carry no class.
+
+    Returns:
+        A row per mask id that occurs, ids ascending; no rows where there is no mask.
+
+    Raises:
+        ShapeError: The three arrays do not belong to one image.
+        LabelRangeError: A label inside a mask is neither a class nor `ignore_index`.
+        InputError: `probs` are not probabilities: negative, not summing to 1, or not numbers.
+
+    Source:
+        The fused look-ahead sum is ours; what is summed is CIL, LCIL and SIM of ALC (arXiv:2403.10820) and
+        ABC of A2LC (arXiv:2506.11599), soft-min of arXiv:2307.05080.
+
+    Example:
+        >>> probs = np.array([[[0.7, 0.6]], [[0.3, 0.4]]])          # K=2, H=1, W=2
+        >>> stats = mask_statistics(probs, np.array([[1, 1]]), np.array([[4, 4]]))
+        >>> stats.mask_ids, stats.dominant, stats.mean_probs
+        (array([4], dtype=int32), array([0], dtype=int32), array([[0.65, 0.35]], dtype=float32))
+    """
+    probs = np.ascontiguousarray(probs, dtype=np.float32)
+    if probs.ndim != 3 or probs.shape[0] < 1:
+        raise ShapeError(f"Expected probs (K, H, W), found an array of shape {probs.shape}.")
+    for name, array in (("labels", labels), ("mask_map", mask_map)):
+        if np.shape(array) != probs.shape[1:]:
+            raise ShapeError(f"Expected {name} (H, W) = {probs.shape[1:]} as probs have, found {np.shape(array)}.")
+        if not np.issubdtype(np.asarray(array).dtype, np.integer):
+            raise ShapeError(f"Expected {name} of an integer type, found {np.asarray(array).dtype}.")
+    num_classes = probs.shape[0]
+    # The kernel is compiled once: everything reaches it as int32.
+    flat_labels = np.ascontiguousarray(labels, dtype=np.int32).ravel()
+    flat_masks = np.ascontiguousarray(mask_map, dtype=np.int32).ravel()
+    mask_ids, rows = _rows_of(flat_masks)
+    bad = _first_bad_label(flat_labels, rows, num_classes, ignore_index)
+    if bad >= 0:
+        raise LabelRangeError(
+            f"Label {flat_labels[bad]} is neither one of the {num_classes} classes nor ignore_index={ignore_index}."
+        )
+    flat_probs = probs.reshape(num_classes, -1)
+    sums = _reduce(flat_probs, flat_labels, rows, len(mask_ids), ignore_index)
+    return finish(mask_ids, num_classes, ignore_index, *sums)
+
+
+def finish(
+    mask_ids: NDArray[Any],
+    num_classes: int,
+    ignore_index: int,
+    area: NDArray[Any],
+    label_counts: NDArray[Any],
+    prob_sums: NDArray[Any],
+    pred_counts: NDArray[Any],
+    dominant: NDArray[Any],
+    direction: NDArray[Any],
+    representative_pixel: NDArray[Any],
+    representative: NDArray[Any],
+    representative_doubt: NDArray[Any],
+    pixel_sums: NDArray[Any],
+    pair_row: NDArray[Any],
+    pair_label: NDArray[Any],
+    pair_pixels: NDArray[Any],
+    pair_doubt: NDArray[Any],
+    pair_vector: NDArray[Any],
+) -> MaskStats:
+    """Turn the sums over pixels, of whichever device, into `MaskStats`.
+
+    Args:
+        mask_ids: (M,) ids.
+        num_classes: K.
+        ignore_index: Id of pixels that carry no class.
+        area: (M,) pixels.
+        label_counts: (M, K + 1) pixels by current label, the last column for `ignore_index`.
+        prob_sums: (M, K) summed probabilities.
+        pred_counts: (M, K) pixels by predicted class.
+        dominant: (M,) most frequent predicted class.
+        direction: (M, K) mean probabilities of the dominant part.
+        representative_pixel: (M,) flat index.
+        representative: (M, K) probabilities there.
+        representative_doubt: (M,) one minus the label's probability there.
+        pixel_sums: (M, 4) sums of entropy, of BvSB, and numerator and denominator of the soft minimum.
+        pair_row: (P,) row of each pair of a mask and a label.
+        pair_label: (P,) that label.
+        pair_pixels: (P,) pixels.
+        pair_doubt: (P,) summed doubt.
+        pair_vector: (P, K) summed unit vectors times doubt: the bracket of the module's equation.
+
+    Raises:
+        InputError: The probabilities were none.
+    """
+    total = prob_sums.sum(axis=1)
+    if len(area) and not np.all(np.abs(total - area) <= 1e-2 * area):
+        worst = int(np.argmax(np.where(np.isfinite(total), np.abs(total / area - 1), np.inf)))
+        raise InputError(
+            f"Expected probabilities that sum to 1 over the classes; those of mask {mask_ids[worst]} sum to "
+            f"{total[worst] / area[worst]:.4g} on average. Apply softmax to logits first."
+        )
+    if prob_sums.size and (prob_sums.min() < 0 or representative.min() < 0):
+        raise InputError("Expected probabilities in [0, 1], found negative ones. Apply softmax to logits first.")
+    order = np.lexsort((pair_label, pair_row))
+    pair_row = pair_row[order].astype(np.int32)
+    vector = pair_vector[order]
+    label = np.argmax(label_counts, axis=1).astype(np.int32)
+    label[label == num_classes] = ignore_index
+
+    def unit(rows: NDArray[Any]) -> NDArray[np.float64]:
+        length = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
+        return np.asarray(rows / np.maximum(length, 1e-30), dtype=np.float64)
+
+    def along(rows: NDArray[Any]) -> FloatArray:
+        return np.einsum("pk,pk->p", vector, unit(rows)[pair_row]).astype(np.float32)
+
+    return MaskStats(
+        num_classes=num_classes,
+        ignore_index=ignore_index,
+        image=np.zeros(len(mask_ids), dtype=np.int32),
+        mask_ids=mask_ids.astype(np.int32),
+        area=area.astype(np.int32),
+        label=label,
+        void_pixels=label_counts[:, num_classes].astype(np.int32),
+        prob_sums=prob_sums.astype(np.float32),
+        pred_counts=pred_counts.astype(np.int32),
+        dominant=dominant.astype(np.int32),
+        direction=direction.astype(np.float32),
+        representative=representative.astype(np.float32),
+        representative_pixel=representative_pixel.astype(np.int32),
+        representative_doubt=representative_doubt.astype(np.float32),
+        entropy_sum=pixel_sums[:, 0].astype(np.float32),
+        bvsb_sum=pixel_sums[:, 1].astype(np.float32),
+        softmin=(pixel_sums[:, 2] / np.maximum(pixel_sums[:, 3], 1e-30)).astype(np.float32),
+        pair_row=pair_row,
+        pair_label=pair_label[order].astype(np.int32),
+        pair_pixels=pair_pixels[order].astype(np.int32),
+        pair_doubt=pair_doubt[order].astype(np.float32),
+        pair_similar=along(direction),
+        pair_similar_representative=along(representative),
+    )
+
+
+def _rows_of(masks: IntArray) -> tuple[IntArray, IntArray]:
+    """Mask ids that occur, ascending, and each pixel's row among them, -1 outside masks."""
+    low, high = (int(masks.min()), int(masks.max())) if masks.size else (0, 0)
+    if low < 0:
+        raise ShapeError(f"Expected mask ids of 0 and above, found {low}.")
+    if high <= 4 * masks.size + 65536:
+        return _rows_by_table(masks, high)
+    # Ids as sparse as panoptic ones would make a table larger than the image.
+    ids, rows = np.unique(masks, return_inverse=True)
+    shift = int(ids[0] == 0)
+    return ids[shift:].astype(np.int32), (rows.ravel() - shift).astype(np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _rows_by_table(masks: IntArray, high: int) -> tuple[IntArray, IntArray]:
+    table = np.full(high + 1, -1, dtype=np.int32)
+    for x in range(masks.size):
+        table[masks[x]] = 0
+    table[0] = -1
+    count = 0
+    for mask in range(1, high + 1):
+        if table[mask] == 0:
+            table[mask] = count
+            count += 1
+    ids = np.empty(count, dtype=np.int32)
+    for mask in range(1, high + 1):
+        if table[mask] >= 0:
+            ids[table[mask]] = mask
+    rows = np.empty(masks.size, dtype=np.int32)
+    for x in range(masks.size):
+        rows[x] = table[masks[x]]
+    return ids, rows
+
+
+@njit(cache=True, nogil=True)
+def _first_bad_label(labels: IntArray, rows: IntArray, num_classes: int, ignore_index: int) -> int:
+    bad = 0
+    for x in range(labels.size):  # no early way out: the common case, none, is then vector code
+        label = labels[x]
+        bad += (rows[x] >= 0) & (label != ignore_index) & ((label < 0) | (label >= num_classes))
+    if bad:
+        for x in range(labels.size):
+            if rows[x] >= 0 and labels[x] != ignore_index and not (0 <= labels[x] < num_classes):
+                return x
+    return -1
+
+
+# log2(1+t) = t·P(t) for t in [√½−1, √2−1]: least squares at Chebyshev nodes, largest error 2e-7 relative.
+_LOG2 = tuple(
+    float(c)
+    for c in (
+        np.polynomial.chebyshev.Chebyshev.interpolate(
+            lambda t: np.log2(1 + t) / np.where(t == 0, 1, t) + (t == 0) / math.log(2), 6, [0.5**0.5 - 1, 2**0.5 - 1]
+        )
+        .convert(kind=np.polynomial.Polynomial)
+        .coef
+    )
+)
+_P0, _P1, _P2, _P3, _P4, _P5, _P6 = (np.float32(c) for c in _LOG2)
+_LN2 = math.log(2)
+_SHIFT = np.int32(0x3F800000 - 0x3F3504F3)  # moves the cut of the exponent from 1 to √½, so that log2(1) is exact
+_MANTISSA = np.int32(0x007FFFFF)
+_BASE = np.int32(0x3F3504F3)
+# 2^t for t in [0, 1), the same way.
+_EXP2 = np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, 5, [0, 1]).convert(kind=np.polynomial.Polynomial).coef
+_E1, _E2, _E3, _E4, _E5 = (np.float32(c) for c in _EXP2[1:])
+_SOFTMIN_SCALE = np.float32(1 / (SOFTMIN_TEMPERATURE * math.log(2)))
+_SHORT = 8
+_BLOCK = 1024  # pixels at a time: K=21 of them stay in the second-level cache
+
+
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+
+@njit(inline="always")
+def _p_log2_p(p: Any) -> Any:
+    """p·log2(p) without a call, so that a loop over pixels becomes vector code; 0 at 0."""
+    shifted = np.int32(np.float32(p).view(np.int32) + _SHIFT)
+    exponent = np.float32(np.int32(np.int32(shifted >> np.int32(23)) - np.int32(127)))
+    t = np.int32(np.int32(shifted & _MANTISSA) + _BASE).view(np.float32) - np.float32(1)
+    poly = _P6
+    poly = poly * t + _P5
+    poly = poly * t + _P4
+    poly = poly * t + _P3
+    poly = poly * t + _P2
+    poly = poly * t + _P1
+    poly = poly * t + _P0
+    return p * (exponent + t * poly)
+
+
+# Reassociation (_FAST) lets sums over pixels use vector registers; NaN and infinity keep their meaning, so that
+# bad input is still seen. Every integer is said to be 32 bits wide for the same reason.
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _scan(
+    probs: FloatArray,
+    start: int,
+    size: int,
+    best: FloatArray,
+    second: FloatArray,
+    top: IntArray,
+    square: FloatArray,
+    entropy: FloatArray,
+) -> None:
+    """Best and second-best probability, predicted class, squared norm and entropy (bits) of a block of pixels."""
+    best[:] = np.float32(-1)
+    second[:] = np.float32(0)
+    top[:] = 0
+    square[:] = np.float32(0)
+    entropy[:] = np.float32(0)
+    for k in range(probs.shape[0]):
+        row = probs[k, start : start + size]
+        this = np.int32(k)
+        for j in range(size):
+            p = row[j]
+            b = best[j]
+            loser = p if p < b else b
+            second[j] = loser if loser > second[j] else second[j]
+            top[j] = this if p > b else top[j]
+            best[j] = p if p > b else b
+            square[j] += p * p
+            entropy[j] -= _p_log2_p(p)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _doubt(
+    probs: FloatArray,
+    labels: IntArray,
+    rows: IntArray,
+    top: IntArray,
+    square: FloatArray,
+    start: int,
+    ignore_index: int,
+    norms: FloatArray,
+    doubt: FloatArray,
+    weight: FloatArray,
+    soft: FloatArray,
+) -> None:
+    """CIL, CIL over the norm, and soft-min weight of a block of pixels."""
+    size = norms.size
+    for j in range(size):
+        given = labels[start + j]
+        # Outside masks a label may be anything: it is not looked up.
+        label = top[j] if given == ignore_index or rows[start + j] < 0 else given
+        doubt[j] = np.float32(1) - probs[label, start + j]
+    for j in range(size):
+        norms[j] = np.float32(math.sqrt(max(square[j], np.float32(1e-30))))
+        weight[j] = doubt[j] / norms[j]
+    for j in range(size):
+        # exp(doubt / temperature) as 2^whole · 2^part; whole is at most 14, so the exponent bits never overflow.
+        power = doubt[j] * _SOFTMIN_SCALE
+        whole = np.int32(power)
+        t = power - np.float32(whole)
+        poly = _E5
+        poly = poly * t + _E4
+        poly = poly * t + _E3
+        poly = poly * t + _E2
+        poly = poly * t + _E1
+        poly = poly * t + np.float32(1)
+        soft[j] = poly * np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _add_run(
+    probs: FloatArray, start: int, weight: FloatArray, prob_sum: NDArray[np.float64], vector: NDArray[np.float64]
+) -> None:
+    """Add a run of pixels to the sums of its mask and of its pair, class by class over contiguous memory."""
+    length = weight.size
+    for k in range(probs.shape[0]):
+        row = probs[k, start : start + length]
+        plain = np.float32(0)
+        weighted = np.float32(0)
+        for i in range(length):
+            plain += row[i]
+            weighted += row[i] * weight[i]
+        prob_sum[k] += plain
+        vector[k] += weighted
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _add_pixels(
+    best: FloatArray,
+    second: FloatArray,
+    entropy: FloatArray,
+    doubt: FloatArray,
+    soft: FloatArray,
+    sums: NDArray[np.float64],
+) -> float:
+    """Add a run's entropy (nats), BvSB and soft-min terms to those of its mask; return its summed doubt."""
+    doubt_sum = np.float32(0)
+    entropy_sum = np.float32(0)
+    bvsb_sum = np.float32(0)
+    top = np.float32(0)
+    bottom = np.float32(0)
+    for i in range(doubt.size):
+        doubt_sum += doubt[i]
+        entropy_sum += entropy[i]
+        bvsb_sum += second[i] / best[i]
+        top += soft[i] * (np.float32(1) - doubt[i])
+        bottom += soft[i]
+    sums[0] += entropy_sum * _LN2
+    sums[1] += bvsb_sum
+    sums[2] += top
+    sums[3] += bottom
+    return np.float64(doubt_sum)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _add_inside(
+    probs: FloatArray, start: int, preds: IntArray, most: int, inside: FloatArray, total: NDArray[np.float64]
+) -> None:
+    """Add the probabilities of those pixels of a run that are predicted as class `most`."""
+    length = preds.size
+    for i in range(length):
+        inside[i] = np.float32(1) if preds[i] == most else np.float32(0)
+    for k in range(probs.shape[0]):
+        row = probs[k, start : start + length]
+        plain = np.float32(0)
+        for i in range(length):
+            plain += row[i] * inside[i]
+        total[k] += plain
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _nearest(
+    probs: FloatArray,
+    start: int,
+    preds: IntArray,
+    most: int,
+    norms: FloatArray,
+    unit: FloatArray,
+    distance: FloatArray,
+) -> tuple[float, int]:
+    """Of the pixels of a run predicted as `most`, the least squared distance to `unit`, and the first at it.
+
+    For unit vectors the largest cosine is the least distance; near 1 a cosine in single precision cannot tell
+    directions 3e-4 apart, the distance can.
+    """
+    length = preds.size
+    for i in range(length):
+        distance[i] = np.float32(0)
+        norms[i] = np.float32(1) / norms[i]
+    for k in range(probs.shape[0]):
+        row = probs[k, start : start + length]
+        along = unit[k]
+        for i in range(length):
+            apart = row[i] * norms[i] - along
+            distance[i] += apart * apart
+    least = np.float32(5)
+    for i in range(length):
+        distance[i] = distance[i] if preds[i] == most else np.float32(5)
+        least = distance[i] if distance[i] < least else least
+    for i in range(length):
+        if distance[i] == least and preds[i] == most:
+            return least, start + i
+    return 5.0, -1
+
+
+@njit(cache=True, nogil=True)
+def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ignore_index: int) -> Any:
+    """Everything `finish` takes, from flat (K, N) probabilities, (N,) labels and (N,) rows, -1 outside masks."""
+    classes, pixels = probs.shape
+    label_counts = np.zeros((masks, classes + 1), dtype=np.int32)
+    pred_counts = np.zeros((masks, classes), dtype=np.int32)
+    pixel_sums = np.zeros((masks, 4))
+    prob_sums = np.zeros((masks, classes))
+    # A pair of a mask and a label gets a slot when first met: few of the M·K occur.
+    pair_slot = np.full((masks, classes), -1, dtype=np.int32)
+    pair_vector = np.zeros((masks + 16, classes))
+    pair_doubt = np.zeros(masks + 16)
+    pair_pixels = np.zeros(masks + 16, dtype=np.int32)
+    pair_row = np.zeros(masks + 16, dtype=np.int32)
+    pair_label = np.zeros(masks + 16, dtype=np.int32)
+    pairs = 0
+
+    preds = np.empty(pixels, dtype=np.int32)
+    norms = np.empty(pixels, dtype=np.float32)
+    best = np.empty(_BLOCK, dtype=np.float32)
+    second = np.empty(_BLOCK, dtype=np.float32)
+    square = np.empty(_BLOCK, dtype=np.float32)
+    entropy = np.empty(_BLOCK, dtype=np.float32)
+    doubt = np.empty(_BLOCK, dtype=np.float32)
+    weight = np.empty(_BLOCK, dtype=np.float32)
+    soft = np.empty(_BLOCK, dtype=np.float32)
+    for start in range(0, pixels, _BLOCK):
+        size = min(_BLOCK, pixels - start)
+        top = preds[start : start + size]
+        _scan(probs, start, size, best, second, top, square, entropy)
+        _doubt(
+            probs, labels, rows, top, square, start, ignore_index, norms[start : start + size], doubt, weight, soft
+        )
+        j = 0
+        while j < size:
+            m = rows[start + j]
+            given = labels[start + j]
+            first = j
+            if m < 0:
+                while j < size and rows[start + j] < 0:
+                    j += 1
+                continue
+            # A run of pixels of one mask and one label.
+            label = top[j] if given == ignore_index else given
+            while (
+                j < size
+                and rows[start + j] == m
+                and labels[start + j] == given
+                and (given != ignore_index or top[j] == label)
+            ):
+                j += 1
+            length = j - first
+            label_counts[m, classes if given == ignore_index else given] += length
+            pair = pair_slot[m, label]
+            if pair < 0:
+                if pairs == pair_doubt.size:
+                    pair_vector = np.concatenate((pair_vector, np.zeros((pairs, classes))))
+                    pair_doubt = np.concatenate((pair_doubt, np.zeros(pairs)))
+                    pair_pixels = np.concatenate((pair_pixels, np.zeros(pairs, dtype=np.int32)))
+                    pair_row = np.concatenate((pair_row, np.zeros(pairs, dtype=np.int32)))
+                    pair_label = np.concatenate((pair_label, np.zeros(pairs, dtype=np.int32)))
+                pair = pairs
+                pair_slot[m, label] = pair
+                pair_row[pair] = m
+                pair_label[pair] = label
+                pairs += 1
+            pair_pixels[pair] += length
+            if length < _SHORT:  # setting up vector loops would cost more than these pixels do
+                for i in range(first, j):
+                    for k in range(classes):
+                        p = np.float64(probs[k, start + i])
+                        prob_sums[m, k] += p
+                        pair_vector[pair, k] += p * weight[i]
+            else:
+                _add_run(probs, start + first, weight[first:j], prob_sums[m], pair_vector[pair])
+            pair_doubt[pair] += _add_pixels(
+                best[first:j], second[first:j], entropy[first:j], doubt[first:j], soft[first:j], pixel_sums[m]
+            )
+            counts = pred_counts[m]
+            for i in range(first, j):
+                counts[top[i]] += 1
+
+    area = pred_counts.sum(axis=1)
+    dominant = np.zeros(masks, dtype=np.int32)
+    for m in range(masks):
+        dominant[m] = np.argmax(pred_counts[m])
+
+    # The dominant part is known only now: its mean is a second look at the pixels, its nearest pixel a third.
+    direction = np.zeros((masks, classes))
+    for start in range(0, pixels, _BLOCK):
+        stop = min(start + _BLOCK, pixels)
+        x = start
+        while x < stop:
+            m = rows[x]
+            first = x
+            while x < stop and rows[x] == m:
+                x += 1
+            if m >= 0:
+                _add_inside(probs, first, preds[first:x], dominant[m], weight, direction[m])
+    unit = np.zeros((masks, classes), dtype=np.float32)
+    for m in range(masks):
+        direction[m] /= pred_counts[m, dominant[m]]
+        length = math.sqrt((direction[m] ** 2).sum())
+        unit[m] = direction[m] / max(length, 1e-30)
+
+    # ALC's representative pixel: of the dominant part, the one nearest to its mean direction; the first of equals.
+    closest = np.full(masks, 5.0)
+    representative_pixel = np.full(masks, -1, dtype=np.int32)
+    for start in range(0, pixels, _BLOCK):
+        stop = min(start + _BLOCK, pixels)
+        x = start
+        while x < stop:
+            m = rows[x]
+            first = x
+            while x < stop and rows[x] == m:
+                x += 1
+            if m < 0:
+                continue
+            least, pixel = _nearest(probs, first, preds[first:x], dominant[m], norms[first:x], unit[m], weight)
+            if least < closest[m]:
+                closest[m] = least
+                representative_pixel[m] = pixel
+    representative = np.zeros((masks, classes), dtype=np.float32)
+    representative_doubt = np.zeros(masks)
+    for m in range(masks):
+        x = representative_pixel[m]
+        if x < 0:  # only where the probabilities are not numbers: the caller refuses them
+            continue
+        for k in range(classes):
+            representative[m, k] = probs[k, x]
+        label = labels[x] if labels[x] != ignore_index else preds[x]
+        representative_doubt[m] = 1.0 - probs[label, x]
+    return (
+        area,
+        label_counts,
+        prob_sums,
+        pred_counts,
+        dominant,
+        direction,
+        representative_pixel,
+        representative,
+        representative_doubt,
+        pixel_sums,
+        pair_row[:pairs],
+        pair_label[:pairs],
+        pair_pixels[:pairs],
+        pair_doubt[:pairs],
+        pair_vector[:pairs],
+    )
