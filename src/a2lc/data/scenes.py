@@ -182,7 +182,7 @@ APPEARANCES: tuple[Appearance, ...] = (
 _LOOK_ALIKE_RATE = 0.92  # how consistently the weak labeller follows a wrong habit
 _LOOK_ALIKE_RAMP = 0.10  # width in difficulty over which a habit sets in
 _RANDOM_RATE = 0.02  # share of the other masks that get some wrong class
-_SMALL_RANDOM_RATE = 0.20  # the same for small masks: a small crop says little
+_SMALL_RANDOM_RATE = 0.23  # the same for small masks: a small crop says little
 _SMALL_AREA = 0.012  # what counts as small, as a share of the image
 # A labeller in doubt says what it has seen most: wrong classes at random come about as often as the class has pixels.
 _RANDOM_SHARES = (0.21, 0.19, 0.20, 0.16, 0.10, 0.03, 0.06, 0.02, 0.01, 0.01, 0.01)
@@ -318,12 +318,15 @@ def _pick_look(label: str, number: float) -> int:
 
 
 def _value_noise(rng: np.random.Generator, y: _FloatArray, x: _FloatArray, cell: float) -> _FloatArray:
-    """Smooth noise of about unit variance at rows `y` (H,) and columns `x` (W,), both from 0: (H, W) float32.
+    """Smooth noise of about unit variance at the pixels of rows `y` (H,) and columns `x` (W,): (H, W) float32.
 
     Random numbers on a lattice of `cell` units, blended in between. The lattice does not depend on the resolution, so
     neither does the noise.
     """
-    lattice = rng.standard_normal((math.floor(y[-1] / cell) + 2, math.floor(x[-1] / cell) + 2))
+    # The first pixel's middle is half a pixel in, the last one's as much short of the end: their sum is the extent.
+    # The tolerance is for extents that are a whole number of cells but for rounding.
+    knots_y, knots_x = (math.floor(float(side[0] + side[-1]) / cell + 1e-3) + 2 for side in (y, x))
+    lattice = rng.standard_normal((knots_y, knots_x))
 
     def weights(positions: _FloatArray, knots: int) -> NDArray[np.float64]:
         whole = np.floor(positions / cell).astype(np.intp)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -209,7 +210,7 @@ def test_the_layout_scales_with_the_height(index: int) -> None:
     small = make_scene(index, SceneSettings(height=64, width=80)).ground_truth
     large = make_scene(index, SceneSettings(height=192, width=240)).ground_truth[1::3, 1::3]
     valid = (small != 255) & (large != 255)
-    assert (small == large)[valid].mean() > 0.93
+    assert (small == large)[valid].mean() > 0.98
 
 
 # --- wrong as intended -----------------------------------------------------------------------------------------------
@@ -236,10 +237,11 @@ def test_a_third_of_the_masks_is_wrong_and_perfect_labels_would_do() -> None:
 
 def test_more_difficult_means_more_wrong_and_never_one_wrong_label_less() -> None:
     levels = (0.0, 0.3, 0.6, 1.0)
-    scores = [data_miou(small_scenes(level)[:16]) for level in levels]
+    by_level = [tuple(make_scene(i, replace(SMALL, difficulty=level)) for i in range(16)) for level in levels]
+    scores = [data_miou(scenes) for scenes in by_level]
     assert scores == sorted(scores, reverse=True) and scores[0] > scores[-1] + 0.3
-    for easier, harder in zip(levels, levels[1:], strict=False):
-        for one, other in zip(small_scenes(easier)[:16], small_scenes(harder)[:16], strict=True):
+    for easier, harder in pairwise(by_level):
+        for one, other in zip(easier, harder, strict=True):
             own = np.array([CLASS_NAMES.index(APPEARANCES[row].label) for row in one.looks])
             wrong = mask_labels(one) != own
             assert (mask_labels(other)[wrong] != own[wrong]).all()

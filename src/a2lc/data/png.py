@@ -1,0 +1,238 @@
+"""Image files read strictly: a file is read right or refused with the reason, never converted silently.
+
+The only code that decodes and encodes images.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from a2lc.errors import ImageFileError
+from a2lc.files import atomic_path
+
+__all__ = [
+    "ID_SUFFIXES",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "exif_orientation",
+    "open_image",
+    "read_ids",
+    "read_rgb",
+    "stored_size",
+    "write_ids",
+    "write_rgb",
+]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+"""Suffixes of files that are taken for images."""
+
+ID_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg", ".webp"})
+"""Suffixes of files that are taken for label or mask maps; lossy ones are found so that they can be refused."""
+
+MAX_PIXELS = 178_956_970
+"""Images above this are refused before they are decoded: a quarter of a gigabyte of 24-bit pixels, Pillow's limit."""
+
+_EXIF_ORIENTATION = 0x0112
+
+
+def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open an image file without decoding it, its size checked.
+
+    Raises:
+        ImageFileError: It is no image, or larger than `max_pixels`.
+    """
+    try:
+        # The size is checked here, against the project's own limit, before a pixel is decoded.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise ImageFileError(f"{path}: {error}. Raise --max-pixels if the file is what it should be.") from None
+    except UnidentifiedImageError:
+        raise ImageFileError(f"{path}: not an image that can be read ({path.stat().st_size:,} bytes).") from None
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
+        raise ImageFileError(f"{path}: cannot be read as an image: {error}.") from None
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise ImageFileError(
+            f"{path}: {width} x {height} = {width * height:,} pixels is over the limit of {max_pixels:,}. "
+            "Raise --max-pixels if the file is what it should be."
+        )
+    return image
+
+
+def _decode(image: Image.Image, path: Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image.load()
+    except (OSError, ValueError, SyntaxError, IndexError, struct.error, EOFError) as error:
+        raise ImageFileError(f"{path}: truncated or damaged: {error}.") from None
+    except Exception as error:  # Pillow's decoders raise what their parsers raise: a damaged file must not end a run
+        raise ImageFileError(f"{path}: damaged: {type(error).__name__}: {error}.") from None
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8 of an opened image; 1, upright, where there is none or it is not valid."""
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # an unreadable EXIF block says nothing about orientation
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def stored_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
+    """Width and height as stored, and the EXIF orientation.
+
+    Raises:
+        ImageFileError: It is no image, or larger than `max_pixels`.
+    """
+    with open_image(path, max_pixels) as image:
+        return image.width, image.height, exif_orientation(image)
+
+
+def read_rgb(path: Path, *, upright: bool = False, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read an image as RGB.
+
+    Args:
+        path: File of 8 bits a channel: RGB, grey, palette, CMYK, or with alpha, which is dropped.
+        upright: Turn the image as its EXIF orientation says.
+        max_pixels: Larger ones are refused.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ImageFileError: It cannot be read, or has other than 8 bits a channel.
+    """
+    with open_image(path, max_pixels) as image:
+        if image.mode in {"I", "F"} or image.mode.startswith("I;"):
+            raise ImageFileError(f"{path}: more than 8 bits a channel (mode {image.mode}). Save it with 8 bits.")
+        if _png_header(path)[0] == 16:
+            raise ImageFileError(f"{path}: 16 bits a channel. Save it with 8 bits.")
+        _decode(image, path)
+        if upright:
+            image = ImageOps.exif_transpose(image)
+        return np.array(image.convert("RGB"))
+
+
+def read_ids(
+    path: Path, *, colours: Sequence[tuple[tuple[int, int, int], int]] | None = None, max_pixels: int = MAX_PIXELS
+) -> NDArray[Any]:
+    """Read a label or mask map: one whole number a pixel.
+
+    Palette files give their indices, grey ones their values at the stored depth, 16-bit ones all 16 bits. Three
+    equal channels are one. Coloured files are read through `colours` or refused.
+
+    Args:
+        path: PNG, BMP, TIFF or GIF.
+        colours: Pairs of RGB colour and the value it stands for, to read coloured files.
+        max_pixels: Larger ones are refused.
+
+    Returns:
+        (H, W) uint8 or uint16.
+
+    Raises:
+        ImageFileError: It cannot be read without a guess; the message says why and what to do.
+    """
+    with open_image(path, max_pixels) as image:
+        if image.format in {"JPEG", "MPO", "WEBP"}:
+            raise ImageFileError(
+                f"{path}: {image.format} blurs values at every edge, so it cannot hold ids. Save the map as PNG."
+            )
+        if getattr(image, "n_frames", 1) > 1:
+            raise ImageFileError(f"{path}: holds {getattr(image, 'n_frames', 1)} frames; expected one map a file.")
+        depth, colour_type = _png_header(path)
+        if depth == 16 and colour_type != 0:
+            raise ImageFileError(f"{path}: colour with 16 bits a channel cannot be read exactly. Save ids as 16-bit grey.")
+        mode = image.mode
+        _decode(image, path)
+        if mode == "P":
+            return np.array(image)
+        if mode == "1":
+            return np.array(image, dtype=np.uint8)
+        if mode == "L":
+            values = np.array(image)
+            # Pillow stretches grey PNGs of 2 and 4 bits to 0..255; the ids are what was stored.
+            return values // {2: 85, 4: 17}.get(depth, 1) if depth else values
+        if mode.startswith("I;16") or mode == "I":
+            wide = np.array(image).astype(np.int64)
+            if wide.size and (wide.min() < 0 or wide.max() > 65535):
+                raise ImageFileError(f"{path}: value {int(wide.max())} does not fit 16 bits.")
+            return wide.astype(np.uint16)
+        if mode in {"RGB", "RGBA"}:
+            pixels = np.array(image)
+            if mode == "RGBA":
+                if pixels.size and (pixels[..., 3] != pixels[0, 0, 3]).any():
+                    raise ImageFileError(f"{path}: has transparent parts; what they mean is not known. Save without alpha.")
+                pixels = pixels[..., :3]
+            if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
+                return np.ascontiguousarray(pixels[..., 0])
+            if colours is None:
+                raise ImageFileError(
+                    f"{path}: colour-coded ({mode}). Pass --colours to read it through the colours of the classes file, "
+                    "or save it with one id a pixel."
+                )
+            return _from_colours(pixels, colours, path)
+        raise ImageFileError(f"{path}: mode {mode} cannot hold ids. Save it as 8-bit or 16-bit grey, or with a palette.")
+
+
+def _from_colours(
+    pixels: NDArray[np.uint8], colours: Sequence[tuple[tuple[int, int, int], int]], path: Path
+) -> NDArray[Any]:
+    # In 32 bits: 8-bit arithmetic on channels overflows silently with numpy 2.
+    code = pixels[..., 0].astype(np.uint32) << 16 | pixels[..., 1].astype(np.uint32) << 8 | pixels[..., 2]
+    known = np.array([red << 16 | green << 8 | blue for (red, green, blue), _ in colours], dtype=np.uint32)
+    values = np.array([value for _, value in colours], dtype=np.uint16)
+    order = np.argsort(known)
+    place = np.minimum(np.searchsorted(known[order], code), len(known) - 1)
+    found = known[order][place] == code
+    if not found.all():
+        other, counts = np.unique(code[~found], return_counts=True)
+        worst = int(other[np.argmax(counts)])
+        raise ImageFileError(
+            f"{path}: colour ({worst >> 16}, {worst >> 8 & 255}, {worst & 255}) on {int(counts.max()):,} pixels is none of "
+            f"the classes' colours ({len(other)} such colours). Add it to the classes file."
+        )
+    return values[order][place]
+
+
+def _png_header(path: Path) -> tuple[int, int]:
+    """Bit depth and colour type of a PNG; (0, -1) for other files."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    if len(head) < 26 or head[:8] != b"\x89PNG\r\n\x1a\n":
+        return 0, -1
+    return head[24], head[25]
+
+
+def write_ids(path: Path, ids: NDArray[Any], palette: Sequence[int] | None = None) -> None:
+    """Write a map of ids as PNG, whole or not at all: 8 bits, with a palette if given, or 16 bits grey.
+
+    Args:
+        path: Where to.
+        ids: (H, W) uint8 or uint16.
+        palette: 768 numbers, RGB by id; only for uint8.
+    """
+    image = Image.fromarray(np.ascontiguousarray(ids))
+    if palette is not None and ids.dtype == np.uint8:
+        image.putpalette(list(palette))
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def write_rgb(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write an (H, W, 3) uint8 image as PNG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")

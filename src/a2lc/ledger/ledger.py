@@ -1,0 +1,511 @@
+"""Write and read queries, answers and corrections: one writer, and every write one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.exc import DatabaseError, IntegrityError
+
+from a2lc.errors import AlreadyAnsweredError, LedgerError
+from a2lc.ledger import schema
+from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, mask_keys
+from a2lc.records import Answer, AnswerKind, ImageRecord, Query, Reason, Source
+
+__all__ = ["Ledger", "RoundRecord", "StageRecord"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """A round as it was opened: its method, the whole configuration, what scored it, and the versions in use."""
+
+    round: int
+    method: str
+    config: dict[str, Any]
+    model: str
+    seed: int
+    versions: dict[str, str]
+    started: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """A finished stage of a round: how long it took, and what it found."""
+
+    round: int
+    stage: str
+    seconds: float
+    details: dict[str, Any]
+    ended: str
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _class_in(value: int | None) -> int | None:
+    """A class for a column: FIRST is null there."""
+    return None if value is None or value == FIRST else int(value)
+
+
+class Ledger:
+    """Reads and writes of one ledger file.
+
+    Any number of readers may look on while one writer works: SQLite in WAL mode. A write returns when it is on
+    the disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a ledger, made or migrated as needed.
+
+        Raises:
+            NewerProjectError: A newer version of the package made it.
+            LedgerError: The file is no ledger.
+        """
+        self.path = path
+        self._engine = _engine(path)
+        try:
+            with self._engine.connect() as connection:
+                current = schema.schema_version(connection)
+            if current != schema.LATEST:
+                with self._write() as connection:
+                    schema.migrate(connection)
+        except DatabaseError as error:
+            raise LedgerError(f"{path} cannot be read as a ledger: {error.orig}.") from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._engine.connect().execution_options(a2lc_write=True) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            yield connection
+
+    # ---- images -----------------------------------------------------------------------------------------------
+
+    def add_images(self, records: Sequence[ImageRecord]) -> None:
+        """Record the images of a project, once."""
+        with self._write() as connection:
+            connection.execute(
+                schema.images.insert(),
+                [
+                    {
+                        "id": r.index,
+                        "image_id": r.image_id,
+                        "file": r.file,
+                        "width": r.width,
+                        "height": r.height,
+                        "split": r.split,
+                        "sha256": r.sha256,
+                    }
+                    for r in records
+                ],
+            )
+
+    def images(self) -> list[ImageRecord]:
+        """All images, by position."""
+        with self._read() as connection:
+            rows = connection.execute(select(schema.images).order_by(schema.images.c.id))
+            return [
+                ImageRecord(
+                    index=row.id,
+                    image_id=row.image_id,
+                    file=row.file,
+                    width=row.width,
+                    height=row.height,
+                    split=row.split,
+                    sha256=row.sha256,
+                )
+                for row in rows
+            ]
+
+    # ---- rounds and stages ------------------------------------------------------------------------------------
+
+    def open_round(
+        self, number: int, *, method: str, config: Mapping[str, Any], model: str, seed: int, versions: Mapping[str, str]
+    ) -> None:
+        """Record that a round begins, with all that decides its outcome."""
+        with self._write() as connection:
+            connection.execute(
+                schema.rounds.insert().values(
+                    round=number,
+                    method=method,
+                    config=json.dumps(config, sort_keys=True),
+                    model=model,
+                    seed=seed,
+                    versions=json.dumps(versions, sort_keys=True),
+                    started=_now(),
+                )
+            )
+
+    def rounds(self) -> list[RoundRecord]:
+        """All rounds, in order."""
+        with self._read() as connection:
+            return [
+                RoundRecord(
+                    round=row.round,
+                    method=row.method,
+                    config=json.loads(row.config),
+                    model=row.model,
+                    seed=row.seed,
+                    versions=json.loads(row.versions),
+                    started=row.started,
+                )
+                for row in connection.execute(select(schema.rounds).order_by(schema.rounds.c.round))
+            ]
+
+    def stages(self) -> list[StageRecord]:
+        """All finished stages, in the order they ended."""
+        with self._read() as connection:
+            return [
+                StageRecord(
+                    round=row.round,
+                    stage=row.stage,
+                    seconds=row.seconds,
+                    details=json.loads(row.details),
+                    ended=row.ended,
+                )
+                for row in connection.execute(select(schema.stages).order_by(schema.stages.c.id))
+            ]
+
+    def finish_stage(self, number: int, stage: str, seconds: float, details: Mapping[str, Any]) -> None:
+        """Record that a stage without rows of its own has ended."""
+        with self._write() as connection:
+            _add_stage(connection, number, stage, seconds, details)
+
+    # ---- queries and answers ----------------------------------------------------------------------------------
+
+    def add_queries(self, number: int, queries: Sequence[Query], seconds: float, details: Mapping[str, Any]) -> None:
+        """Record the questions of a round and that its selection has ended, in one transaction."""
+        with self._write() as connection:
+            first = (connection.execute(select(func.max(schema.queries.c.id))).scalar_one() or 0) + 1
+            if queries:
+                connection.execute(
+                    schema.queries.insert(),
+                    [
+                        {
+                            "id": first + i,
+                            "round": number,
+                            "image": q.image,
+                            "proposed": q.proposed,
+                            "suggestions": json.dumps(list(q.suggestions)),
+                            "score": q.score,
+                            "reason": q.reason.value,
+                            "inclusion_probability": q.inclusion_probability,
+                        }
+                        for i, q in enumerate(queries)
+                    ],
+                )
+                connection.execute(
+                    schema.query_masks.insert(),
+                    [
+                        {"query": first + i, "mask_id": mask, "image": q.image}
+                        for i, q in enumerate(queries)
+                        for mask in q.mask_ids
+                    ],
+                )
+            _add_stage(connection, number, "select", seconds, details)
+
+    def queries(self, number: int | None = None, *, unanswered: bool = False) -> list[Query]:
+        """The questions of a round, or of all, in the order they are to be asked."""
+        table = schema.queries
+        statement = select(table).order_by(table.c.id)
+        if number is not None:
+            statement = statement.where(table.c.round == number)
+        if unanswered:
+            statement = statement.where(~table.c.id.in_(select(schema.answers.c.query)))
+        with self._read() as connection:
+            rows = connection.execute(statement).all()
+            masks: dict[int, list[int]] = {}
+            chosen = select(statement.subquery().c.id)
+            for query, mask in connection.execute(
+                select(schema.query_masks.c.query, schema.query_masks.c.mask_id)
+                .where(schema.query_masks.c.query.in_(chosen))
+                .order_by(schema.query_masks.c.query, schema.query_masks.c.mask_id)
+            ):
+                masks.setdefault(query, []).append(mask)
+        return [
+            Query(
+                query_id=row.id,
+                round=row.round,
+                image=row.image,
+                mask_ids=tuple(masks[row.id]),
+                proposed=row.proposed,
+                suggestions=tuple(json.loads(row.suggestions)),
+                score=row.score,
+                reason=Reason(row.reason),
+                inclusion_probability=row.inclusion_probability,
+            )
+            for row in rows
+        ]
+
+    def asked_masks(self, *, before: int | None = None, answered: bool = False) -> NDArray[np.uint64]:
+        """Keys of the masks that were asked about, ascending.
+
+        Args:
+            before: Only in rounds below this one.
+            answered: Only those with an answer that is not a skip.
+        """
+        statement = select(schema.query_masks.c.image, schema.query_masks.c.mask_id)
+        if before is not None:
+            statement = statement.join(schema.queries, schema.queries.c.id == schema.query_masks.c.query).where(
+                schema.queries.c.round < before
+            )
+        if answered:
+            statement = statement.join(schema.answers, schema.answers.c.query == schema.query_masks.c.query).where(
+                schema.answers.c.kind != AnswerKind.SKIP.value
+            )
+        with self._read() as connection:
+            rows = np.array([tuple(row) for row in connection.execute(statement)], dtype=np.int64).reshape(-1, 2)
+        return np.unique(mask_keys(rows[:, 0], rows[:, 1]))
+
+    def add_answers(
+        self,
+        number: int,
+        answers: Sequence[tuple[Answer, float, Sequence[tuple[int, int, int, int]]]],
+        stage: tuple[float, Mapping[str, Any]] | None = None,
+    ) -> int:
+        """Record answers and the corrections that follow from them, in one transaction.
+
+        Args:
+            number: Round the corrections belong to.
+            answers: Triples of an answer, its clicks, and its corrections as (image, mask id, old class, new
+                class) with VOID and FIRST for no class and for first labels.
+            stage: Seconds and details of the answer stage, where these answers end it.
+
+        Returns:
+            How many were new: an answer sent twice is recorded once.
+
+        Raises:
+            AlreadyAnsweredError: The question has another answer, and the new one does not say which it replaces.
+        """
+        new = 0
+        with self._write() as connection:
+            standing = _standing_answers(connection, [answer.query_id for answer, _, _ in answers])
+            names: dict[str, int] = {}
+            for answer, clicks, rows in answers:
+                before = standing.get(answer.query_id)
+                if before is not None and answer.replaces != before.answer_id:
+                    same = (before.kind, before.classes, before.annotator)
+                    if same == (answer.kind, answer.classes, answer.annotator):
+                        continue
+                    raise AlreadyAnsweredError(
+                        f"Question {answer.query_id} was answered {before.kind.value!r} by {before.annotator}. To change "
+                        f"that, say that the new answer replaces answer {before.answer_id}."
+                    )
+                if answer.annotator not in names:
+                    names[answer.annotator] = _annotator(connection, answer.annotator)
+                answer_id = connection.execute(
+                    schema.answers.insert().values(
+                        query=answer.query_id,
+                        annotator=names[answer.annotator],
+                        kind=answer.kind.value,
+                        classes=json.dumps(list(answer.classes)),
+                        clicks=clicks,
+                        milliseconds=answer.milliseconds,
+                        time=_now(),
+                        replaces=answer.replaces,
+                    )
+                ).inserted_primary_key[0]
+                new += 1
+                if rows:
+                    connection.execute(
+                        schema.corrections.insert(),
+                        [
+                            {
+                                "round": number,
+                                "image": image,
+                                "mask_id": mask,
+                                "old_class": _class_in(old),
+                                "new_class": _class_in(now),
+                                "source": Source.MANUAL.value,
+                                "answer": answer_id,
+                            }
+                            for image, mask, old, now in rows
+                        ],
+                    )
+            if stage is not None:
+                _add_stage(connection, number, "answer", *stage)
+        return new
+
+    def answers(self, number: int | None = None, *, standing: bool = True) -> list[tuple[Answer, float]]:
+        """Answers with their clicks, in recorded order.
+
+        Args:
+            number: Only to the questions of this round.
+            standing: Leave out those that another has replaced.
+        """
+        table = schema.answers
+        statement = select(table, schema.annotators.c.name).join(
+            schema.annotators, schema.annotators.c.id == table.c.annotator
+        )
+        if number is not None:
+            statement = statement.join(schema.queries, schema.queries.c.id == table.c.query).where(
+                schema.queries.c.round == number
+            )
+        with self._read() as connection:
+            rows = connection.execute(statement.order_by(table.c.id)).all()
+        replaced = {row.replaces for row in rows if row.replaces is not None} if standing else set()
+        return [(_answer(row), row.clicks) for row in rows if row.id not in replaced]
+
+    # ---- corrections ------------------------------------------------------------------------------------------
+
+    def add_corrections(
+        self,
+        number: int,
+        source: Source,
+        image: NDArray[Any],
+        mask_ids: NDArray[Any],
+        old: NDArray[Any],
+        new: NDArray[Any],
+        *,
+        confidences: NDArray[Any] | None = None,
+        model: str | None = None,
+        stage: tuple[str, float, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Record corrections that rest on no answer, and the end of the stage that made them.
+
+        Raises:
+            LedgerError: One would overwrite an answer; none is recorded then.
+        """
+        confidence = [None] * len(image) if confidences is None else np.clip(confidences, 0, 1).tolist()
+        rows = [
+            {
+                "round": number,
+                "image": i,
+                "mask_id": m,
+                "old_class": _class_in(o),
+                "new_class": _class_in(n),
+                "source": source.value,
+                "confidence": c,
+                "model": model,
+            }
+            for i, m, o, n, c in zip(
+                image.tolist(), mask_ids.tolist(), old.tolist(), new.tolist(), confidence, strict=True
+            )
+        ]
+        try:
+            with self._write() as connection:
+                if rows:
+                    connection.execute(schema.corrections.insert(), rows)
+                if stage is not None:
+                    _add_stage(connection, number, *stage)
+        except IntegrityError as error:
+            raise LedgerError(f"The ledger refuses the corrections: {error.orig}.") from error
+
+    def correction_rows(self, *, through: int | None = None) -> CorrectionRows:
+        """All corrections, in recorded order, as columns; only those of rounds up to `through` if given."""
+        codes = " ".join(f"WHEN '{name}' THEN {code}" for code, name in enumerate(SOURCES))
+        # Plain SQL and the driver's own rows: a million of them are read in a second.
+        statement = (
+            f"SELECT id, round, image, mask_id, coalesce(old_class, {FIRST}), coalesce(new_class, {FIRST}), "
+            f"CASE source {codes} END FROM corrections"
+        )
+        if through is not None:
+            statement += f" WHERE round <= {int(through)}"
+        with self._read() as connection:
+            cursor = connection.exec_driver_sql(statement + " ORDER BY id").cursor
+            assert cursor is not None
+            flat = np.fromiter((value for row in cursor for value in row), dtype=np.int64)
+        table = flat.reshape(-1, 7).T
+        return CorrectionRows(
+            ids=table[0].copy(),
+            rounds=table[1].astype(np.int32),
+            keys=mask_keys(table[2], table[3]),
+            old=table[4].astype(np.int32),
+            new=table[5].astype(np.int32),
+            source=table[6].astype(np.int8),
+        )
+
+    def correction_details(self) -> Iterator[Any]:
+        """Every correction as a row with all columns and the annotator's name, in recorded order."""
+        statement = (
+            select(schema.corrections, schema.annotators.c.name.label("annotator"))
+            .outerjoin(schema.answers, schema.answers.c.id == schema.corrections.c.answer)
+            .outerjoin(schema.annotators, schema.annotators.c.id == schema.answers.c.annotator)
+            .order_by(schema.corrections.c.id)
+        )
+        with self._read() as connection:
+            yield from connection.execute(statement)
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}")
+
+    # The driver's own handling of transactions would leave DDL outside them; SQLAlchemy's manual gives this way.
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout=30000")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("a2lc_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _add_stage(connection: Connection, number: int, stage: str, seconds: float, details: Mapping[str, Any]) -> None:
+    connection.execute(
+        schema.stages.insert().values(
+            round=number, stage=stage, seconds=max(seconds, 0.0), details=json.dumps(details), ended=_now()
+        )
+    )
+
+
+def _annotator(connection: Connection, name: str) -> int:
+    found = connection.execute(select(schema.annotators.c.id).where(schema.annotators.c.name == name)).scalar()
+    if found is None:
+        found = connection.execute(
+            schema.annotators.insert().values(name=name, created=_now())
+        ).inserted_primary_key[0]
+    return int(found)
+
+
+def _standing_answers(connection: Connection, queries: Iterable[int]) -> dict[int, Answer]:
+    table = schema.answers
+    wanted = set(queries)
+    if not wanted:
+        return {}
+    statement = (
+        select(table, schema.annotators.c.name)
+        .join(schema.annotators, schema.annotators.c.id == table.c.annotator)
+        .where(table.c.query.between(min(wanted), max(wanted)))
+        .order_by(table.c.id)
+    )
+    return {row.query: _answer(row) for row in connection.execute(statement) if row.query in wanted}
+
+
+def _answer(row: Any) -> Answer:
+    return Answer(
+        answer_id=row.id,
+        query_id=row.query,
+        annotator=row.name,
+        kind=AnswerKind(row.kind),
+        classes=tuple(json.loads(row.classes)),
+        milliseconds=row.milliseconds,
+        replaces=row.replaces,
+    )
+
+
+assert VOID == -1  # the schema's comment and its constraints say so

@@ -1,0 +1,1 @@
+"""Masks: image or labels -> mask map."""
