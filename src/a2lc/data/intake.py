@@ -1,0 +1,560 @@
+"""Intake: the user's files are all checked first; only then is a project made, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import a2lc.data.folder
+import a2lc.data.voc  # noqa: F401 - both register their format
+from a2lc.classes import ClassTable
+from a2lc.config import FORMAT_VERSION, ProjectConfig, SourcesConfig
+from a2lc.data.base import FORMATS, Found, Sample, Sources
+from a2lc.data.png import open_image, read_ids, read_rgb, stored_size, write_ids
+from a2lc.errors import ImageFileError, InputError, LabelRangeError, ShapeError, first_names, require_known
+from a2lc.files import sha256, write_bytes, write_text
+from a2lc.ledger.ledger import Ledger
+from a2lc.ledger.replay import VOID
+from a2lc.masks.components import component_masks
+from a2lc.metrics import ConfusionCounts
+from a2lc.progress import Track, no_progress
+from a2lc.records import ImageRecord
+from a2lc.tables import MaskTable, TruthTable, joint_counts
+from a2lc.version import __version__
+
+__all__ = ["IntakeSummary", "ReadRules", "create_project", "decode_labels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRules:
+    """How the user's files are read.
+
+    Attributes:
+        value_map: Value in a label file -> the value it is read as.
+        colours: Coloured label files are read through the colours of the classes.
+        exif: `refuse`, `apply` or `ignore` an EXIF orientation that turns the image.
+        max_pixels: Larger images are refused.
+        skip_bad: Leave out images that cannot be used, in place of refusing the whole set.
+    """
+
+    value_map: dict[int, int] = field(default_factory=dict)
+    colours: bool = False
+    exif: str = "refuse"
+    max_pixels: int = SourcesConfig.model_fields["max_pixels"].default
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntakeSummary:
+    """What was imported.
+
+    Attributes:
+        images: Images whose labels are to be corrected.
+        validation_images: Images that only measure models.
+        masks: Masks.
+        quality: Confusion of the labels with ground truth, None without it.
+        skipped: Reason of each image left out, by name.
+        notes: What was read in a way the user should know.
+    """
+
+    images: int
+    validation_images: int
+    masks: int
+    quality: ConfusionCounts | None
+    skipped: dict[str, str]
+    notes: list[str]
+
+
+@dataclass(kw_only=True)
+class _Checked:
+    """What is known of a sample after reading its files."""
+
+    sample: Sample
+    width: int
+    height: int
+    sha256: str
+    masks: tuple[NDArray[Any], ...] = ()  # columns: mask id, label, truth, pixels
+    max_mask: int = 0
+
+
+@dataclass
+class _Faults:
+    """Faults by kind; each kind becomes one line."""
+
+    unreadable: dict[str, str] = field(default_factory=dict)
+    sizes: list[str] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
+    values: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    value_files: dict[tuple[str, int], list[str]] = field(default_factory=lambda: defaultdict(list))
+    seen_values: set[int] = field(default_factory=set)
+
+
+def decode_labels(
+    raw: NDArray[Any], classes: ClassTable, value_map: dict[int, int]
+) -> tuple[NDArray[Any], dict[int, int]]:
+    """Class indices from the values of a label file.
+
+    Args:
+        raw: (H, W) values as stored.
+        classes: Which value stands for which class.
+        value_map: Values read as others, before that.
+
+    Returns:
+        (H, W) class indices or `classes.ignore_index`, and the pixels of each value that stands for neither; those
+        pixels are given the ignore index.
+    """
+    table = np.full(65536, -1, dtype=np.int32)
+    for index, value in enumerate(classes.file_values):
+        table[value] = index
+    table[classes.ignore] = classes.ignore_index
+    renamed = table.copy()
+    for value, becomes in value_map.items():
+        renamed[value] = table[becomes]
+    found = renamed[raw]
+    bad = found < 0
+    unknown: dict[int, int] = {}
+    if bad.any():
+        values, counts = np.unique(raw[bad], return_counts=True)
+        unknown = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        found[bad] = classes.ignore_index
+    return found.astype(classes.dtype), unknown
+
+
+def create_project(
+    folder: Path,
+    sources: Sources,
+    classes: ClassTable,
+    rules: ReadRules | None = None,
+    *,
+    name: str | None = None,
+    seed: int = 0,
+    track: Track = no_progress,
+) -> IntakeSummary:
+    """Check the user's files, and make a project of them.
+
+    Everything is read before anything is written; the project appears under its name only when it is complete, so
+    a killed import leaves nothing but a folder that the next one takes away.
+
+    Args:
+        folder: Where the project is made; must not exist, or be empty.
+        sources: Where the files are.
+        classes: The classes of the labels.
+        rules: How files are read.
+        name: Of the project; that of the folder by default.
+        seed: Of everything drawn at random in the project.
+        track: Shows progress.
+
+    Raises:
+        InputError: A file is not as it must be; the message names it and says what to do. Nothing was written.
+    """
+    rules = rules or ReadRules()
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if (folder / "project.yaml").is_file():
+            raise InputError(f"{folder} holds a project already. Go on with it (a2lc run), or name another folder.")
+        raise InputError(f"{folder} exists and is not empty. Name a new folder for the project.")
+    _check_map(rules.value_map, classes)
+    found = FORMATS[require_known("format", sources.format, FORMATS)](sources)
+    skipped: dict[str, str] = {}
+    notes = list(found.notes)
+    if found.unmatched:
+        lines = [f"{len(names)} {what}: {first_names(names)}" for what, names in found.unmatched.items()]
+        if not rules.skip_bad:
+            raise InputError(
+                f"{len(found.train)} images have all their files. " + ". ".join(lines)
+                + ". Add or remove files so that names agree, or pass --skip-bad to go on without them."
+            )
+        notes += [f"left out: {line}" for line in lines]
+    if not found.train:
+        raise InputError(f"No image in {found.root} has all its files.")
+    faults = _Faults()
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        checked = _check_all(found.train, classes, rules, faults, track, "checking")
+        validation = _check_all(found.validation, classes, rules, faults, track, "checking validation")
+        _raise_faults(faults, classes, rules, len(found.train) + len(found.validation))
+        if rules.skip_bad and faults.unreadable:
+            skipped = dict(faults.unreadable)
+        if not checked:
+            raise InputError("No image is left to import: all were left out as unreadable.")
+        partial.mkdir(parents=True)
+        summary = _write(partial, found, checked, validation, classes, rules, track)
+        config = ProjectConfig(
+            format_version=FORMAT_VERSION,
+            created_by=f"a2lc {__version__}",
+            name=name or folder.name.removesuffix(".a2lc"),
+            seed=seed,
+            classes=classes.to_json(),
+            sources=_sources_config(sources, found, rules, folder),
+        )
+        if skipped:
+            lines = ["image,reason", *(f'"{k}","{v.replace(chr(34), chr(39))}"' for k, v in sorted(skipped.items()))]
+            write_text(partial / "skipped.csv", "\n".join(lines) + "\n")
+        config.save(partial / "project.yaml")
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return IntakeSummary(
+        images=summary[0],
+        validation_images=len(validation),
+        masks=summary[1],
+        quality=summary[2],
+        skipped=skipped,
+        notes=notes,
+    )
+
+
+def _check_map(value_map: dict[int, int], classes: ClassTable) -> None:
+    for value, becomes in value_map.items():
+        if not 0 <= value <= 65535:
+            raise InputError(f"--map {value}={becomes}: values are 0..65535.")
+        if becomes not in classes.file_values and becomes != classes.ignore:
+            known = ", ".join(str(v) for v in classes.file_values)
+            raise InputError(f"--map {value}={becomes}: {becomes} is no class ({known}) and not ignore ({classes.ignore}).")
+
+
+def _check_all(
+    samples: list[Sample], classes: ClassTable, rules: ReadRules, faults: _Faults, track: Track, what: str
+) -> list[_Checked]:
+    if not samples:
+        return []
+
+    def check(sample: Sample) -> tuple[_Checked | None, _Faults]:
+        own = _Faults()
+        return _check(sample, classes, rules, own), own
+
+    checked = []
+    # Decoding lets go of the interpreter's lock: threads keep the cores busy.
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool, track(what, len(samples)) as advance:
+        for result, own in _in_order(pool, check, samples):
+            advance()
+            faults.unreadable |= own.unreadable
+            faults.sizes += own.sizes
+            faults.turned += own.turned
+            faults.seen_values |= own.seen_values
+            for kind, counts in own.values.items():
+                faults.values[kind].update(counts)
+            for key, names in own.value_files.items():
+                faults.value_files[key] += names
+            if result is not None:
+                checked.append(result)
+    return checked
+
+
+def _in_order(pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Results in order with a bounded number in flight: `map` of a pool would hold them all."""
+    from collections import deque
+
+    waiting: deque[Any] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= 32:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Faults) -> _Checked | None:
+    try:
+        width, height, orientation = stored_size(sample.image, rules.max_pixels)
+        read_rgb(sample.image, max_pixels=rules.max_pixels)  # all of it: a truncated file shows only at its end
+        maps = {
+            "labels": _read_map(sample.labels, classes if rules.colours else None, rules),
+            "masks": _read_map(sample.masks, None, rules),
+            "ground truth": _read_map(sample.ground_truth, classes if rules.colours else None, rules),
+        }
+        digest = sha256(sample.image)
+    except ImageFileError as error:
+        faults.unreadable[sample.image_id] = str(error)
+        return None
+    except FileNotFoundError as error:
+        faults.unreadable[sample.image_id] = f"{error.filename}: gone since the folder was listed"
+        return None
+    stored = (width, height)
+    upright = (height, width) if orientation >= 5 else stored
+    fits = next((array.shape[::-1] for array in maps.values() if array is not None), stored)
+    if orientation != 1 and rules.exif == "refuse":
+        hint = ""
+        if upright != stored and fits == upright:
+            hint = f"; its maps are {fits[0]} x {fits[1]}, as the upright image: --exif apply"
+        elif upright != stored and fits == stored:
+            hint = f"; its maps are {fits[0]} x {fits[1]}, as the stored image: --exif ignore"
+        faults.turned.append(
+            f"{sample.image}: stored {stored[0]} x {stored[1]}, shown {upright[0]} x {upright[1]} "
+            f"(EXIF orientation {orientation}){hint}"
+        )
+        return None
+    size = upright if rules.exif == "apply" else stored
+    whole = True
+    for what, array in maps.items():
+        if array is not None and array.shape[::-1] != size:
+            path = {"labels": sample.labels, "masks": sample.masks, "ground truth": sample.ground_truth}[what]
+            faults.sizes.append(_size_line(sample.image, size, str(path), what, (array.shape[1], array.shape[0])))
+            whole = False
+    if not whole:
+        return None
+    ids: dict[str, NDArray[Any] | None] = {}
+    for what in ("labels", "ground truth"):
+        array = maps[what]
+        if array is None:
+            ids[what] = None
+            continue
+        decoded, unknown = decode_labels(array, classes, rules.value_map)
+        ids[what] = decoded
+        if what == "labels":
+            faults.seen_values |= set(np.unique(array).tolist())
+        path = sample.labels if what == "labels" else sample.ground_truth
+        for value, count in unknown.items():
+            faults.values[what][value] += count
+            faults.value_files[what, value].append(str(path))
+    columns: tuple[NDArray[Any], ...] = ()
+    max_mask = 0
+    labels = ids["labels"]
+    if labels is not None:
+        masks = maps["masks"]
+        if masks is None:
+            masks = component_masks(labels, classes.ignore_index)
+        columns = _columns(masks, labels, ids["ground truth"], classes)
+        max_mask = int(masks.max())
+        if max_mask > 65535:
+            faults.unreadable[sample.image_id] = f"{sample.image}: {max_mask} masks; at most 65535 fit a 16-bit mask map."
+            return None
+    return _Checked(sample=sample, width=size[0], height=size[1], sha256=digest, masks=columns, max_mask=max_mask)
+
+
+def _columns(
+    masks: NDArray[Any], labels: NDArray[Any], truth: NDArray[Any] | None, classes: ClassTable
+) -> tuple[NDArray[Any], ...]:
+    """Mask id, label, truth and pixels of every combination in an image; VOID for the ignore index."""
+    size = classes.num_classes + 1
+    label = np.where(labels == classes.ignore_index, classes.num_classes, labels)
+    target = np.zeros_like(label) if truth is None else np.where(truth == classes.ignore_index, size - 1, truth)
+    mask, label, target, pixels = joint_counts(masks, label, target, sizes=(int(masks.max()) + 1, size, size))
+    label[label == size - 1] = VOID
+    target[target == size - 1] = VOID
+    return mask, label, target, pixels
+
+
+def _read_map(path: Path | None, colours: ClassTable | None, rules: ReadRules) -> NDArray[Any] | None:
+    if path is None:
+        return None
+    table = None
+    if colours is not None:
+        table = list(zip(colours.colours, colours.file_values, strict=True))
+        if (224, 224, 192) not in colours.colours:
+            table.append(((224, 224, 192), colours.ignore))  # VOC's void; black stays for a class to claim
+    return read_ids(path, colours=table, max_pixels=rules.max_pixels)
+
+
+def _size_line(image: Path, size: tuple[int, int], path: str, what: str, other: tuple[int, int]) -> str:
+    hint = ""
+    if other == size[::-1]:
+        hint = "; turned by 90 degrees"
+    elif other[0] * size[1] == other[1] * size[0]:
+        ratio = size[0] / other[0]
+        hint = f"; {'a' if ratio > 1 else 'enlarged from a'} clean scale of {max(ratio, 1 / ratio):g}: resize {what} by nearest neighbour"
+    return f"{image} is {size[0]} x {size[1]}, its {what} {path} {other[0]} x {other[1]}{hint}"
+
+
+def _raise_faults(faults: _Faults, classes: ClassTable, rules: ReadRules, total: int) -> None:
+    """Raise the faults found, the most basic kind first.
+
+    Raises:
+        ImageFileError: Files cannot be read.
+        ShapeError: Sizes differ or an EXIF orientation is undecided.
+        LabelRangeError: Values are no classes.
+    """
+    if faults.unreadable and not rules.skip_bad:
+        reasons = list(faults.unreadable.values())
+        raise ImageFileError(
+            f"{len(reasons)} of {total} images cannot be used: {' | '.join(reasons[:5])}"
+            + (f" | and {len(reasons) - 5} more" if len(reasons) > 5 else "")
+            + " Mend them, or pass --skip-bad to go on without them."
+        )
+    if faults.turned:
+        raise ShapeError(
+            f"{len(faults.turned)} of {total} images are shown turned by their EXIF orientation: "
+            f"{' | '.join(faults.turned[:5])}. Pass --exif apply to read them upright, or --exif ignore as stored."
+        )
+    if faults.sizes:
+        raise ShapeError(
+            f"{len(faults.sizes)} files differ in size from their image: {' | '.join(faults.sizes[:5])}"
+            + (f" | and {len(faults.sizes) - 5} more." if len(faults.sizes) > 5 else ".")
+        )
+    for what, counts in faults.values.items():
+        lines = []
+        for value, count in counts.most_common(5):
+            names = faults.value_files[what, value]
+            lines.append(f"value {value} on {count:,} pixels of {len(names)} files ({first_names(names)})")
+        worst = counts.most_common(1)[0][0]
+        known = ", ".join(str(value) for value in classes.file_values[:12])
+        raise LabelRangeError(
+            f"The {what} hold values that are no class and not ignore ({classes.ignore}): {' | '.join(lines)}. Classes are "
+            f"{known}{', ..' if classes.num_classes > 12 else ''}. Read one as another with --map {worst}={classes.ignore}"
+        )
+    binary = faults.seen_values == {0, 255} and classes.ignore == 255 and 255 not in rules.value_map
+    if binary and classes.num_classes > 1 and 0 in classes.file_values:
+        other = next(value for value in classes.file_values if value != 0)
+        raise LabelRangeError(
+            "The labels hold only 0 and 255, and 255 is the ignore value: either 255 means a class "
+            f"(--map 255={other} reads it as {classes.names[classes.file_values.index(other)]!r}), or it does mean no class (--map 255=255)."
+        )
+
+
+def _write(
+    folder: Path,
+    found: Found,
+    checked: list[_Checked],
+    validation: list[_Checked],
+    classes: ClassTable,
+    rules: ReadRules,
+    track: Track,
+) -> tuple[int, int, ConfusionCounts | None]:
+    """Write everything but project.yaml; images, masks and label quality come back."""
+    colours = classes if rules.colours else None
+    has_truth = all(item.sample.ground_truth is not None for item in checked)
+    with track("importing", len(checked) + len(validation)) as advance:
+        for item in checked:
+            assert item.sample.labels is not None
+            _copy_map(item.sample.labels, folder / "labels" / f"{item.sample.image_id}.png", colours, rules)
+            target = folder / "masks" / f"{item.sample.image_id}.png"
+            if item.sample.masks is not None:
+                raw = read_ids(item.sample.masks, max_pixels=rules.max_pixels)
+                write_ids(target, raw.astype(np.uint16))
+            else:
+                raw = _read_map(item.sample.labels, colours, rules)  # type: ignore[assignment]
+                labels, _ = decode_labels(raw, classes, rules.value_map)
+                write_ids(target, component_masks(labels, classes.ignore_index).astype(np.uint16))
+            advance()
+        for item in validation:
+            raw = _read_map(item.sample.ground_truth, colours, rules)  # type: ignore[assignment]
+            truth, _ = decode_labels(raw, classes, rules.value_map)
+            write_ids(folder / "validation" / f"{item.sample.image_id}.png", truth)
+            advance()
+    records = []
+    for split, items, root in (("train", checked, found.root), ("validation", validation, found.validation_root)):
+        for item in items:
+            assert root is not None
+            records.append(
+                ImageRecord(
+                    index=len(records),
+                    image_id=item.sample.image_id,
+                    file=item.sample.image.relative_to(root).as_posix(),
+                    width=item.width,
+                    height=item.height,
+                    split=split,
+                    sha256=item.sha256,
+                )
+            )
+    table, truth_table = _tables(checked, has_truth)
+    table.save(folder / "tables" / "masks.parquet")
+    quality = None
+    if has_truth:
+        truth_table.save(folder / "tables" / "truth.parquet")
+        quality = ConfusionCounts(classes.num_classes, VOID)
+        quality.add(truth_table.label, truth_table.truth, truth_table.pixels)
+    ledger = Ledger(folder / "ledger.sqlite")
+    ledger.add_images(records)
+    ledger.close()
+    return len(checked), len(table), quality
+
+
+def _tables(checked: list[_Checked], has_truth: bool) -> tuple[MaskTable, TruthTable]:
+    image = np.repeat(np.arange(len(checked)), [len(item.masks[0]) for item in checked])
+    mask, label, truth, pixels = (np.concatenate([item.masks[i] for item in checked]) for i in range(4))
+    inside = mask > 0
+    key = (image << 32) | mask
+    keys, row = np.unique(key[inside], return_inverse=True)
+    # Labels of a mask, whatever the truth beneath them: combinations are ordered by mask, label, truth.
+    pair = (row.astype(np.int64) << 20) | (label[inside] + 1)
+    pairs, place = np.unique(pair, return_inverse=True)
+    pair_pixels = np.bincount(place, weights=pixels[inside], minlength=len(pairs)).astype(np.int32)
+    pair_row, pair_label = (pairs >> 20).astype(np.int32), ((pairs & 0xFFFFF) - 1).astype(np.int32)
+    area = np.bincount(pair_row, weights=pair_pixels, minlength=len(keys)).astype(np.int32)
+    # The most frequent label: the last of each mask in the order of pixels; among equals the smallest class wins, and
+    # void, which stands for the largest value in files, wins against none.
+    rank = np.where(pair_label == VOID, np.iinfo(np.int32).max, pair_label)
+    order = np.lexsort((-rank.astype(np.int64), pair_pixels, pair_row))
+    last = np.flatnonzero(np.diff(pair_row[order], append=-1) != 0)
+    masks = MaskTable(
+        image=(keys >> 32).astype(np.int32),
+        mask_ids=(keys & 0xFFFFFFFF).astype(np.int32),
+        area=area,
+        label=pair_label[order][last].astype(np.int32),
+        pair_row=pair_row,
+        pair_label=pair_label,
+        pair_pixels=pair_pixels,
+    )
+    if not has_truth:
+        empty = np.empty(0, dtype=np.int32)
+        return masks, TruthTable(row=empty, label=empty, truth=empty, pixels=empty)
+    rows = np.full(len(key), -1, dtype=np.int32)
+    rows[inside] = row
+    # Pixels outside masks of all images together: nothing ever changes them.
+    outside = joint_counts_of(rows[~inside], label[~inside], truth[~inside], pixels[~inside])
+    return masks, TruthTable(
+        row=np.concatenate([outside[0], rows[inside]]).astype(np.int32),
+        label=np.concatenate([outside[1], label[inside]]).astype(np.int32),
+        truth=np.concatenate([outside[2], truth[inside]]).astype(np.int32),
+        pixels=np.concatenate([outside[3], pixels[inside]]).astype(np.int32),
+    )
+
+
+def joint_counts_of(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Rows of equal values, but for the last column, made one by adding up the last."""
+    if not len(columns[0]):
+        return columns
+    stacked = np.stack(columns[:-1], axis=1)
+    unique, place = np.unique(stacked, axis=0, return_inverse=True)
+    return (*unique.T, np.bincount(place.ravel(), weights=columns[-1]).astype(np.int64))
+
+
+def _copy_map(source: Path, target: Path, colours: ClassTable | None, rules: ReadRules) -> None:
+    """A copy of a label file: the very bytes of a PNG of ids, else its values as PNG."""
+    with open_image(source, rules.max_pixels) as image:
+        exact = image.format == "PNG" and image.mode in {"L", "P", "1", "I;16", "I"}
+    if exact:
+        write_bytes(target, source.read_bytes())
+        return
+    raw = _read_map(source, colours, rules)
+    assert raw is not None
+    write_ids(target, raw)
+
+
+def _sources_config(sources: Sources, found: Found, rules: ReadRules, folder: Path) -> SourcesConfig:
+    def place(path: Path | None) -> str | None:
+        if path is None:
+            return None
+        path = path.absolute()
+        # A data set inside or beside the project moves with it; anything else is named from the root.
+        parent = folder.parent
+        return os.path.relpath(path, folder) if path.is_relative_to(parent) else str(path)
+
+    images = place(found.root)
+    assert images is not None
+    return SourcesConfig(
+        format=sources.format,
+        images=images,
+        labels=place(sources.labels),
+        masks=place(sources.masks),
+        ground_truth=place(sources.ground_truth),
+        validation_images=place(found.validation_root),
+        validation_ground_truth=place(sources.validation_ground_truth),
+        exif=rules.exif,  # type: ignore[arg-type]
+        value_map=rules.value_map,
+        colours=rules.colours,
+        max_pixels=rules.max_pixels,
+    )

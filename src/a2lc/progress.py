@@ -1,0 +1,51 @@
+"""Progress of anything that takes over a second, with the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["Track", "console_progress", "no_progress"]
+
+Advance = Callable[..., None]
+
+
+class Track(Protocol):
+    """Opens a progress bar; the block is handed a function that advances it by one, or by its argument."""
+
+    def __call__(self, what: str, total: int) -> AbstractContextManager[Advance]:
+        """Begin a bar of `total` steps."""
+        ...
+
+
+@contextmanager
+def no_progress(what: str, total: int) -> Iterator[Advance]:
+    """Shows nothing: for library calls and tests."""
+    yield lambda steps=1: None
+
+
+def console_progress(console: Console) -> Track:
+    """Bars on a terminal; on anything else only the log lines of the stages are printed."""
+
+    @contextmanager
+    def track(what: str, total: int) -> Iterator[Advance]:
+        if not console.is_terminal:
+            yield lambda steps=1: None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda steps=1: progress.advance(task, steps)
+
+    return track

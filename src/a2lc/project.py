@@ -1,0 +1,246 @@
+"""A project: a folder with the configuration, the ledger, first labels, masks and the results of rounds."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from a2lc.classes import ClassTable
+from a2lc.config import ProjectConfig, read_config
+from a2lc.data.intake import decode_labels
+from a2lc.data.png import read_ids, read_rgb
+from a2lc.errors import InputError, LockedError, MissingFileError, require_known
+from a2lc.files import write_text
+from a2lc.ledger import CorrectionRows, Ledger, MaskState, apply_to_labels, replay
+from a2lc.records import ImageRecord
+from a2lc.tables import MaskTable, TruthTable
+
+__all__ = ["Project"]
+
+
+class Project:
+    """An opened project folder.
+
+    Reading is free for all; whoever changes anything holds the lock (`with project.lock():`).
+
+    Example:
+        >>> from a2lc import Project
+        >>> project = Project("my.a2lc")                       # doctest: +SKIP
+        >>> project.corrected_labels("frame_0001").shape       # doctest: +SKIP
+        (360, 480)
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Open a project.
+
+        Raises:
+            MissingFileError: There is no project in the folder.
+            ConfigError: Its project.yaml is not valid.
+            NewerProjectError: A newer version made it.
+        """
+        self.folder = Path(folder).absolute()
+        self.config: ProjectConfig = read_config(self.folder / "project.yaml")
+        self.classes = ClassTable.from_json(self.config.classes, f"{self.folder / 'project.yaml'}: classes")
+        if not (self.folder / "ledger.sqlite").is_file():
+            raise MissingFileError(f"{self.folder / 'ledger.sqlite'} is missing: it holds all answers. Restore it from a copy.")
+        self.ledger = Ledger(self.folder / "ledger.sqlite")
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.ledger.close()
+
+    def __enter__(self) -> Project:
+        """The project itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    # ---- what was imported --------------------------------------------------------------------------------------
+
+    @cached_property
+    def all_images(self) -> list[ImageRecord]:
+        """All images, by position: those to correct first, then those for validation."""
+        return self.ledger.images()
+
+    @cached_property
+    def images(self) -> list[ImageRecord]:
+        """Images whose labels are corrected."""
+        return [image for image in self.all_images if image.split == "train"]
+
+    @cached_property
+    def validation_images(self) -> list[ImageRecord]:
+        """Images that only measure models."""
+        return [image for image in self.all_images if image.split == "validation"]
+
+    @cached_property
+    def masks(self) -> MaskTable:
+        """The masks of all images to correct."""
+        return MaskTable.load(self.folder / "tables" / "masks.parquet")
+
+    @property
+    def has_ground_truth(self) -> bool:
+        """Whether the images to correct came with ground truth."""
+        return (self.folder / "tables" / "truth.parquet").is_file()
+
+    @cached_property
+    def truth(self) -> TruthTable:
+        """Ground truth, for the simulated annotator and the metrics alone.
+
+        Raises:
+            InputError: The project has none.
+        """
+        if not self.has_ground_truth:
+            raise InputError(
+                "The project has no ground truth: nothing can be simulated or measured against it. "
+                "Use --annotator human, or make the project with --ground-truth."
+            )
+        return TruthTable.load(self.folder / "tables" / "truth.parquet")
+
+    def record(self, image_id: str) -> ImageRecord:
+        """An image by its name.
+
+        Raises:
+            UnknownNameError: There is none of that name.
+        """
+        by_name = {image.image_id: image for image in self.all_images}
+        return by_name[require_known("image", image_id, by_name)]
+
+    def source_path(self, place: str) -> Path:
+        """A path of project.yaml: as it stands, or below the project folder."""
+        return Path(os.path.normpath(self.folder / place))
+
+    def image_path(self, image: ImageRecord) -> Path:
+        """Where the user's image file lies."""
+        sources = self.config.sources
+        root = sources.images if image.split == "train" else sources.validation_images
+        assert root is not None
+        return self.source_path(root) / image.file
+
+    def pixels(self, image: ImageRecord) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB of an image.
+
+        Raises:
+            MissingFileError: The file is gone.
+            ImageFileError: It cannot be read any more.
+        """
+        path = self.image_path(image)
+        if not path.is_file():
+            raise MissingFileError(f"Image {path} is gone. Put it back, or mend `sources` in {self.folder / 'project.yaml'}.")
+        sources = self.config.sources
+        return read_rgb(path, upright=sources.exif == "apply", max_pixels=sources.max_pixels)
+
+    def raw_labels(self, image: ImageRecord) -> NDArray[Any]:
+        """(H, W) first labels as the user's file has them."""
+        return read_ids(self._kept("labels", image), max_pixels=self.config.sources.max_pixels)
+
+    def first_labels(self, image: ImageRecord) -> NDArray[Any]:
+        """(H, W) class indices or the ignore index, as imported."""
+        return decode_labels(self.raw_labels(image), self.classes, self.config.sources.value_map)[0]
+
+    def mask_map(self, image: ImageRecord) -> NDArray[np.uint16]:
+        """(H, W) mask ids, 0 where there is no mask."""
+        return read_ids(self._kept("masks", image), max_pixels=self.config.sources.max_pixels)
+
+    def validation_truth(self, image: ImageRecord) -> NDArray[Any]:
+        """(H, W) true class indices of a validation image."""
+        return read_ids(self._kept("validation", image), max_pixels=self.config.sources.max_pixels)
+
+    def _kept(self, kind: str, image: ImageRecord) -> Path:
+        path = self.folder / kind / f"{image.image_id}.png"
+        if not path.is_file():
+            raise MissingFileError(f"{path} is missing: the project folder is damaged. Restore it from a copy.")
+        return path
+
+    # ---- what the ledger says -----------------------------------------------------------------------------------
+
+    def corrections(self, through: int | None = None) -> CorrectionRows:
+        """Corrections of all rounds, or of those up to `through`."""
+        return self.ledger.correction_rows(through=through)
+
+    def state(self, through: int | None = None) -> MaskState:
+        """What each mask carries now, or carried at the end of round `through`."""
+        return replay(self.corrections(through), self.masks.keys)
+
+    def corrected_labels(
+        self, image: ImageRecord | str, state: MaskState | None = None, through: int | None = None
+    ) -> NDArray[Any]:
+        """(H, W) class indices of an image: first labels plus the ledger.
+
+        Args:
+            image: A record, or an image's name.
+            state: Of all masks, where the caller has it; replayed otherwise.
+            through: As of the end of this round.
+        """
+        record = self.record(image) if isinstance(image, str) else image
+        state = self.state(through) if state is None else state
+        first, last = np.searchsorted(self.masks.image, [record.index, record.index + 1])
+        return apply_to_labels(
+            self.first_labels(record),
+            self.mask_map(record),
+            self.masks.mask_ids[first:last],
+            state.classes[first:last],
+            self.classes.ignore_index,
+        )
+
+    def round_folder(self, number: int) -> Path:
+        """Where the files of a round lie."""
+        return self.folder / "rounds" / f"{number:02d}"
+
+    # ---- the lock -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the project for changes; another process is told who does.
+
+        The lock is the operating system's, so it ends with the process, however that ends.
+
+        Raises:
+            LockedError: Another process holds it.
+        """
+        holder = self.folder / ".lock.json"
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise LockedError(f"{self.folder} is being changed by {_holder(holder)}. Wait for it, or end that process.") from None
+        try:
+            own = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "user": _user(),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            write_text(holder, json.dumps(own))
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+
+
+def _holder(path: Path) -> str:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {data['pid']} of {data['user']} on {data['host']}, since {data['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
