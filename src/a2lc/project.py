@@ -155,9 +155,9 @@ class Project:
         """(H, W) mask ids, 0 where there is no mask."""
         return read_ids(self._kept("masks", image), max_pixels=self.config.sources.max_pixels)
 
-    def validation_truth(self, image: ImageRecord) -> NDArray[Any]:
-        """(H, W) true class indices of a validation image."""
-        return read_ids(self._kept("validation", image), max_pixels=self.config.sources.max_pixels)
+    def ground_truth(self, image: ImageRecord) -> NDArray[Any]:
+        """(H, W) true class indices of an image: for metrics, the simulated annotator and the report alone."""
+        return read_ids(self._kept("ground_truth", image), max_pixels=self.config.sources.max_pixels)
 
     def _kept(self, kind: str, image: ImageRecord) -> Path:
         path = self.folder / kind / f"{image.image_id}.png"

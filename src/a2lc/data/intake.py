@@ -438,11 +438,15 @@ def _write(
                 raw = _read_map(item.sample.labels, colours, rules)  # type: ignore[assignment]
                 labels, _ = decode_labels(raw, classes, rules.value_map)
                 write_ids(target, component_masks(labels, classes.ignore_index).astype(np.uint16))
+            if has_truth:
+                raw = _read_map(item.sample.ground_truth, colours, rules)  # type: ignore[assignment]
+                truth, _ = decode_labels(raw, classes, rules.value_map)
+                write_ids(folder / "ground_truth" / f"{item.sample.image_id}.png", truth)
             advance()
         for item in validation:
             raw = _read_map(item.sample.ground_truth, colours, rules)  # type: ignore[assignment]
             truth, _ = decode_labels(raw, classes, rules.value_map)
-            write_ids(folder / "validation" / f"{item.sample.image_id}.png", truth)
+            write_ids(folder / "ground_truth" / f"{item.sample.image_id}.png", truth)
             advance()
     records = []
     for split, items, root in (("train", checked, found.root), ("validation", validation, found.validation_root)):

@@ -407,6 +407,50 @@ class Ledger:
         except IntegrityError as error:
             raise LedgerError(f"The ledger refuses the corrections: {error.orig}.") from error
 
+    def add_undo(
+        self,
+        undone: int,
+        source: str,
+        number: int,
+        image: NDArray[Any],
+        mask_ids: NDArray[Any],
+        old: NDArray[Any],
+        new: NDArray[Any],
+    ) -> None:
+        """Record that the corrections of a round are taken back, and what the masks carry instead.
+
+        Args:
+            undone: The round taken back.
+            source: `manual`, `automatic` or `all`.
+            number: The last round, to which the new rows belong.
+            image: (n,) images of the masks that change.
+            mask_ids: (n,) their ids.
+            old: (n,) what they carry.
+            new: (n,) what they carried before that round.
+        """
+        with self._write() as connection:
+            connection.execute(schema.undos.insert().values(undone_round=undone, source=source, time=_now()))
+            rows = [
+                {
+                    "round": number,
+                    "image": i,
+                    "mask_id": m,
+                    "old_class": _class_in(o),
+                    "new_class": _class_in(n),
+                    "source": Source.UNDO.value,
+                }
+                for i, m, o, n in zip(image.tolist(), mask_ids.tolist(), old.tolist(), new.tolist(), strict=True)
+            ]
+            if rows:
+                connection.execute(schema.corrections.insert(), rows)
+
+    def undos(self) -> list[tuple[int, str, str]]:
+        """Rounds taken back: round, source and time, in recorded order."""
+        with self._read() as connection:
+            table = schema.undos
+            rows = connection.execute(select(table).order_by(table.c.id))
+            return [(row.undone_round, row.source, row.time) for row in rows]
+
     def correction_rows(self, *, through: int | None = None) -> CorrectionRows:
         """All corrections, in recorded order, as columns; only those of rounds up to `through` if given."""
         codes = " ".join(f"WHEN '{name}' THEN {code}" for code, name in enumerate(SOURCES))

@@ -40,6 +40,7 @@ __all__ = [
     "rounds",
     "schema_version",
     "stages",
+    "undos",
 ]
 
 metadata = MetaData()
@@ -156,7 +157,16 @@ corrections = Table(
     Index("corrections_by_mask", "image", "mask_id"),
 )
 
-_APPEND_ONLY = (images, annotators, rounds, stages, queries, query_masks, answers, corrections)
+undos = Table(
+    "undos",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("undone_round", Integer, ForeignKey("rounds.round"), nullable=False),
+    Column("source", String, CheckConstraint("source in ('manual', 'automatic', 'all')"), nullable=False),
+    Column("time", String, nullable=False),
+)
+
+_APPEND_ONLY = (images, annotators, rounds, stages, queries, query_masks, answers, corrections, undos)
 
 
 def _first(connection: Connection) -> None:

@@ -1,0 +1,7 @@
+"""Answers -> corrections: by hand, and by the label correction module for masks nobody looked at."""
+
+from a2lc.correction.manual import manual_corrections
+from a2lc.correction.module import LabelCorrectionModule
+from a2lc.correction.rules import automatic_changes, class_ranks
+
+__all__ = ["LabelCorrectionModule", "automatic_changes", "class_ranks", "manual_corrections"]

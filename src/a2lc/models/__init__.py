@@ -1,0 +1,1 @@
+"""Segmentation models: builders by name (extra `[train]`)."""

@@ -1,0 +1,137 @@
+"""Where a project stands: what each round cost and brought, from the ledger and, where there is any, ground truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.ledger.replay import FIRST, SOURCES, VOID
+from a2lc.project import Project
+from a2lc.stages import next_stage
+from a2lc.tables import MaskTable, TruthTable
+
+__all__ = ["automatic_precision", "project_status", "round_changes"]
+
+_MANUAL = SOURCES.index("manual")
+_AUTOMATIC = SOURCES.index("automatic")
+
+
+def round_changes(project: Project, number: int) -> dict[str, NDArray[Any]]:
+    """The masks a round changed: rows of the mask table, old and new classes and sources, as they were recorded.
+
+    A correction that keeps the class the mask had is left out.
+    """
+    rows = project.corrections()
+    keys = project.masks.keys
+    rows = rows.take((rows.rounds == number) & ((rows.source == _MANUAL) | (rows.source == _AUTOMATIC)))
+    place = np.searchsorted(keys, rows.keys)
+    old = np.where(rows.old == FIRST, project.masks.label[place], rows.old)
+    # A mask of several first labels is changed even where its most frequent one is kept.
+    kept = (old == rows.new) & (rows.old != FIRST)
+    mixed = np.bincount(project.masks.pair_row, minlength=len(keys))[place] > 1
+    kept |= (old == rows.new) & (rows.old == FIRST) & ~mixed
+    return {
+        "row": place[~kept],
+        "old": old[~kept],
+        "new": rows.new[~kept],
+        "source": rows.source[~kept],
+    }
+
+
+def automatic_precision(
+    masks: MaskTable, truth: TruthTable, rows: NDArray[Any], new: NDArray[Any], num_classes: int
+) -> float:
+    """Share of automatic changes that give a mask the most frequent true class of its pixels; NaN for none.
+
+    Args:
+        masks: All masks.
+        truth: Ground truth joined with them.
+        rows: (n,) changed masks.
+        new: (n,) classes they were given.
+        num_classes: K.
+    """
+    if not len(rows):
+        return float("nan")
+    # A round changes a mask once, but what is asked of may span rounds: each is looked up on its own.
+    unique, place = np.unique(rows, return_inverse=True)
+    from a2lc.ledger.replay import MaskState
+
+    nothing = MaskState(
+        classes=np.full(len(masks), FIRST, dtype=np.int32),
+        source=np.zeros(len(masks), dtype=np.int8),
+        winner=np.full(len(masks), -1, dtype=np.int64),
+    )
+    _, by_class = truth.masks(nothing, unique, num_classes)
+    mode = np.argmax(by_class, axis=1)
+    mode = np.where(mode == num_classes, VOID, mode)
+    return float(np.mean(mode[place] == new))
+
+
+def project_status(project: Project) -> dict[str, Any]:
+    """The state of a project, as `a2lc status --json` prints it.
+
+    Returns:
+        `rounds`: for each round `round, method, queries, clicks, manual_changed, automatic_changed,
+        automatic_precision, data_miou, coverage, pixel_accuracy, model_miou, seconds`; figures that need ground
+        truth are None without it. `next`: what would run next. `now`: label quality after undoing, if any.
+    """
+    classes = project.classes.num_classes
+    stages: dict[int, dict[str, Any]] = {}
+    for stage in project.ledger.stages():
+        stages.setdefault(stage.round, {})[stage.stage] = stage
+    answers: dict[int, list[float]] = {}
+    waiting: dict[int, int] = {}
+    queries = project.ledger.queries()
+    round_of = {query.query_id: query.round for query in queries}
+    for query in queries:
+        waiting[query.round] = waiting.get(query.round, 0) + 1
+    for answer, clicks in project.ledger.answers(standing=False):
+        answers.setdefault(round_of[answer.query_id], []).append(clicks)
+    rounds = []
+    for record in project.ledger.rounds():
+        number = record.round
+        done = stages.get(number, {})
+        changes = round_changes(project, number)
+        automatic = changes["source"] == _AUTOMATIC
+        row: dict[str, Any] = {
+            "round": number,
+            "method": record.method,
+            "queries": waiting.get(number, 0),
+            "answered": len(answers.get(number, [])),
+            "clicks": float(sum(answers.get(number, []))),
+            "manual_changed": int((changes["source"] == _MANUAL).sum()),
+            "automatic_changed": int(automatic.sum()),
+            "automatic_precision": None,
+            "data_miou": None,
+            "coverage": None,
+            "pixel_accuracy": None,
+            "model_miou": done["evaluate"].details.get("model_miou") if "evaluate" in done else None,
+            "seconds": {name: round(stage.seconds, 3) for name, stage in done.items()},
+            "finished": "evaluate" in done,
+        }
+        if project.has_ground_truth:
+            row |= _quality(project, number)
+            if automatic.any():
+                row["automatic_precision"] = automatic_precision(
+                    project.masks, project.truth, changes["row"][automatic], changes["new"][automatic], classes
+                )
+        rounds.append(row)
+    number, stage = next_stage(project)
+    return {
+        "project": str(project.folder),
+        "images": len(project.images),
+        "validation_images": len(project.validation_images),
+        "masks": len(project.masks),
+        "classes": list(project.classes.names),
+        "rounds": rounds,
+        "next": {"round": number, "stage": stage},
+        "now": _quality(project, None) if project.has_ground_truth else None,
+        "undone": [{"round": r, "source": s, "time": t} for r, s, t in project.ledger.undos()],
+    }
+
+
+def _quality(project: Project, through: int | None) -> dict[str, Any]:
+    counts = project.truth.confusion(project.state(through), project.classes.num_classes)
+    return {"data_miou": counts.miou, "coverage": counts.coverage, "pixel_accuracy": counts.pixel_accuracy}

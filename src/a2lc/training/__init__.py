@@ -1,0 +1,1 @@
+"""Fitting and predicting: the one folder that imports Lightning (extra `[train]`)."""

@@ -1,0 +1,283 @@
+"""Fit a segmentation model to the corrected labels of a project, resuming where a killed run stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
+from torch.utils.data import DataLoader
+
+from a2lc.config import TrainingConfig
+from a2lc.errors import ConfigError
+from a2lc.files import atomic_path
+from a2lc.ledger import MaskState
+from a2lc.models.build import build_model
+from a2lc.progress import Advance, Track, no_progress
+from a2lc.project import Project
+from a2lc.training.canvas import Canvas, canvas_for
+from a2lc.training.dataset import EpochSampler, TrainingSet, ValidationSet
+from a2lc.training.module import SegmentationModule
+
+__all__ = ["Fitted", "fit_model", "load_model", "pick_precision", "project_canvas", "save_model"]
+
+_log = logging.getLogger("a2lc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What a training came to.
+
+    Attributes:
+        steps: Steps taken.
+        kept: `best` or `last`: which weights were kept.
+        validation_miou: mIoU of the best weights on the validation set, None without one.
+    """
+
+    steps: int
+    kept: str
+    validation_miou: float | None
+
+
+class _AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints written whole or not at all: a killed run must find the last one readable."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with atomic_path(Path(path)) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
+
+
+class _Progress(Callback):
+    """Moves the project's own progress bar."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.advance()
+
+
+def project_canvas(project: Project, config: TrainingConfig) -> Canvas:
+    """The canvas that all images of a project are fitted into."""
+    return canvas_for([(image.height, image.width) for image in project.images], config.resize)
+
+
+def pick_precision(config: TrainingConfig) -> Any:
+    """Lightning's precision: as configured, or what this machine computes fast in.
+
+    Raises:
+        ConfigError: The precision is not one of Lightning's.
+    """
+    if config.precision != "auto":
+        known = ("32-true", "32", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true", "transformer-engine")
+        if config.precision not in known:
+            raise ConfigError(f"training.precision {config.precision!r}: expected auto or one of {', '.join(known)}.")
+        return config.precision
+    if config.accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    # Only processors with matrix units for it gain from bfloat16; others emulate it, slower than single precision.
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bf16-mixed" if config.accelerator in {"auto", "cpu"} and amx() else "32-true"
+
+
+def fit_model(
+    project: Project,
+    config: TrainingConfig,
+    state: MaskState,
+    folder: Path,
+    *,
+    seed: int,
+    start: Path | None = None,
+    model: nn.Module | None = None,
+    track: Track = no_progress,
+) -> Fitted:
+    """Train a model on the corrected labels and write `model.ckpt` into a folder.
+
+    Args:
+        project: Images and labels.
+        config: How.
+        state: The corrected labels.
+        folder: Of the round. Checkpoints of every epoch lie in `training/` below it until it ends.
+        seed: Of weights, order and augmentation.
+        start: Weights to go on from, for `warm_iterations` steps; None starts anew.
+        model: A network in place of the configured one.
+        track: Shows progress.
+
+    Returns:
+        What it came to.
+    """
+    _quiet()
+    torch.manual_seed(seed)
+    model = build_model(config, project.classes.num_classes) if model is None else model
+    if start is not None:
+        _load_weights(model, start)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    steps = config.iterations if start is None else config.warm_iterations
+    canvas = project_canvas(project, config)
+    module = SegmentationModule(
+        model, config, project.classes.num_classes, project.classes.ignore_index, steps, seed
+    )
+    work = folder / "training"
+    best = _keeps_best(project, config)
+    checkpoints = [
+        ModelCheckpoint(
+            dirpath=work, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+    ]  # fmt: skip
+    if best:
+        checkpoints.append(
+            ModelCheckpoint(
+                dirpath=work, filename="best", monitor="val_miou", mode="max", save_top_k=1, save_weights_only=True,
+                enable_version_counter=False,
+            )
+        )  # fmt: skip
+    last = work / "last.ckpt"
+    with track("training", steps) as advance:
+        try:
+            trainer = lightning.Trainer(
+                max_steps=steps,
+                accelerator=config.accelerator,
+                devices=config.devices,
+                strategy=config.strategy,
+                num_nodes=config.num_nodes,
+                precision=pick_precision(config),
+                logger=_logger(config, folder),
+                callbacks=[*checkpoints, _Progress(advance)],
+                plugins=[_AtomicCheckpoints()],
+                default_root_dir=work,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                check_val_every_n_epoch=config.validate_every if best else None,
+                limit_val_batches=1.0 if best else 0,
+                log_every_n_steps=10,
+                use_distributed_sampler=False,
+            )
+        except (ValueError, TypeError, lightning.pytorch.utilities.exceptions.MisconfigurationException) as error:
+            raise ConfigError(f"Lightning refuses the training settings: {' '.join(str(error).split())}") from None
+        data = TrainingSet(project, state, canvas, config, seed)
+        sampler = EpochSampler(len(data), seed, config.batch_size)
+        loader = DataLoader(
+            data,
+            batch_size=config.batch_size,
+            sampler=_distributed(sampler, trainer),
+            num_workers=config.workers,
+            persistent_workers=config.workers > 0,
+            drop_last=True,
+        )
+        validation = DataLoader(ValidationSet(project, canvas), batch_size=1) if best else None
+        if last.is_file():
+            _log.info("training resumes at the last finished epoch")
+            advance(_finished_steps(last))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Lightning's advice on workers and logging intervals
+            trainer.fit(module, loader, validation, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+            miou = None
+            if best:
+                # The last steps may lie between two validations.
+                if trainer.current_epoch % config.validate_every:
+                    trainer.validate(module, validation, verbose=False)
+                    miou = float(trainer.callback_metrics["val_miou"])
+    kept = "last"
+    if best:
+        score = checkpoints[1].best_model_score
+        if score is not None and (miou is None or float(score) > miou):
+            kept, miou = "best", float(score)
+            weights = torch.load(checkpoints[1].best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+            module.load_state_dict(weights)
+    if trainer.is_global_zero:
+        save_model(module.model, folder / "model.ckpt")
+        shutil.rmtree(work, ignore_errors=True)
+    return Fitted(steps=steps, kept=kept, validation_miou=miou)
+
+
+def save_model(model: nn.Module, path: Path) -> None:
+    """Write a network's weights, whole or not at all."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        torch.save(weights, temporary)
+
+
+def load_model(config: TrainingConfig, num_classes: int, path: Path, model: nn.Module | None = None) -> nn.Module:
+    """The network of a configuration with weights that `save_model` wrote, ready to predict.
+
+    Raises:
+        ConfigError: The weights are not of that network.
+    """
+    if model is None:
+        # The weights are in the file: none are fetched.
+        model = build_model(config.model_copy(update={"encoder_weights": None}), num_classes)
+    _load_weights(model, path)
+    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{path} holds weights of another network than the training settings name: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def _keeps_best(project: Project, config: TrainingConfig) -> bool:
+    if config.checkpoint == "best" and not project.validation_images:
+        raise ConfigError(
+            "training.checkpoint is best, but the project has no validation images with ground truth. Use last or auto."
+        )
+    return config.checkpoint != "last" and bool(project.validation_images)
+
+
+def _finished_steps(path: Path) -> int:
+    return int(torch.load(path, map_location="cpu", weights_only=True).get("global_step", 0))
+
+
+def _logger(config: TrainingConfig, folder: Path) -> Any:
+    if config.logger == "csv":
+        return CSVLogger(save_dir=folder, name="", version="log")
+    if config.logger == "tensorboard":
+        try:
+            return TensorBoardLogger(save_dir=folder, name="", version="log")
+        except ModuleNotFoundError:
+            raise ConfigError("training.logger is tensorboard: pip install tensorboard, or use csv.") from None
+    return False
+
+
+class _Share(torch.utils.data.Sampler[int]):
+    """Every n-th position of a sampler: what one of n processes trains on."""
+
+    def __init__(self, sampler: EpochSampler, rank: int, world: int) -> None:
+        self.sampler, self.rank, self.world = sampler, rank, world
+
+    def set_epoch(self, epoch: int) -> None:
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler) // self.world
+
+    def __iter__(self) -> Any:
+        order = list(self.sampler)
+        yield from order[self.rank : len(self) * self.world : self.world]
+
+
+def _distributed(sampler: EpochSampler, trainer: lightning.Trainer) -> Any:
+    return sampler if trainer.world_size == 1 else _Share(sampler, trainer.global_rank, trainer.world_size)
+
+
+def _quiet() -> None:
+    """Only warnings of Lightning reach the user; the project reports its own progress."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("PL_DISABLE_TIPS", "1")
