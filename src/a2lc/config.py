@@ -58,6 +58,8 @@ class MethodConfig(_Strict):
 
     name: str = "a2lc"
     settings: dict[str, Any] = Field(default_factory=dict)
+    budget: float = Field(default=500, gt=0)
+    """Clicks a round."""
 
 
 class AnnotatorConfig(_Strict):

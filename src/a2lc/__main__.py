@@ -1,0 +1,5 @@
+"""`python -m a2lc`."""
+
+from a2lc.cli import main
+
+main()

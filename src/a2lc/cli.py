@@ -1,0 +1,688 @@
+"""The command line: one verb an arrow of the data flow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from a2lc.errors import A2LCError, ConfigError, InputError, require_known
+from a2lc.files import free_space_error, json_safe
+from a2lc.progress import console_progress
+from a2lc.version import __version__
+
+if TYPE_CHECKING:
+    from a2lc.config import ProjectConfig
+    from a2lc.loop import Loop
+    from a2lc.project import Project
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="a2lc",
+    help="Active and automated label correction for semantic segmentation data sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# Tables of results are 100 characters wide whether a terminal or a file reads them.
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ProjectDir = Annotated[Path, typer.Argument(metavar="DIR", help="Project folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MethodName = Annotated[str | None, typer.Option("--method", help="Method, see `a2lc methods`.")]
+Budget = Annotated[float | None, typer.Option("--budget", min=0, help="Clicks a round.")]
+Annotator = Annotated[str | None, typer.Option("--annotator", help="oracle (simulated, needs ground truth) or human.")]
+ErrorRate = Annotated[float | None, typer.Option("--error-rate", help="Share of wrong answers of the oracle.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Training preset: cpu, paper or tiny.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as training.iterations=600 or method.lcm=false."),
+]
+
+
+def _line(text: str) -> None:
+    _out.print(text, markup=False)
+
+
+# ---- making a project -----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def init(
+    folder: ProjectDir,
+    images: Annotated[Path, typer.Option("--images", help="Folder of images, or the root of the format.")],
+    labels: Annotated[Path | None, typer.Option("--labels", help="Folder of doubtful labels.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option("--masks", help="Folder of mask maps; default: components of the labels.")
+    ] = None,
+    ground_truth: Annotated[Path | None, typer.Option("--ground-truth", help="Folder of true labels, if any.")] = None,
+    classes: Annotated[
+        Path | None, typer.Option("--classes", help="Classes file: JSON, YAML, or a name a line.")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="Layout of the files: folder or voc.")] = "folder",
+    validation_images: Annotated[
+        Path | None, typer.Option("--validation-images", help="Images that only measure models.")
+    ] = None,
+    validation_ground_truth: Annotated[
+        Path | None, typer.Option("--validation-ground-truth", help="Their true labels.")
+    ] = None,
+    value_map: Annotated[
+        list[str] | None, typer.Option("--map", metavar="VALUE=VALUE", help="Read a label value as another.")
+    ] = None,
+    colours: Annotated[
+        bool, typer.Option("--colours", help="Read coloured labels through the colours of the classes file.")
+    ] = False,
+    exif: Annotated[
+        str, typer.Option("--exif", help="Images turned by EXIF: refuse, apply or ignore the orientation.")
+    ] = "refuse",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
+    max_pixels: Annotated[int | None, typer.Option("--max-pixels", min=1, help="Refuse larger images.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of everything drawn at random.")] = 0,
+    preset: Preset = None,
+    method: MethodName = None,
+) -> None:
+    """Make a project from images, doubtful labels and masks. Your files are read, never changed."""
+    from a2lc.classes import read_classes
+    from a2lc.data.base import Sources
+    from a2lc.data.intake import ReadRules, create_project
+    from a2lc.data.voc import voc_classes
+    from a2lc.project import Project
+
+    require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
+    if classes is None and format != "voc":
+        raise InputError("--classes is missing: a JSON, YAML or text file with the names of the classes.")
+    table = voc_classes() if classes is None else read_classes(classes)
+    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+    sources = Sources(
+        format=format,
+        images=images,
+        labels=labels,
+        masks=masks,
+        ground_truth=ground_truth,
+        validation_images=validation_images,
+        validation_ground_truth=validation_ground_truth,
+    )
+    rules = ReadRules(
+        value_map=_value_map(value_map or []), colours=colours, exif=exif, skip_bad=skip_bad, **limit
+    )
+    _check_names(preset=preset, method=method)
+    summary = create_project(folder, sources, table, rules, seed=seed, track=console_progress(_err))
+    with Project(folder) as project:
+        _configure(project, preset=preset, method=method)
+    for note in summary.notes:
+        _line(f"note: {note}")
+    for name, reason in list(summary.skipped.items())[:5]:
+        _line(f"left out: {name}: {reason}")
+    if summary.skipped:
+        _line(f"left out {len(summary.skipped)} images in all; the list is in {folder / 'skipped.csv'}")
+    _line(f"{summary.images:,} images, {summary.masks:,} masks, {table.num_classes} classes in {folder}")
+    if summary.validation_images:
+        _line(f"{summary.validation_images:,} validation images")
+    if summary.quality is not None:
+        quality = summary.quality
+        _line(
+            f"data mIoU {quality.miou:.4f}, pixel accuracy {quality.pixel_accuracy:.4f}, coverage {quality.coverage:.4f}"
+        )
+    else:
+        _line("no ground truth: label quality is not known")
+    _line(f"next: a2lc run {folder}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path("a2lc-demo"),
+    images: Annotated[int, typer.Option("--images", min=8, help="Made-up scenes to repair.")] = 96,
+    rounds: Annotated[int, typer.Option("--rounds", min=0, help="Rounds.")] = 3,
+    budget: Annotated[float, typer.Option("--budget", min=1, help="Clicks a round.")] = 250,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of scenes and run.")] = 0,
+    method: MethodName = None,
+) -> None:
+    """Made-up street scenes with planted label errors, repaired in three rounds: no GPU, no download."""
+    from a2lc.config import AnnotatorConfig
+    from a2lc.data.base import Sources
+    from a2lc.data.intake import create_project
+    from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
+    from a2lc.project import Project
+
+    _check_names(method=method)
+    scenes, place = folder / "scenes", folder / "demo.a2lc"
+    settings = SceneSettings(images=images, validation_images=max(4, images // 4), seed=seed)
+    if not scenes.exists():
+        write_scenes(scenes, settings)
+    _line(f"{images} made-up street scenes in {scenes}; a weak labeller gave their masks classes, some of them wrong")
+    if not (place / "project.yaml").is_file():
+        sources = Sources(
+            images=scenes / "images",
+            labels=scenes / "labels",
+            masks=scenes / "masks",
+            ground_truth=scenes / "ground_truth",
+        )
+        create_project(place, sources, scene_classes(), name="demo", seed=seed)
+    with Project(place) as project, project.lock():
+        _configure(
+            project, preset="tiny", method=method, budget=budget, annotator=AnnotatorConfig().kind, locked=True
+        )
+        _first_figures(project)
+        _run(project, rounds)
+    _line(f"look at the report: {place / 'report.html'}")
+    _line(f"on your own files: a2lc init my.a2lc --images .. --labels .. --classes .. && a2lc run my.a2lc")
+
+
+# ---- the loop -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    folder: ProjectDir,
+    rounds: Annotated[int, typer.Option("--rounds", min=0, help="Rounds the project is to have, those done included.")] = 5,
+    method: MethodName = None,
+    budget: Budget = None,
+    annotator: Annotator = None,
+    error_rate: ErrorRate = None,
+    preset: Preset = None,
+    settings: Settings = None,
+    probabilities: Annotated[
+        Path | None, typer.Option("--probabilities", help="Folder of IMAGE_ID.npy (K, H, W) in place of a model.")
+    ] = None,
+) -> None:
+    """Run rounds: score, select, answer, correct, train, evaluate. Killed anywhere, the same command goes on."""
+    from a2lc.project import Project
+
+    with Project(folder) as project, project.lock():
+        _configure(
+            project,
+            preset=preset,
+            method=method,
+            budget=budget,
+            annotator=annotator,
+            error_rate=error_rate,
+            settings=settings,
+            probabilities=probabilities,
+            locked=True,
+        )
+        _first_figures(project)
+        _run(project, rounds)
+    if (folder / "report.html").is_file():
+        _line(f"report: {folder / 'report.html'}")
+
+
+def _stage_command(stage: str, text: str) -> None:
+    def command(
+        folder: ProjectDir,
+        method: MethodName = None,
+        budget: Budget = None,
+        annotator: Annotator = None,
+        error_rate: ErrorRate = None,
+        preset: Preset = None,
+        settings: Settings = None,
+        probabilities: Annotated[
+            Path | None, typer.Option("--probabilities", help="Folder of IMAGE_ID.npy (K, H, W) in place of a model.")
+        ] = None,
+    ) -> None:
+        from a2lc.project import Project
+
+        with Project(folder) as project, project.lock():
+            _configure(
+                project,
+                preset=preset,
+                method=method,
+                budget=budget,
+                annotator=annotator,
+                error_rate=error_rate,
+                settings=settings,
+                probabilities=probabilities,
+                locked=True,
+            )
+            _loop(project).run_stage(stage)
+
+    command.__doc__ = text
+    app.command(name=stage)(command)
+
+
+_stage_command("train", "Train a model on the labels as they stand: the stage of that name of the open round.")
+_stage_command("score", "Reduce the model's probabilities to a row per mask.")
+_stage_command("select", "Choose the masks to ask about.")
+_stage_command("answer", "Answer the open questions by the simulated annotator.")
+_stage_command("correct", "Spread the answers to masks nobody looked at, where the method does.")
+_stage_command("evaluate", "Measure labels and model against ground truth, where there is any.")
+
+
+# ---- looking back ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def status(folder: ProjectDir, as_json: Json = False) -> None:
+    """Show what each round cost and brought."""
+    from a2lc.project import Project
+    from a2lc.status import project_status
+
+    with Project(folder) as project:
+        found = json_safe(project_status(project))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _print_status(found)
+
+
+@app.command()
+def log(
+    folder: ProjectDir,
+    full: Annotated[bool, typer.Option("--full", help="Every answer and correction.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List what happened, in order."""
+    from a2lc.project import Project
+
+    with Project(folder) as project:
+        events = _events(project, full=full)
+    if as_json:
+        print(json.dumps(events, indent=1))
+        return
+    for event in events:
+        _line(f"{event['time'][:19].replace('T', ' ')}  {event['what']}")
+
+
+@app.command()
+def diff(
+    folder: ProjectDir,
+    first: Annotated[int, typer.Argument(metavar="ROUND", min=0, help="Labels at the end of this round ..")],
+    second: Annotated[int, typer.Argument(metavar="ROUND", min=0, help=".. against the end of this one.")],
+    as_json: Json = False,
+    masks: Annotated[bool, typer.Option("--masks", help="Name every mask.")] = False,
+) -> None:
+    """Show which masks changed class between the ends of two rounds."""
+    from a2lc.project import Project
+
+    with Project(folder) as project:
+        found = _difference(project, first, second)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    _line(f"{len(found['masks'])} masks, {found['pixels']:,} pixels differ between the ends of rounds {first} and {second}")
+    for change in found["changes"]:
+        _line(f"{change['masks']:>7} masks {change['pixels']:>10,} pixels  {change['old']} -> {change['new']}")
+    if masks:
+        for mask in found["masks"]:
+            _line(f"{mask['image_id']} {mask['mask_id']}  {mask['old']} -> {mask['new']}")
+
+
+@app.command()
+def undo(
+    folder: ProjectDir,
+    number: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="Round to take back.")],
+    source: Annotated[str, typer.Option("--source", help="all, manual or automatic corrections.")] = "all",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+) -> None:
+    """Take back the corrections of a round; later ones stay. Answers remain in the ledger."""
+    from a2lc.errors import StageError
+    from a2lc.history import undo_rows
+    from a2lc.project import Project
+    from a2lc.stages import next_stage
+
+    require_known("value of --source", source, ["all", "manual", "automatic"])
+    with Project(folder) as project, project.lock():
+        rounds = [record.round for record in project.ledger.rounds()]
+        if number not in rounds:
+            known = f"rounds 1 to {rounds[-1]}" if rounds and rounds[-1] > 0 else "no round that corrected anything"
+            raise InputError(f"There is no round {number} in {folder}: it has {known}.")
+        opened, stage = next_stage(project)
+        if opened in rounds:
+            raise StageError(f"Round {opened} is open at its stage '{stage}'. Finish it first: a2lc run {folder} --rounds {opened}")
+        taken = [(r, s) for r, s, _ in project.ledger.undos()]
+        if (number, "all") in taken or (number, source) in taken:
+            raise InputError(f"Round {number} was taken back already.")
+        keys, old, new = undo_rows(project.corrections(), taken, number, source)
+        if not dry_run:
+            import numpy as np
+
+            image, mask = (keys >> np.uint64(32)).astype(int), (keys & np.uint64(0xFFFFFFFF)).astype(int)
+            project.ledger.add_undo(number, source, rounds[-1], image, mask, old, new)
+    _line(f"{'would change' if dry_run else 'changed'} {len(keys)} masks back")
+
+
+@app.command()
+def report(
+    folder: ProjectDir,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to; default: report.html in the project.")] = None,
+) -> None:
+    """Write one self-contained HTML file on the project."""
+    from a2lc.project import Project
+    from a2lc.report import write_report
+
+    with Project(folder) as project:
+        _line(f"report: {write_report(project, out or folder / 'report.html')}")
+
+
+@app.command()
+def export(
+    folder: ProjectDir,
+    out: Annotated[Path, typer.Option("--out", help="New folder.")],
+    format: Annotated[str, typer.Option("--format", help="folder or voc.")] = "folder",
+    through: Annotated[int | None, typer.Option("--round", min=0, help="As of the end of this round.")] = None,
+) -> None:
+    """Write the corrected labels, what changed, and where each pixel comes from."""
+    from a2lc.export import export_project
+    from a2lc.project import Project
+
+    with Project(folder) as project:
+        summary = export_project(project, out, format, through=through, track=console_progress(_err))
+    _line(
+        f"{summary.images:,} label maps in {out}; {summary.changed_images:,} of them changed, in {summary.changed_masks:,} "
+        f"masks and {summary.changed_pixels:,} pixels"
+    )
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """List methods, with their papers, and acquisition functions."""
+    from a2lc.acquisition import ACQUISITIONS
+    from a2lc.methods import METHODS
+
+    rows = [{"name": name, "paper": m.paper, "summary": m.summary} for name, m in METHODS.items()]
+    functions = [{"name": name, "summary": a.summary} for name, a in ACQUISITIONS.items()]
+    if as_json:
+        print(json.dumps({"methods": rows, "acquisition": functions}, indent=1))
+        return
+    for row in rows:
+        _line(f"{row['name']:<10} {row['summary']}\n{'':<10} {row['paper']}")
+    _line("\nacquisition functions (--set method.acquisition=NAME with a2lc)")
+    for row in functions:
+        _line(f"{row['name']:<10} {row['summary']}")
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"a2lc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Active and automated label correction for semantic segmentation data sets."""
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _value_map(pairs: list[str]) -> dict[int, int]:
+    found = {}
+    for pair in pairs:
+        value, sign, becomes = pair.partition("=")
+        try:
+            if not sign:
+                raise ValueError
+            found[int(value)] = int(becomes)
+        except ValueError:
+            raise InputError(f"--map {pair}: expected VALUE=VALUE, such as --map 34=255.") from None
+    return found
+
+
+def _check_names(*, preset: str | None = None, method: str | None = None) -> None:
+    from a2lc.config import PRESETS
+    from a2lc.methods import METHODS
+
+    if preset is not None:
+        require_known("preset", preset, PRESETS)
+    if method is not None:
+        require_known("method", method, METHODS)
+
+
+def _configure(
+    project: Project,
+    *,
+    preset: str | None = None,
+    method: str | None = None,
+    budget: float | None = None,
+    annotator: str | None = None,
+    error_rate: float | None = None,
+    settings: list[str] | None = None,
+    probabilities: Path | None = None,
+    locked: bool = False,
+) -> None:
+    """Write what the command line says into project.yaml, so that the next command goes on with it."""
+    from a2lc.config import apply_settings
+    from a2lc.methods import create_method
+
+    changes: dict[str, Any] = {}
+    _check_names(preset=preset, method=method)
+    if preset is not None and preset != project.config.training.preset:
+        changes["training.preset"] = preset
+    if probabilities is not None:
+        changes["training.model"] = "probabilities"
+        changes["training.probabilities"] = str(probabilities.absolute())
+    if method is not None and method != project.config.method.name:
+        changes |= {"method.name": method, "method.settings": {}}
+    if budget is not None:
+        changes["method.budget"] = budget
+    if annotator is not None:
+        changes["annotator.kind"] = require_known("annotator", annotator, ["oracle", "human"])
+    if error_rate is not None:
+        changes["annotator.error_rate"] = error_rate
+    for setting in settings or []:
+        key, sign, value = setting.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE, such as training.iterations=600.")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {setting}: {value!r} is no YAML value.") from None
+        if key.startswith("method.") and key.removeprefix("method.") not in {"name", "budget", "settings"}:
+            key = f"method.settings.{key.removeprefix('method.')}"
+        elif key.split(".")[0] not in {"method", "training", "annotator"}:
+            require_known("group of settings", key.split(".")[0], ["method", "training", "annotator"])
+        changes[key] = parsed
+    if not changes:
+        return
+    config: ProjectConfig = apply_settings(project.config, changes)
+    create_method(config.method.name, config.method.settings)
+    if config == project.config:
+        return
+    if locked:
+        config.save(project.folder / "project.yaml")
+    else:
+        with project.lock():
+            config.save(project.folder / "project.yaml")
+    project.config = config
+
+
+def _loop(project: Project) -> Loop:
+    from a2lc.loop import Loop, RoundPlan
+
+    config = project.config
+    if config.annotator.kind == "oracle" and not project.has_ground_truth:
+        raise InputError(
+            "The project has no ground truth, so nobody can be simulated. Pass --annotator human, or make the project "
+            "with --ground-truth."
+        )
+    plan = RoundPlan(
+        method=config.method.name,
+        settings=config.method.settings,
+        budget=config.method.budget,
+        training=config.training,
+        annotator=config.annotator,
+        seed=config.seed,
+    )
+    return Loop(project, plan, track=console_progress(_err), say=_line)
+
+
+def _first_figures(project: Project) -> None:
+    line = f"{project.config.name}: {len(project.images):,} images, {len(project.masks):,} masks"
+    if project.has_ground_truth:
+        quality = project.truth.confusion(project.state(), project.classes.num_classes)
+        line += f", data mIoU {quality.miou:.4f}"
+    _line(f"{line}; method {project.config.method.name}, {project.config.method.budget:g} clicks a round")
+
+
+def _run(project: Project, rounds: int) -> None:
+    from a2lc.report import write_report
+    from a2lc.stages import next_stage
+    from a2lc.status import project_status
+
+    loop = _loop(project)
+    done = loop.run(rounds)
+    write_report(project, project.folder / "report.html")
+    _print_status(json_safe(project_status(project)))
+    if not done:
+        number, _ = next_stage(project)
+        _line(f"round {number} waits for answers; when they are given, the same command goes on")
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ("round", "method", "clicks", "by hand", "automatic", "precision", "data mIoU", "pixel acc.", "model mIoU")
+    for column in (*columns, "seconds"):
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for row in found["rounds"]:
+        table.add_row(
+            str(row["round"]) + ("" if row["finished"] else "*"),
+            row["method"],
+            f"{row['clicks']:g}",
+            str(row["manual_changed"]),
+            str(row["automatic_changed"]),
+            _figure(row["automatic_precision"]),
+            _figure(row["data_miou"]),
+            _figure(row["pixel_accuracy"]),
+            _figure(row["model_miou"]),
+            f"{sum(row['seconds'].values()):.0f}",
+        )
+    _out.print(table)
+    _line(
+        f"{found['images']:,} images, {found['masks']:,} masks; next: round {found['next']['round']}, {found['next']['stage']}"
+    )
+    if found["undone"] and found["now"]:
+        _line(f"after undoing: data mIoU {_figure(found['now']['data_miou'])}")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
+    events = []
+    for record in project.ledger.rounds():
+        what = f"round {record.round} opened: {record.method}, seed {record.seed}, scored by {record.model}"
+        events.append({"time": record.started, "round": record.round, "what": what})
+    for stage in project.ledger.stages():
+        details = {k: v for k, v in stage.details.items() if not isinstance(v, list)}
+        told = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in details.items() if v is not None)
+        what = f"round {stage.round} {stage.stage} ended after {stage.seconds:.1f} s: {told}"
+        events.append({"time": stage.ended, "round": stage.round, "what": what})
+    for number, source, time in project.ledger.undos():
+        events.append({"time": time, "round": number, "what": f"round {number} undone: {source} corrections"})
+    events.sort(key=lambda event: event["time"])
+    if full:
+        names = project.classes.names
+
+        def name(value: int | None) -> str:
+            return "first labels" if value is None else "void" if value < 0 else names[value]
+
+        ended = {stage.round: stage.ended for stage in project.ledger.stages()}
+        for row in project.ledger.correction_details():
+            by = row.annotator or row.model or row.source
+            what = (
+                f"round {row.round} {row.source} by {by}: {project.images[row.image].image_id} mask {row.mask_id} "
+                f"{name(row.old_class)} -> {name(row.new_class)}"
+            )
+            events.append({"time": ended.get(row.round, ""), "round": row.round, "what": what})
+    return events
+
+
+def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
+    import numpy as np
+
+    last = max((record.round for record in project.ledger.rounds()), default=-1)
+    for number in (first, second):
+        if number > last:
+            raise InputError(f"There is no round {number}: the last one is {last}.")
+    masks = project.masks
+    before, after = (masks.current(project.state(through=number)) for number in (first, second))
+    changed = np.flatnonzero(before != after)
+
+    def name(value: int) -> str:
+        return "void" if value < 0 else project.classes.names[value]
+
+    rows = [
+        {
+            "image_id": project.images[masks.image[row]].image_id,
+            "mask_id": int(masks.mask_ids[row]),
+            "pixels": int(masks.area[row]),
+            "old": name(int(before[row])),
+            "new": name(int(after[row])),
+        }
+        for row in changed
+    ]
+    pairs: dict[tuple[str, str], list[int]] = {}
+    for entry in rows:
+        pairs.setdefault((entry["old"], entry["new"]), []).append(entry["pixels"])
+    changes = [
+        {"old": old, "new": new, "masks": len(sizes), "pixels": sum(sizes)} for (old, new), sizes in pairs.items()
+    ]
+    changes.sort(key=lambda change: -change["masks"])
+    return {"from": first, "to": second, "pixels": int(masks.area[changed].sum()), "changes": changes, "masks": rows}
+
+
+# ---- the door -------------------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 2 the user's mistake in one line, 1 ours."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("PIL", "numba", "matplotlib", "httpx", "huggingface_hub", "fsspec"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    sys.exit(_main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=arguments, prog_name="a2lc", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except A2LCError as error:
+        return _mistake(str(error))
+    except KeyboardInterrupt:
+        return _mistake("interrupted; the same command goes on where this one stopped", 130)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if free_space_error(error):
+            return _mistake(f"the disk is full ({error.filename}). Free some space; the same command goes on.")
+        if isinstance(error, PermissionError):
+            return _mistake(f"no permission: {error.filename}. Choose another folder, or mend its permissions.")
+        traceback.print_exc()
+        return 1
+    except Exception as error:
+        # Typer's own exceptions say how they are to be shown.
+        show = getattr(error, "format_message", None)
+        if show is not None:
+            return _mistake(" ".join(show().split()))
+        if type(error).__name__ in {"Abort", "Exit"}:
+            return int(getattr(error, "exit_code", 1))
+        traceback.print_exc()
+        return 1
+
+
+def _mistake(message: str, code: int = 2) -> int:
+    print(f"a2lc: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()
