@@ -114,8 +114,10 @@ class TrainingConfig(_Strict):
     """Lowest learning rate of that decay."""
     checkpoint: Literal["auto", "best", "last"] = "auto"
     """Which weights a round keeps: the best on validation ground truth, or the last; `auto` takes the best if it can."""
-    validate_every: int = Field(default=10, ge=1)
-    """Epochs between validations, where there is validation ground truth."""
+    validate_every: int = Field(default=100, ge=2)
+    """Steps between validations, where there is validation ground truth."""
+    checkpoint_every: int = Field(default=50, ge=1)
+    """Steps between checkpoints: what a killed training loses at most."""
     workers: int = Field(default=0, ge=0)
     """Processes that load training data; 0 loads in the main one."""
     cache_megabytes: int = Field(default=1024, ge=0)
@@ -172,6 +174,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.1,
         "encoder_rate": 0.1,
         "workers": 8,
+        "checkpoint_every": 500,
         "cache_megabytes": 0,
     },
 }

@@ -109,7 +109,8 @@ class MaskStats:
 
     def sum_pairs(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Add up (P,) values of the pairs into the (M,) masks they belong to."""
-        return np.bincount(self.pair_row, weights=values, minlength=len(self))
+        # Without pairs bincount counts in integers, whatever the weights.
+        return np.bincount(self.pair_row, weights=values, minlength=len(self)).astype(np.float64, copy=False)
 
     def take(self, keep: NDArray[Any]) -> MaskStats:
         """The rows a boolean (M,) or an ascending index array names, with their pairs."""

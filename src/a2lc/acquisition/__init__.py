@@ -149,7 +149,7 @@ def class_weights(
         pixels_per_class: (K,) pixels now labelled with each class inside masks not yet asked about, or a
             mapping from class to pixels, in which void is one more key.
         void_pixels: Pixels in those masks without a class, for the published rule; 0 leaves void out.
-        power: Exponent of the divergence; 3 as published, 0 gives every class the weight 1.
+        power: Exponent of the divergence; 3 as published, 0 weighs by inverse frequency.
 
     Returns:
         (K,) float64 in [0, 1], 0 for a class that does not occur; a mapping gets a mapping.

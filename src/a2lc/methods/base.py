@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from a2lc.acquisition import ACQUISITIONS, score
-from a2lc.errors import ConfigError, require_known
+from a2lc.errors import A2LCError, ConfigError, require_known
 from a2lc.records import Changes, RoundView
 
 __all__ = ["METHODS", "Method", "create_method", "register"]
@@ -83,8 +83,13 @@ def create_method(name: str, settings: dict[str, Any] | None = None) -> Method:
     for key in settings or {}:
         require_known(f"setting of method {name!r},", key, known)
     try:
-        return TypeAdapter(method).validate_python(settings or {})
+        made: Method = TypeAdapter(method).validate_python(settings or {})
     except ValidationError as error:
         first = error.errors()[0]
+        own = first.get("ctx", {}).get("error")
+        if isinstance(own, A2LCError):  # a method's own check, wrapped
+            raise own from None
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"method {name!r}: {key}: {first['msg']}, found {first['input']!r}.") from None
+    require_known("acquisition function", made.acquisition, ACQUISITIONS)
+    return made

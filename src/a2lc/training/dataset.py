@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,33 +18,43 @@ from a2lc.ledger import MaskState
 from a2lc.project import Project
 from a2lc.training.canvas import Canvas, fit_ids, fit_image
 
-__all__ = ["EpochSampler", "TrainingSet", "ValidationSet"]
+__all__ = ["StepSampler", "TrainingSet", "ValidationSet", "canvas_tensor"]
 
 
-class EpochSampler(Sampler[int]):
-    """All images in a random order that is a function of seed and epoch: a resumed epoch is the same epoch."""
+class StepSampler(Sampler[int]):
+    """The images of every training step, in random order: a function of seed, step and process alone.
 
-    def __init__(self, length: int, seed: int, batch_size: int) -> None:
-        self.length = length
-        self.seed = seed
+    A resumed training goes on at its step with the images that unbroken training would have taken. The length stays
+    that of the whole training, as Lightning expects of loaders that resume.
+    """
+
+    def __init__(
+        self, images: int, batch_size: int, steps: int, seed: int, *, start: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.images = images
         self.batch_size = batch_size
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch."""
-        self.epoch = epoch
+        self.steps = steps
+        self.seed = seed
+        self.start = start
+        self.rank = rank
+        self.world = world
 
     def __len__(self) -> int:
-        """Samples an epoch: at least a batch, so that a small set is repeated within one."""
-        return max(self.length, self.batch_size)
+        """Samples of the whole training, for one process."""
+        return self.steps * self.batch_size
 
-    def __iter__(self) -> Any:
-        """Positions of one epoch."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        rounds = -(-len(self) // self.length)
-        order = np.concatenate([rng.permutation(self.length) for _ in range(rounds)])[: len(self)]
-        # The epoch rides along, so that workers, which hold copies of the data set, know it too.
-        yield from ((self.epoch * 2**32) + int(i) for i in order)
+    def __iter__(self) -> Iterator[int]:
+        """Keys of the samples: epoch · 2³² + image."""
+        order, of_epoch = None, -1
+        for step in range(self.start, self.steps):
+            first = (step * self.world + self.rank) * self.batch_size
+            for position in range(first, first + self.batch_size):
+                epoch, place = divmod(position, self.images)
+                if epoch != of_epoch:
+                    order, of_epoch = np.random.default_rng([self.seed, epoch]).permutation(self.images), epoch
+                assert order is not None
+                # The epoch rides along, so that workers, which hold copies of the data set, know it too.
+                yield epoch * 2**32 + int(order[place])
 
 
 class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -26,7 +26,7 @@ from a2lc.models.build import build_model
 from a2lc.progress import Advance, Track, no_progress
 from a2lc.project import Project
 from a2lc.training.canvas import Canvas, canvas_for
-from a2lc.training.dataset import EpochSampler, TrainingSet, ValidationSet
+from a2lc.training.dataset import StepSampler, TrainingSet, ValidationSet
 from a2lc.training.module import SegmentationModule
 
 __all__ = ["Fitted", "fit_model", "load_model", "pick_precision", "project_canvas", "save_model"]
@@ -55,6 +55,23 @@ class _AtomicCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         with atomic_path(Path(path)) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
+
+
+class _SaveLast(Callback):
+    """Writes a checkpoint every so many steps, and never at a step that is about to be validated.
+
+    A validation runs after the step has ended. Were the checkpoint written before it, a run killed in between would go
+    on without that validation, and might keep other weights than an unbroken one.
+    """
+
+    def __init__(self, path: Path, every: int, validated: int | None, saved: int) -> None:
+        self.path, self.every, self.validated, self.saved = path, every, validated, saved
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        step = trainer.global_step
+        if step - self.saved >= self.every and (self.validated is None or step % self.validated):
+            trainer.save_checkpoint(self.path)
+            self.saved = step
 
 
 class _Progress(Callback):
@@ -107,7 +124,7 @@ def fit_model(
         project: Images and labels.
         config: How.
         state: The corrected labels.
-        folder: Of the round. Checkpoints of every epoch lie in `training/` below it until it ends.
+        folder: Of the round. Checkpoints lie in `training/` below it until it ends.
         seed: Of weights, order and augmentation.
         start: Weights to go on from, for `warm_iterations` steps; None starts anew.
         model: A network in place of the configured one.
@@ -129,20 +146,22 @@ def fit_model(
     )
     work = folder / "training"
     best = _keeps_best(project, config)
-    checkpoints = [
-        ModelCheckpoint(
-            dirpath=work, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )
-    ]  # fmt: skip
-    if best:
-        checkpoints.append(
-            ModelCheckpoint(
-                dirpath=work, filename="best", monitor="val_miou", mode="max", save_top_k=1, save_weights_only=True,
-                enable_version_counter=False,
-            )
-        )  # fmt: skip
     last = work / "last.ckpt"
+    done = _finished_steps(last) if last.is_file() else 0
+    callbacks: list[Callback] = [_SaveLast(last, config.checkpoint_every, config.validate_every if best else None, done)]
+    keeper = None
+    if best:
+        # A version counter would leave a killed run with several best checkpoints.
+        keeper = ModelCheckpoint(
+            dirpath=work,
+            filename="best",
+            monitor="val_miou",
+            mode="max",
+            save_top_k=1,
+            save_weights_only=True,
+            enable_version_counter=False,
+        )
+        callbacks.append(keeper)
     with track("training", steps) as advance:
         try:
             trainer = lightning.Trainer(
@@ -153,13 +172,15 @@ def fit_model(
                 num_nodes=config.num_nodes,
                 precision=pick_precision(config),
                 logger=_logger(config, folder),
-                callbacks=[*checkpoints, _Progress(advance)],
+                callbacks=[*callbacks, _Progress(advance)],
+                enable_checkpointing=keeper is not None,
                 plugins=[_AtomicCheckpoints()],
                 default_root_dir=work,
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
-                check_val_every_n_epoch=config.validate_every if best else None,
+                check_val_every_n_epoch=None,
+                val_check_interval=config.validate_every if best else None,
                 limit_val_batches=1.0 if best else 0,
                 log_every_n_steps=10,
                 use_distributed_sampler=False,
@@ -167,34 +188,34 @@ def fit_model(
         except (ValueError, TypeError, lightning.pytorch.utilities.exceptions.MisconfigurationException) as error:
             raise ConfigError(f"Lightning refuses the training settings: {' '.join(str(error).split())}") from None
         data = TrainingSet(project, state, canvas, config, seed)
-        sampler = EpochSampler(len(data), seed, config.batch_size)
+        sampler = StepSampler(
+            len(data), config.batch_size, steps, seed, start=done, rank=trainer.global_rank, world=trainer.world_size
+        )
         loader = DataLoader(
             data,
             batch_size=config.batch_size,
-            sampler=_distributed(sampler, trainer),
+            sampler=sampler,
             num_workers=config.workers,
             persistent_workers=config.workers > 0,
-            drop_last=True,
         )
         validation = DataLoader(ValidationSet(project, canvas), batch_size=1) if best else None
-        if last.is_file():
-            _log.info("training resumes at the last finished epoch")
-            advance(_finished_steps(last))
+        if done:
+            _log.info("training resumes at step %d of %d", done, steps)
+            advance(done)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's advice on workers and logging intervals
-            trainer.fit(module, loader, validation, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+            trainer.fit(module, loader, validation, ckpt_path=str(last) if done else None, weights_only=True)
             miou = None
             if best:
-                # The last steps may lie between two validations.
-                if trainer.current_epoch % config.validate_every:
-                    trainer.validate(module, validation, verbose=False)
-                    miou = float(trainer.callback_metrics["val_miou"])
+                # Whether or not the last step was a validated one, the last weights are a candidate.
+                trainer.validate(module, validation, verbose=False)
+                miou = float(trainer.callback_metrics["val_miou"])
     kept = "last"
-    if best:
-        score = checkpoints[1].best_model_score
-        if score is not None and (miou is None or float(score) > miou):
-            kept, miou = "best", float(score)
-            weights = torch.load(checkpoints[1].best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    if keeper is not None and keeper.best_model_score is not None and miou is not None:
+        score = float(keeper.best_model_score)
+        if score > miou:
+            kept, miou = "best", score
+            weights = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
             module.load_state_dict(weights)
     if trainer.is_global_zero:
         save_model(module.model, folder / "model.ckpt")
@@ -253,27 +274,6 @@ def _logger(config: TrainingConfig, folder: Path) -> Any:
         except ModuleNotFoundError:
             raise ConfigError("training.logger is tensorboard: pip install tensorboard, or use csv.") from None
     return False
-
-
-class _Share(torch.utils.data.Sampler[int]):
-    """Every n-th position of a sampler: what one of n processes trains on."""
-
-    def __init__(self, sampler: EpochSampler, rank: int, world: int) -> None:
-        self.sampler, self.rank, self.world = sampler, rank, world
-
-    def set_epoch(self, epoch: int) -> None:
-        self.sampler.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.sampler) // self.world
-
-    def __iter__(self) -> Any:
-        order = list(self.sampler)
-        yield from order[self.rank : len(self) * self.world : self.world]
-
-
-def _distributed(sampler: EpochSampler, trainer: lightning.Trainer) -> Any:
-    return sampler if trainer.world_size == 1 else _Share(sampler, trainer.global_rank, trainer.world_size)
 
 
 def _quiet() -> None:

@@ -29,8 +29,8 @@ def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 class SegmentationModule(lightning.LightningModule):
     """Fits a network to corrected labels.
 
-    Every epoch begins from a random state that is a function of seed and epoch, so that training resumed at an
-    epoch's end takes the same steps as unbroken training.
+    Every step begins from a random state that is a function of seed and step, so that resumed training takes the
+    same steps as unbroken training.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class SegmentationModule(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [decay(rate) for rate in rates])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_train_epoch_start(self) -> None:
-        """Dropout draws from the global generator: it begins each epoch from a known state."""
-        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) % 2**62)
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        """Dropout draws from the global generator: it begins each step from a known state."""
+        torch.manual_seed((self.seed * 1_000_003 + self.global_step) % 2**62)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
         """Mean cross entropy over the pixels of a batch that carry a class."""
