@@ -105,7 +105,7 @@ class ClassTable:
         """
         unknown = set(data) - {"classes", "ignore"}
         if unknown:
-            raise ConfigError(f"{where}: unknown key {sorted(unknown)[0]!r}. Known: classes, ignore")
+            raise ConfigError(f"{where}: unknown key {sorted(unknown, key=str)[0]!r}. Known: classes, ignore")
         rows = data.get("classes")
         if not isinstance(rows, list) or not rows:
             raise ConfigError(f'{where}: expected {{"classes": [{{"id": 0, "name": "sky"}}, ..]}}, found no classes.')
@@ -118,7 +118,7 @@ class ClassTable:
             unknown = set(row) - {"id", "name", "color"}
             if unknown:
                 raise ConfigError(
-                    f"{where}: class {row['name']!r} has an unknown key {sorted(unknown)[0]!r}. Known: id, name, color"
+                    f"{where}: class {row['name']!r} has an unknown key {sorted(unknown, key=str)[0]!r}. Known: id, name, color"
                 )
             value = row.get("id", position)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
@@ -148,7 +148,7 @@ def read_classes(path: Path) -> ClassTable:
         ConfigError: The file is not what it should be.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark before the first name
     except (FileNotFoundError, IsADirectoryError):
         raise MissingFileError(
             f"No classes file at {path}. Give --classes a JSON, YAML or text file with the class names."

@@ -135,7 +135,7 @@ class TrainingConfig(_Strict):
     def _fill_preset(cls, data: Any) -> Any:
         if isinstance(data, dict):
             preset = data.get("preset", "cpu")
-            return {**PRESETS.get(preset, {}), **data}
+            return {**(PRESETS.get(preset, {}) if isinstance(preset, str) else {}), **data}
         return data
 
     @model_validator(mode="after")

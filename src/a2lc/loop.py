@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,7 +233,8 @@ class Loop:
                 with atomic_path(path) as temporary:
                     pq.write_table(MaskStats.concat(parts).to_table(), temporary)
         masks = len(project.masks)
-        self._finish(number, "score", began, {"images": len(images), "masks": masks})
+        forward = 0.0 if predict is None else predict.forward_seconds
+        self._finish(number, "score", began, {"images": len(images), "masks": masks, "forward_seconds": forward})
         return f"{masks:,} masks of {len(images):,} images"
 
     def _image_statistics(self, probs: Any, image: Any, state: MaskState) -> MaskStats:
@@ -438,6 +438,7 @@ class Loop:
                     raise
             else:
                 details |= {
+                    "forward_seconds": predict.forward_seconds,
                     "model_miou": counts.miou,
                     "model_iou": [None if np.isnan(v) else float(v) for v in counts.iou],
                     "measured_on": "validation images" if project.validation_images else "training images",
@@ -459,7 +460,7 @@ class Loop:
     def _finish(self, number: int, stage: str, began: float, details: dict[str, Any]) -> None:
         self.project.ledger.finish_stage(number, stage, time.perf_counter() - began, details)
 
-    def _predictor(self, number: int) -> Callable[[Any], Any]:
+    def _predictor(self, number: int) -> Any:
         """What gives the probabilities that score round `number`."""
         predict = _training("predict") if self.plan.training.model != "probabilities" or self.model is not None else None
         if predict is None:
@@ -523,8 +524,3 @@ def _short(begun: Any, now: Any) -> str:
         keys = [key for key in now if begun.get(key) != now[key]]
         return ", ".join(f"{key} was {begun.get(key)!r}, now {now[key]!r}" for key in keys[:3])
     return f"was {begun!r}, now {now!r}"
-
-
-def stats_folder(project: Project, number: int) -> Path:
-    """Where a round's statistics lie."""
-    return project.round_folder(number) / "stats"

@@ -225,6 +225,9 @@ class Project:
                 "since": datetime.now(UTC).isoformat(timespec="seconds"),
             }
             write_text(holder, json.dumps(own))
+            # What killed processes were writing: nobody else writes while the lock is held.
+            for left in [*self.folder.glob(".*.partial"), *self.folder.glob("rounds/**/.*.partial")]:
+                left.unlink(missing_ok=True)
             yield
         finally:
             holder.unlink(missing_ok=True)

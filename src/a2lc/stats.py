@@ -29,7 +29,7 @@ from a2lc.errors import InputError, LabelRangeError, ShapeError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SOFTMIN_TEMPERATURE", "MaskStats", "finish", "mask_statistics"]
+__all__ = ["SOFTMIN_TEMPERATURE", "MaskStats", "finish", "flat_ids", "mask_statistics"]
 
 SOFTMIN_TEMPERATURE = 0.1
 """Temperature of the soft minimum of label confidences: cleanlab's default (Lad and Mueller 2023, arXiv:2307.05080)."""
@@ -249,15 +249,9 @@ def mask_statistics(
     probs = np.ascontiguousarray(probs, dtype=np.float32)
     if probs.ndim != 3 or probs.shape[0] < 1:
         raise ShapeError(f"Expected probs (K, H, W), found an array of shape {probs.shape}.")
-    for name, array in (("labels", labels), ("mask_map", mask_map)):
-        if np.shape(array) != probs.shape[1:]:
-            raise ShapeError(f"Expected {name} (H, W) = {probs.shape[1:]} as probs have, found {np.shape(array)}.")
-        if not np.issubdtype(np.asarray(array).dtype, np.integer):
-            raise ShapeError(f"Expected {name} of an integer type, found {np.asarray(array).dtype}.")
     num_classes = probs.shape[0]
-    # The kernel is compiled once: everything reaches it as int32.
-    flat_labels = np.ascontiguousarray(labels, dtype=np.int32).ravel()
-    flat_masks = np.ascontiguousarray(mask_map, dtype=np.int32).ravel()
+    flat_labels = flat_ids("labels", labels, probs.shape[1:])
+    flat_masks = flat_ids("mask_map", mask_map, probs.shape[1:])
     mask_ids, rows = _rows_of(flat_masks)
     bad = _first_bad_label(flat_labels, rows, num_classes, ignore_index)
     if bad >= 0:
@@ -267,6 +261,25 @@ def mask_statistics(
     flat_probs = probs.reshape(num_classes, -1)
     sums = _reduce(flat_probs, flat_labels, rows, len(mask_ids), ignore_index)
     return finish(mask_ids, num_classes, ignore_index, *sums)
+
+
+def flat_ids(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> IntArray:
+    """A map of labels or mask ids as (H*W,) int32: the kernel is compiled once, for that type.
+
+    Raises:
+        ShapeError: The map is not of `shape`, or not of an integer type.
+        InputError: A value does not fit 32 bits.
+    """
+    array = np.asarray(array)
+    if array.shape != tuple(shape):
+        raise ShapeError(f"Expected {name} (H, W) = {tuple(shape)} as probs have, found {array.shape}.")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ShapeError(f"Expected {name} of an integer type, found {array.dtype}.")
+    if array.size and not np.can_cast(array.dtype, np.int32):
+        for value in (int(array.min()), int(array.max())):
+            if not -(2**31) <= value < 2**31:
+                raise InputError(f"Expected {name} that fit 32 bits, found {value}. Number them from 0 or 1.")
+    return np.ascontiguousarray(array, dtype=np.int32).ravel()
 
 
 def finish(

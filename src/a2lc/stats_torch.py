@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from a2lc.errors import LabelRangeError, ShapeError
-from a2lc.stats import SOFTMIN_TEMPERATURE, MaskStats, finish
+from a2lc.stats import SOFTMIN_TEMPERATURE, MaskStats, finish, flat_ids
 
 __all__ = ["mask_statistics_torch"]
 
@@ -33,15 +33,16 @@ def mask_statistics_torch(
         LabelRangeError: A label inside a mask is neither a class nor `ignore_index`.
         InputError: `probs` are not probabilities.
     """
-    if probs.ndim != 3 or probs.shape[1:] != labels.shape or labels.shape != mask_map.shape:
-        raise ShapeError(
-            f"Expected probs (K, H, W), labels (H, W) and mask_map (H, W); found {tuple(probs.shape)}, {labels.shape} "
-            f"and {mask_map.shape}."
-        )
+    if probs.ndim != 3 or probs.shape[0] < 1:
+        raise ShapeError(f"Expected probs (K, H, W), found a tensor of shape {tuple(probs.shape)}.")
     device, classes = probs.device, probs.shape[0]
-    inside = np.flatnonzero(mask_map.ravel())
-    mask_ids, row = np.unique(mask_map.ravel()[inside], return_inverse=True)
-    given = labels.ravel()[inside].astype(np.int64)
+    flat_labels = flat_ids("labels", labels, tuple(probs.shape[1:]))
+    flat_masks = flat_ids("mask_map", mask_map, tuple(probs.shape[1:]))
+    inside = np.flatnonzero(flat_masks)
+    mask_ids, row = np.unique(flat_masks[inside], return_inverse=True)
+    if len(mask_ids) and mask_ids[0] < 0:
+        raise ShapeError(f"Expected mask ids of 0 and above, found {mask_ids[0]}.")
+    given = flat_labels[inside].astype(np.int64)
     bad = (given != ignore_index) & ((given < 0) | (given >= classes))
     if bad.any():
         raise LabelRangeError(

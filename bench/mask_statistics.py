@@ -1,0 +1,57 @@
+"""Mask statistics against torch.softmax over the same array, one thread, in one run.
+
+python bench/mask_statistics.py
+"""
+
+import time
+
+import numpy as np
+import torch
+
+from a2lc.acquisition import score
+from a2lc.stats import mask_statistics
+
+
+def best(function, repeats=25):
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return min(times) * 1e3
+
+
+def image(classes, height, width, rows, cols, smooth, rng):
+    """Logits of a smooth field with some noise, a grid of masks, and a label a mask."""
+    coarse = rng.normal(size=(1, classes, height // smooth + 1, width // smooth + 1)).astype(np.float32) * 3
+    logits = torch.nn.functional.interpolate(torch.from_numpy(coarse), size=(height, width), mode="bilinear")[0]
+    logits = logits + 0.3 * torch.from_numpy(rng.normal(size=logits.shape).astype(np.float32))
+    row, col = np.arange(height)[:, None] * rows // height, np.arange(width)[None] * cols // width
+    masks = (row * cols + col + 1).astype(np.int32)
+    labels = rng.integers(0, classes, masks.max() + 1)[masks].astype(np.uint8)
+    return logits.contiguous(), masks, labels
+
+
+def main():
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    print("| array | masks | labels | mask_statistics ms | + abc ms | torch.softmax ms | ratio |\n|---|---|---|---|---|---|---|")
+    for classes, height, width, rows, cols in ((21, 375, 500, 4, 5), (19, 1024, 2048, 40, 50)):
+        logits, masks, labels = image(classes, height, width, rows, cols, 16, rng)
+        probs = torch.softmax(logits, dim=0).numpy()
+        for kind, given in (("one a mask", labels), ("random a pixel", rng.integers(0, classes, labels.shape))):
+            stats = mask_statistics(probs, given, masks)  # compiles
+            ours, theirs, both = [], [], []
+            # Turn by turn, so that a slow moment of the machine meets both.
+            for _ in range(5):
+                ours.append(best(lambda: mask_statistics(probs, given, masks), 8))
+                both.append(best(lambda: score("abc", mask_statistics(probs, given, masks)), 8))
+                theirs.append(best(lambda: torch.softmax(logits, dim=0), 8))
+            print(
+                f"| {classes} x {height} x {width} | {len(stats)} | {kind} | {min(ours):.2f} | {min(both):.2f} | "
+                f"{min(theirs):.2f} | {min(both) / min(theirs):.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The report's page: sections and figures put into one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from a2lc.files import write_text
+from a2lc.project import Project
+from a2lc.report.figures import change_pictures, class_chart, curve_chart
+from a2lc.report.sections import Report, collect
+
+__all__ = ["render", "write_report"]
+
+NONE = "–"
+"""Stands where there is no figure."""
+
+
+def write_report(project: Project, path: Path, *, through: int | None = None) -> Path:
+    """Write one self-contained HTML file on a project, whole or not at all.
+
+    It needs no network and no script. Any state of a project gives a page, also one in which nothing has run.
+
+    Args:
+        project: Opened; nothing in it is changed.
+        path: Where to; an older report there is replaced.
+        through: As of the end of this round; None for all that is there.
+
+    Returns:
+        `path`.
+    """
+    path = Path(path)
+    write_text(path, render(project, collect(project, through)))
+    return path
+
+
+def render(project: Project, report: Report, written: datetime | None = None) -> str:
+    """The page as text.
+
+    Args:
+        project: Opened; pixels of the shown masks are read from it.
+        report: Its sections.
+        written: Time in the page's foot; now by default.
+    """
+    folder = resources.files("a2lc.report") / "templates"
+    names = ("report.html", "report.css")
+    sources = {name: (folder / name).read_text(encoding="utf-8") for name in names}
+    # Names of classes, images and projects are anyone's: all text is escaped but the charts, which escape their own.
+    environment = Environment(
+        loader=DictLoader({"report.html": sources["report.html"]}),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"unit": unit, "signed": signed, "count": count, "share": share, "seconds": seconds}
+    bars, bars_left_out = class_chart(report.classes)
+    curves = curve_chart(report.curves)
+    written = written or datetime.now(UTC)
+    return environment.get_template("report.html").render(
+        css=Markup(sources["report.css"]),
+        r=report,
+        name=report.facts.name,
+        curve_svg=None if curves is None else Markup(curves),
+        class_svg=None if bars is None else Markup(bars),
+        classes_left_out=bars_left_out,
+        colours={row.index: row.colour for row in report.classes},
+        pictures=[(change, change_pictures(project, change, report.facts.now)) for change in report.changes],
+        written=written.strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+# ---- numbers as text --------------------------------------------------------------------------------------------
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def unit(value: float | None) -> str:
+    """A figure of 0..1 with three digits.
+
+    Example:
+        >>> unit(0.67142), unit(None), unit(float("nan"))
+        ('0.671', '–', '–')
+    """
+    return NONE if value is None or _missing(value) else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference of such figures.
+
+    Example:
+        >>> signed(0.0804), signed(-0.1), signed(0.0)
+        ('+0.080', '−0.100', '0.000')
+    """
+    if value is None or _missing(value):
+        return NONE
+    text = f"{abs(value):.3f}"
+    return text if text == "0.000" else ("+" if value > 0 else "−") + text
+
+
+def count(value: float | None) -> str:
+    """A number of things.
+
+    Example:
+        >>> count(18101), count(2.5), count(None)
+        ('18,101', '2.5', '–')
+    """
+    if value is None or _missing(value):
+        return NONE
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def share(value: float | None, of: float | None = None) -> str:
+    """A share in per cent, of a whole where that is given.
+
+    Example:
+        >>> share(0.0607), share(1, 8), share(1, 0)
+        ('6.1 %', '12.5 %', '–')
+    """
+    if of is not None:
+        value = None if value is None or not of else value / of
+    return NONE if value is None or _missing(value) else f"{100 * value:.1f} %"
+
+
+def seconds(value: float | None) -> str:
+    """A duration in seconds, with a digit below ten.
+
+    Example:
+        >>> seconds(41.498), seconds(0.54), seconds(None)
+        ('41', '0.5', '–')
+    """
+    if value is None or _missing(value):
+        return NONE
+    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"

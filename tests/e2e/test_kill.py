@@ -1,0 +1,131 @@
+"""Killed without warning at random moments, each time followed by the same command: the ledger ends the same."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
+from a2lc.project import Project
+
+pytest.importorskip("lightning", reason="training needs the extra [train]")
+
+KILLS = 6
+
+MODEL = """
+import torch
+
+def build(num_classes):
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, 4, 1), torch.nn.BatchNorm2d(16), torch.nn.ReLU(), torch.nn.Dropout(0.3),
+        torch.nn.Conv2d(16, num_classes, 1),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("kill")
+    write_scenes(root / "scenes", SceneSettings(images=12, validation_images=3, height=48, width=64, seed=2))
+    (root / "small_model.py").write_text(MODEL)
+    import json
+
+    (root / "classes.json").write_text(json.dumps(scene_classes().to_json()))
+    return root
+
+
+def command(root, *arguments):
+    env = {**os.environ, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "a2lc", *arguments], cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def init(root, name):
+    options = ("images", "labels", "masks", "ground_truth")
+    flags = [part for option in options for part in (f"--{option.replace('_', '-')}", f"scenes/{option}")]
+    return command(root, "init", name, *flags, "--classes", "classes.json")
+
+
+def run(root, name):
+    training = {
+        "model": "small_model:build",
+        "resize": 48,
+        "iterations": 40,
+        "warm_iterations": 30,
+        "checkpoint_every": 7,
+        "validate_every": 10,
+        "batch_size": 4,
+    }
+    settings = [part for key, value in training.items() for part in ("--set", f"training.{key}={value}")]
+    return command(root, "run", name, "--rounds", "2", "--budget", "20", "--set", "method.epochs=20", *settings)
+
+
+def ledger(folder):
+    with Project(folder) as project:
+        queries = {query.query_id: query for query in project.ledger.queries()}
+        answers = [
+            (queries[answer.query_id].image, queries[answer.query_id].mask_ids, answer.kind, answer.classes)
+            for answer, _ in project.ledger.answers(standing=False)
+        ]
+        rows = project.corrections()
+        return answers, list(zip(rows.keys, rows.old, rows.new, rows.source, strict=True))
+
+
+def test_killed_runs_come_to_the_ledger_of_an_unbroken_one(scenes):
+    for name in ("whole.a2lc", "broken.a2lc"):
+        process = init(scenes, name)
+        assert process.wait(timeout=120) == 0, process.stdout.read()
+    began = time.monotonic()
+    process = run(scenes, "whole.a2lc")
+    assert process.wait(timeout=300) == 0, process.stdout.read()
+    whole = time.monotonic() - began
+    answers, corrections = ledger(scenes / "whole.a2lc")
+    assert len(answers) == 40 and len(corrections) > 0
+
+    rng = random.Random(1)
+    killed = 0
+    for _ in range(KILLS):
+        process = run(scenes, "broken.a2lc")
+        try:
+            process.wait(timeout=rng.uniform(0.3, 1.0) * whole)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+    process = run(scenes, "broken.a2lc")
+    assert process.wait(timeout=300) == 0, process.stdout.read()
+    assert killed >= 2
+    assert ledger(scenes / "broken.a2lc") == (answers, corrections)
+    assert not list((scenes / "broken.a2lc").rglob("*.partial"))
+
+
+def test_a_killed_import_leaves_nothing_and_the_next_one_works(scenes):
+    process = init(scenes, "cut.a2lc")
+    # The hidden folder appears when all files were checked and writing begins.
+    deadline = time.monotonic() + 60
+    while not (scenes / ".cut.a2lc.partial").exists() and process.poll() is None and time.monotonic() < deadline:
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = (scenes / "cut.a2lc").exists()
+    if not finished:
+        process = init(scenes, "cut.a2lc")
+        assert process.wait(timeout=120) == 0, process.stdout.read()
+    with Project(scenes / "cut.a2lc") as project:
+        assert len(project.images) == 12 and len(project.masks)
+    assert not (scenes / ".cut.a2lc.partial").exists()
+
+
+def test_a_second_process_is_told_who_holds_the_project(scenes):
+    process = init(scenes, "held.a2lc")
+    assert process.wait(timeout=120) == 0
+    with Project(scenes / "held.a2lc") as project, project.lock():
+        other = run(scenes, "held.a2lc")
+        output = other.communicate(timeout=120)[0].decode()
+    assert other.returncode == 2
+    assert f"is being changed by process {os.getpid()} of" in output and "Traceback" not in output
