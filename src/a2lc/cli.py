@@ -145,7 +145,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path("a2lc-demo"),
     images: Annotated[int, typer.Option("--images", min=8, help="Made-up scenes to repair.")] = 96,
     rounds: Annotated[int, typer.Option("--rounds", min=0, help="Rounds.")] = 3,
-    budget: Annotated[float, typer.Option("--budget", min=1, help="Clicks a round.")] = 250,
+    budget: Annotated[float, typer.Option("--budget", min=1, help="Clicks a round.")] = 280,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of scenes and run.")] = 0,
     method: MethodName = None,
 ) -> None:
@@ -177,7 +177,7 @@ def demo(
         _first_figures(project)
         _run(project, rounds)
     _line(f"look at the report: {place / 'report.html'}")
-    _line(f"on your own files: a2lc init my.a2lc --images .. --labels .. --classes .. && a2lc run my.a2lc")
+    _line("on your own files: a2lc init my.a2lc --images .. --labels .. --classes .. && a2lc run my.a2lc")
 
 
 # ---- the loop -------------------------------------------------------------------------------------------------------

@@ -154,8 +154,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "resize": 96,
         "batch_size": 8,
-        "iterations": 120,
-        "warm_iterations": 50,
+        "iterations": 100,
+        "warm_iterations": 40,
         "colour_jitter": 0.1,
         "scale": (1.0, 1.3),
     },

@@ -406,11 +406,15 @@ def _raise_faults(faults: _Faults, classes: ClassTable, rules: ReadRules, total:
             f"{known}{', ..' if classes.num_classes > 12 else ''}. Read one as another with --map {worst}={classes.ignore}"
         )
     binary = faults.seen_values == {0, 255} and classes.ignore == 255 and 255 not in rules.value_map
-    if binary and classes.num_classes > 1 and 0 in classes.file_values:
-        other = next(value for value in classes.file_values if value != 0)
+    if binary and 0 in classes.file_values:
+        other = next((value for value in classes.file_values if value != 0), None)
+        if other is None:
+            reading = "name a class for 0 and one for 255 in the classes file, and pass --map 255=1"
+        else:
+            reading = f"--map 255={other} reads it as {classes.names[classes.file_values.index(other)]!r}"
         raise LabelRangeError(
-            "The labels hold only 0 and 255, and 255 is the ignore value: either 255 means a class "
-            f"(--map 255={other} reads it as {classes.names[classes.file_values.index(other)]!r}), or it does mean no class (--map 255=255)."
+            f"The labels hold only 0 and 255, and 255 is the ignore value: either 255 means a class ({reading}), or it does "
+            "mean no class (--map 255=255)."
         )
 
 

@@ -6,6 +6,7 @@ The only code that decodes and encodes images.
 from __future__ import annotations
 
 import struct
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ MAX_PIXELS = 178_956_970
 """Images above this are refused before they are decoded: a quarter of a gigabyte of 24-bit pixels, Pillow's limit."""
 
 _EXIF_ORIENTATION = 0x0112
+_LIFTED = threading.Lock()
 
 
 def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -53,9 +55,16 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         # The size is checked here, against the project's own limit, before a pixel is decoded.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(f"{path}: {error}. Raise --max-pixels if the file is what it should be.") from None
+            try:
+                image = Image.open(path)
+            except Image.DecompressionBombError:
+                # Pillow's limit is one for the whole process; the project's own, below, may be higher.
+                with _LIFTED:
+                    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+                    try:
+                        image = Image.open(path)
+                    finally:
+                        Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError:
         raise ImageFileError(f"{path}: not an image that can be read ({path.stat().st_size:,} bytes).") from None
     except FileNotFoundError:
@@ -169,7 +178,8 @@ def read_ids(
         if mode.startswith("I;16") or mode == "I":
             wide = np.array(image).astype(np.int64)
             if wide.size and (wide.min() < 0 or wide.max() > 65535):
-                raise ImageFileError(f"{path}: value {int(wide.max())} does not fit 16 bits.")
+                worst = int(wide.min() if wide.min() < 0 else wide.max())
+                raise ImageFileError(f"{path}: value {worst} does not fit 16 bits.")
             return wide.astype(np.uint16)
         if mode in {"RGB", "RGBA"}:
             pixels = np.array(image)

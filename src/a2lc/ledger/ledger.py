@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,13 +87,23 @@ class Ledger:
         self._engine.dispose()
 
     @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError as error:
+            raise LedgerError(f"The ledger refuses what was to be recorded, and recorded nothing: {error.orig}.") from error
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            cause = getattr(error, "orig", error)
+            raise LedgerError(f"{self.path} cannot be read or written: {cause}. If it is damaged, restore a copy.") from error
+
+    @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(a2lc_write=True) as connection, connection.begin():
+        with self._told(), self._engine.connect().execution_options(a2lc_write=True) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
+        with self._told(), self._engine.connect() as connection:
             yield connection
 
     # ---- images -----------------------------------------------------------------------------------------------
@@ -292,6 +303,7 @@ class Ledger:
 
         Raises:
             AlreadyAnsweredError: The question has another answer, and the new one does not say which it replaces.
+            LedgerError: There is no such question, or no such answer to replace; none is recorded then.
         """
         new = 0
         with self._write() as connection:
@@ -321,6 +333,7 @@ class Ledger:
                         replaces=answer.replaces,
                     )
                 ).inserted_primary_key[0]
+                standing[answer.query_id] = replace(answer, answer_id=answer_id)
                 new += 1
                 if rows:
                     connection.execute(
@@ -398,14 +411,11 @@ class Ledger:
                 image.tolist(), mask_ids.tolist(), old.tolist(), new.tolist(), confidence, strict=True
             )
         ]
-        try:
-            with self._write() as connection:
-                if rows:
-                    connection.execute(schema.corrections.insert(), rows)
-                if stage is not None:
-                    _add_stage(connection, number, *stage)
-        except IntegrityError as error:
-            raise LedgerError(f"The ledger refuses the corrections: {error.orig}.") from error
+        with self._write() as connection:
+            if rows:
+                connection.execute(schema.corrections.insert(), rows)
+            if stage is not None:
+                _add_stage(connection, number, *stage)
 
     def add_undo(
         self,
@@ -499,6 +509,7 @@ def _engine(path: Path) -> Engine:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA recursive_triggers=ON")  # else INSERT OR REPLACE would delete unseen by the triggers
         cursor.close()
 
     @event.listens_for(engine, "begin")

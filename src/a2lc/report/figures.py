@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import east_asian_width
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ MAX_BARS = 60
 _INK, _RULE, _FIRST, _SECOND, _MUTED = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {_INK: "--ink", _RULE: "--rule", _FIRST: "--first", _SECOND: "--second", _MUTED: "--muted"}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: smaller, searchable, in the page's font
     "text.parse_math": False,  # a class may be called $x$
     "font.family": "sans-serif",
@@ -54,14 +54,17 @@ _STYLE = {
 }
 
 
+_NARROW, _WIDE = 0.09, 0.15
+"""Inches that a letter takes, at most on average, at ten points."""
+
+
 def _svg(figure: Figure, name: str) -> str:
     """A figure as SVG to be put into HTML: no prologue, no metadata, ids of its own."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        # The page's fonts draw the text; what matplotlib's own lack matters only to its layout.
+        # The page's fonts draw the text; what matplotlib's own lack does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        warnings.filterwarnings("ignore", message=".*(tight|constrained)_?layout.*")
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
@@ -70,17 +73,28 @@ def _svg(figure: Figure, name: str) -> str:
     head = re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", head)
     width = figure.get_figwidth() * 96
     head += f' style="max-width: {width:.0f}px" aria-hidden="true"'
-    body = re.sub(r'(?<=[\s])id="', f'id="{name}-', body)
-    body = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, f"var({variable})")
+    # Within tags alone: a class may be called anything.
+    body = re.sub(r"<[^>]*>", lambda tag: _retouch(tag.group(), name), body)
     return f"{head}>{body}".strip()
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _retouch(tag: str, name: str) -> str:
+    """A tag with ids that no other figure of the page has, and colours by the page's variables."""
+    tag = re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", tag)
+    for colour, variable in _VARIABLES.items():
+        tag = tag.replace(colour, f"var({variable})")
+    return tag
+
+
+def _axes(width: float, height: float, left: float, top: float = 0.1) -> tuple[Figure, Axes]:
+    """A figure of that size with one pair of axes, margins in inches.
+
+    Margins are fixed: matplotlib would measure text in a font that the page does not draw it in.
+    """
+    figure = Figure(figsize=(width, height))
     figure.patch.set_alpha(0)
-    axes = figure.add_subplot()
+    bottom = 0.5
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + 0.25) / width, 1 - (bottom + top) / height))
     axes.patch.set_alpha(0)
     axes.tick_params(length=0)
     return figure, axes
@@ -99,20 +113,19 @@ def curve_chart(curves: Curves) -> str | None:
     if not any(x for _, x, *_ in lines):
         return None
     with rc_context({**_STYLE, "svg.hashsalt": "curves"}):
-        figure, axes = _axes(8.0, 3.6)
+        figure, axes = _axes(8.0, 3.6, left=0.7)
         highest = max(x for _, clicks, *_ in lines for x in clicks)
         for label, clicks, values, colour, marker, dash in lines:
             if clicks:
                 axes.plot(clicks, values, color=colour, marker=marker, linestyle=dash, linewidth=2, markersize=6)
                 # A name at the line's end is read without a legend, and without telling colours apart.
-                axes.annotate(
-                    label, (clicks[-1], values[-1]), xytext=(9, 0), textcoords="offset points", va="center", color=colour
-                )
+                end = (clicks[-1], values[-1])
+                axes.annotate(label, end, xytext=(9, 0), textcoords="offset points", va="center", color=colour)
         values = [value for _, _, found, *_ in lines for value in found]
         margin = max(0.02, 0.12 * (max(values) - min(values)))
         axes.set_ylim(max(0.0, min(values) - margin), min(1.0, max(values) + margin))
         # Room at the right for the names.
-        axes.set_xlim(-0.02 * max(highest, 1), max(highest, 1) * 1.16)
+        axes.set_xlim(-0.02 * max(highest, 1), max(highest, 1) * 1.2)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_xlabel("clicks")
         axes.set_ylabel("mIoU, 0 to 1")
@@ -148,7 +161,8 @@ def class_chart(rows: Sequence[ClassRow]) -> tuple[str | None, int]:
     names = [_short(name) for name, _, _ in pairs]
     before, after = (np.nan_to_num(np.array([pair[place] for pair in pairs])) for place in (1, 2))
     with rc_context({**_STYLE, "svg.hashsalt": "classes"}):
-        figure, axes = _axes(8.0, 0.85 + 0.36 * len(pairs))
+        widest = max(sum(_WIDE if east_asian_width(c) in "WF" else _NARROW for c in name) for name in names)
+        figure, axes = _axes(8.0, 0.9 + 0.36 * len(pairs), left=0.2 + widest, top=0.4)
         place = np.arange(len(pairs))
         axes.barh(place - 0.19, before, height=0.34, color=_MUTED, label="before")
         axes.barh(place + 0.19, after, height=0.34, color=_FIRST, label="after")
@@ -158,7 +172,7 @@ def class_chart(rows: Sequence[ClassRow]) -> tuple[str | None, int]:
         axes.set_xlabel(label)
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
-        figure.legend(loc="outside upper right", ncols=2, frameon=False, handlelength=1.2)
+        figure.legend(loc="upper right", ncols=2, frameon=False, handlelength=1.2, borderaxespad=0)
         return _svg(figure, "classes"), left_out
 
 
@@ -309,7 +323,7 @@ def _label_picture(project: Project, labels: NDArray[Any], edge: tuple[Any, Any]
     colours[: table.num_classes] = table.colours
     colours[table.ignore_index] = VOID_COLOUR
     drawn = _draw_edge(_resize(colours[labels], width, height, Image.Resampling.NEAREST), edge)
-    return _data_uri(Image.fromarray(drawn), "png", optimize=True)
+    return _data_uri(Image.fromarray(drawn), "png")
 
 
 def _data_uri(picture: Image.Image, kind: str, **options: Any) -> str:

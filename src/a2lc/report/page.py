@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from a2lc.files import write_text
@@ -48,23 +49,12 @@ def render(project: Project, report: Report, written: datetime | None = None) ->
         report: Its sections.
         written: Time in the page's foot; now by default.
     """
-    folder = resources.files("a2lc.report") / "templates"
-    names = ("report.html", "report.css")
-    sources = {name: (folder / name).read_text(encoding="utf-8") for name in names}
-    # Names of classes, images and projects are anyone's: all text is escaped but the charts, which escape their own.
-    environment = Environment(
-        loader=DictLoader({"report.html": sources["report.html"]}),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"unit": unit, "signed": signed, "count": count, "share": share, "seconds": seconds}
+    template, css = _template()
     bars, bars_left_out = class_chart(report.classes)
     curves = curve_chart(report.curves)
     written = written or datetime.now(UTC)
-    return environment.get_template("report.html").render(
-        css=Markup(sources["report.css"]),
+    return template.render(
+        css=css,
         r=report,
         name=report.facts.name,
         curve_svg=None if curves is None else Markup(curves),
@@ -74,6 +64,17 @@ def render(project: Project, report: Report, written: datetime | None = None) ->
         pictures=[(change, change_pictures(project, change, report.facts.now)) for change in report.changes],
         written=written.strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+@cache
+def _template() -> tuple[Template, Markup]:
+    """The page's template and its style sheet."""
+    folder = resources.files("a2lc.report") / "templates"
+    # Names of classes, images and projects are anyone's: all text is escaped but the charts, which escape their own.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"unit": unit, "signed": signed, "count": count, "share": share, "seconds": seconds}
+    template = environment.from_string((folder / "report.html").read_text(encoding="utf-8"))
+    return template, Markup((folder / "report.css").read_text(encoding="utf-8"))
 
 
 # ---- numbers as text --------------------------------------------------------------------------------------------
@@ -134,9 +135,11 @@ def seconds(value: float | None) -> str:
     """A duration in seconds, with a digit below ten.
 
     Example:
-        >>> seconds(41.498), seconds(0.54), seconds(None)
-        ('41', '0.5', '–')
+        >>> seconds(41.498), seconds(0.54), seconds(0.004), seconds(None)
+        ('41', '0.5', '< 0.1', '–')
     """
     if value is None or _missing(value):
         return NONE
+    if 0 < value < 0.05:
+        return "< 0.1"
     return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"

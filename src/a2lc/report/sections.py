@@ -532,7 +532,8 @@ def matrix(facts: Facts) -> MatrixSection:
     by_mask = np.bincount((masks.label + 1) * size + current + 1, minlength=size * size)
     pair_now = state.classes[masks.pair_row]
     pair_now = np.where(pair_now == FIRST, masks.pair_label, pair_now)
-    by_pixel = np.bincount((masks.pair_label + 1) * size + pair_now + 1, weights=masks.pair_pixels, minlength=size * size)
+    moves = (masks.pair_label + 1) * size + pair_now + 1
+    by_pixel = np.bincount(moves, weights=masks.pair_pixels, minlength=size * size)
     tables = [np.roll(t.astype(np.int64).reshape(size, size), (-1, -1), (0, 1)) for t in (by_mask, by_pixel)]
     occurs = np.flatnonzero(tables[1].sum(axis=0) + tables[1].sum(axis=1))
     moved = tables[1].copy()
@@ -540,9 +541,7 @@ def matrix(facts: Facts) -> MatrixSection:
     order = np.argsort(-moved, axis=None, kind="stable")[: int((moved > 0).sum())]
     classes = [VOID if c == facts.num_classes else c for c in range(size)]
     pairs = [
-        PairRow(
-            old=classes[old], new=classes[new], masks=int(tables[0][old, new]), pixels=int(tables[1][old, new])
-        )
+        PairRow(old=classes[old], new=classes[new], masks=int(tables[0][old, new]), pixels=int(tables[1][old, new]))
         for old, new in zip(*np.unravel_index(order[:PAIRS], (size, size)), strict=True)
     ]
     few = len(occurs) <= MATRIX_LIMIT
@@ -687,8 +686,7 @@ def automatic(facts: Facts) -> AutomaticSection:
     numbers = [record.round for record in facts.rounds if record.round > 0]
     rounds = [_tally(changes, changes.rounds == number, number, has_truth) for number in numbers]
     classes = [
-        _tally(changes, changes.new == index, index, has_truth, numbers)
-        for index in np.unique(changes.new).tolist()
+        _tally(changes, changes.new == index, index, has_truth, numbers) for index in np.unique(changes.new).tolist()
     ]
     precision = float(right.mean()) if count else float("nan")
     stands = int(changes.stands.sum())
@@ -771,9 +769,7 @@ def _checked_later(facts: Facts, changes: AutomaticChanges) -> tuple[int, int]:
     return checked, upheld
 
 
-def _verdict(
-    count: int, stands: int, right: int, has_truth: bool, with_them: float, without: float
-) -> tuple[str, str]:
+def _verdict(count: int, stands: int, right: int, has_truth: bool, with_them: float, without: float) -> tuple[str, str]:
     """Whether automatic corrections did harm, in a word and in a sentence.
 
     Example:
@@ -791,9 +787,11 @@ def _verdict(
     compared = f"data mIoU is {with_them:.3f} with them and would be {without:.3f} without"
     if with_them < without:
         return "harm", f"Automatic corrections did harm: {compared}. {share}"
+    known = not np.isnan(with_them) and not np.isnan(without)
     if right < count / 2:
-        return "harm", f"Automatic corrections did harm to labels: more were wrong than right. {share} Still, {compared}."
-    if with_them == without or np.isnan(with_them) or np.isnan(without):
+        harm = f"Automatic corrections did harm to labels: more were wrong than right. {share}"
+        return "harm", f"{harm} Still, {compared}." if known else harm
+    if not known or with_them == without:
         return "good", f"Automatic corrections changed nothing in data mIoU. {share}"
     return "good", f"Automatic corrections helped: {compared}. {share}"
 

@@ -58,7 +58,9 @@ class SegmentationModule(lightning.LightningModule):
         if config.optimizer == "sgd":
             optimizer = torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
         else:
-            optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+            # One pass over the weights in place of one an operation, where the device has it.
+            fused = all(parameter.device.type in {"cpu", "cuda"} for group in groups for parameter in group["params"])
+            optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=fused)
         rates = [float(group["lr"]) for group in optimizer.param_groups]
 
         def decay(rate: float) -> Any:
