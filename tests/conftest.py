@@ -114,7 +114,9 @@ def ledger(tmp_path: Path):
     book = Ledger(tmp_path / "ledger.sqlite")
     book.add_images(
         [
-            ImageRecord(index=i, image_id=f"im{i}", file=f"im{i}.png", width=7, height=5, split="train", sha256="0" * 64)
+            ImageRecord(
+                index=i, image_id=f"im{i}", file=f"im{i}.png", width=7, height=5, split="train", sha256="0" * 64
+            )
             for i in range(3)
         ]
     )
@@ -187,7 +189,9 @@ class Dataset:
 def make_dataset(tmp_path: Path):
     """Write a folder of images and labels, and of masks and ground truth if asked."""
 
-    def make(names: tuple[str, ...] = ("a", "b", "c"), *, masks: bool = False, truth: bool = False, **over: Any) -> Dataset:
+    def make(
+        names: tuple[str, ...] = ("a", "b", "c"), *, masks: bool = False, truth: bool = False, **over: Any
+    ) -> Dataset:
         data = Dataset(root=tmp_path / "user" / "set", **over)
         data.root.mkdir(parents=True)
         for name in names:

@@ -131,7 +131,7 @@ class ClassTable:
             names.append(row["name"].strip())
             colours.append((colour[0], colour[1], colour[2]))
         for what, values in (("id", ids), ("name", names)):
-            doubled = sorted({v for v in values if values.count(v) > 1})  # type: ignore[type-var]
+            doubled = sorted({v for v in values if values.count(v) > 1})
             if doubled:
                 raise ConfigError(f"{where}: two classes have the {what} {doubled[0]!r}.")
         ignore = data.get("ignore", 255 if max(ids) < 255 else 65535)

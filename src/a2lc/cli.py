@@ -574,7 +574,7 @@ def _figure(value: float | None) -> str:
 
 
 def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
-    events = []
+    events: list[dict[str, Any]] = []
     for record in project.ledger.rounds():
         what = f"round {record.round} opened: {record.method}, seed {record.seed}, scored by {record.model}"
         events.append({"time": record.started, "round": record.round, "what": what})
@@ -617,7 +617,7 @@ def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
     def name(value: int) -> str:
         return "void" if value < 0 else project.classes.names[value]
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "image_id": project.images[masks.image[row]].image_id,
             "mask_id": int(masks.mask_ids[row]),
@@ -630,7 +630,7 @@ def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
     pairs: dict[tuple[str, str], list[int]] = {}
     for entry in rows:
         pairs.setdefault((entry["old"], entry["new"]), []).append(entry["pixels"])
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"old": old, "new": new, "masks": len(sizes), "pixels": sum(sizes)} for (old, new), sizes in pairs.items()
     ]
     changes.sort(key=lambda change: -change["masks"])

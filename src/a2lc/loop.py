@@ -469,7 +469,7 @@ class Loop:
             assert self.plan.training.probabilities is not None
             return probabilities_from_files(self.project, self.project.source_path(self.plan.training.probabilities))
         weights = self.project.folder / self._model_name(number)
-        return predict.probabilities_from_model(self.project, self.plan.training, weights, self.model)  # type: ignore[no-any-return]
+        return predict.probabilities_from_model(self.project, self.plan.training, weights, self.model)
 
     def _read_statistics(self, number: int, columns: frozenset[str]) -> Iterator[MaskStats]:
         """Statistics of a round, a file at a time, only the columns asked for."""

@@ -94,7 +94,8 @@ class ConfusionCounts:
         """(K,) intersection over union in [0, 1]; NaN for a class in neither labels nor ground truth."""
         inside = np.diag(self.counts).astype(np.float64)
         union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - inside
-        return np.divide(inside, union, out=np.full(self.num_classes, np.nan), where=union > 0)
+        iou: NDArray[np.float64] = np.divide(inside, union, out=np.full(self.num_classes, np.nan), where=union > 0)
+        return iou
 
     @property
     def miou(self) -> float:

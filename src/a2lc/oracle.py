@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from a2lc.ledger.replay import VOID, MaskState, mask_keys
+from a2lc.ledger.replay import FIRST, VOID, MaskState, mask_keys
 from a2lc.records import Answer, AnswerKind, Query
 from a2lc.tables import MaskTable, TruthTable
 
@@ -48,8 +48,10 @@ class Oracle:
             state: What the masks carry now.
 
         Returns:
-            An answer to each question, in order: confirm, correct or void.
+            An answer to each question, in order: confirm, correct or void; mixed where a mask without a class is kept.
         """
+        if not queries:
+            return []
         group = np.repeat(np.arange(len(queries)), [len(query.mask_ids) for query in queries])
         image = np.array([query.image for query in queries for _ in query.mask_ids], dtype=np.int64)
         ids = np.array([mask for query in queries for mask in query.mask_ids], dtype=np.int64)
@@ -59,23 +61,29 @@ class Oracle:
         area = np.bincount(group, weights=masks.area[rows], minlength=len(queries))
         by_class = np.zeros((len(queries), self.num_classes + 1), dtype=np.int64)
         np.add.at(by_class, group, truth_of_mask)
+        # Masks that still carry several first labels: naming the most frequent one changes the others.
+        several = (np.bincount(masks.pair_row, minlength=len(masks))[rows] > 1) & (state.classes[rows] == FIRST)
+        mixed = np.bincount(group, weights=several, minlength=len(queries)) > 0
         return [
-            self._answer(query, float(right[i]) / float(area[i]), by_class[i]) for i, query in enumerate(queries)
+            self._answer(query, float(right[i]) / float(area[i]), by_class[i], bool(mixed[i]))
+            for i, query in enumerate(queries)
         ]
 
-    def _answer(self, query: Query, accuracy: float, by_class: np.ndarray) -> Answer:
+    def _answer(self, query: Query, accuracy: float, by_class: np.ndarray, mixed: bool) -> Answer:
         mode = int(np.argmax(by_class))
         wanted = VOID if mode == self.num_classes else mode
         proposed = VOID if query.proposed is None else query.proposed
         if accuracy > 0.5:
             wanted = proposed
+            if proposed == VOID:  # void is its most frequent label, yet most of its pixels are right: they stay
+                return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.MIXED)
         if self.error_rate > 0:
             key = int(mask_keys(np.array([query.image]), np.array([query.mask_ids[0]]))[0])
             rng = np.random.default_rng([self.seed, key])
             if rng.random() < self.error_rate:
                 wrong = [c for c in range(self.num_classes) if c != wanted]
                 wanted = int(rng.choice(wrong)) if wrong else wanted
-        if wanted == proposed and proposed != VOID:
+        if wanted == proposed and proposed != VOID and (accuracy > 0.5 or not mixed):
             return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.CONFIRM, classes=(wanted,))
         if wanted == VOID:
             return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.VOID)

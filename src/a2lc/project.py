@@ -21,7 +21,7 @@ from a2lc.classes import ClassTable
 from a2lc.config import ProjectConfig, read_config
 from a2lc.data.intake import decode_labels
 from a2lc.data.png import read_ids, read_rgb
-from a2lc.errors import InputError, LockedError, MissingFileError, require_known
+from a2lc.errors import InputError, LedgerError, LockedError, MissingFileError, require_known
 from a2lc.files import write_text
 from a2lc.ledger import CorrectionRows, Ledger, MaskState, apply_to_labels, replay
 from a2lc.records import ImageRecord
@@ -49,12 +49,16 @@ class Project:
             MissingFileError: There is no project in the folder.
             ConfigError: Its project.yaml is not valid.
             NewerProjectError: A newer version made it.
+            LedgerError: Its ledger is damaged.
         """
         self.folder = Path(folder).absolute()
         self.config: ProjectConfig = read_config(self.folder / "project.yaml")
         self.classes = ClassTable.from_json(self.config.classes, f"{self.folder / 'project.yaml'}: classes")
         if not (self.folder / "ledger.sqlite").is_file():
             raise MissingFileError(f"{self.folder / 'ledger.sqlite'} is missing: it holds all answers. Restore it from a copy.")
+        if not (self.folder / "ledger.sqlite").stat().st_size:
+            # SQLite would take it for a new database, and all answers would seem never given.
+            raise LedgerError(f"{self.folder / 'ledger.sqlite'} is empty: it held all answers. Restore it from a copy.")
         self.ledger = Ledger(self.folder / "ledger.sqlite")
 
     def close(self) -> None:

@@ -347,7 +347,7 @@ def finish(
         return np.asarray(rows / np.maximum(length, 1e-30), dtype=np.float64)
 
     def along(rows: NDArray[Any]) -> FloatArray:
-        return np.einsum("pk,pk->p", vector, unit(rows)[pair_row]).astype(np.float32)
+        return np.asarray(np.einsum("pk,pk->p", vector, unit(rows)[pair_row]), dtype=np.float32)
 
     return MaskStats(
         num_classes=num_classes,
@@ -629,7 +629,7 @@ def _nearest(
         least = distance[i] if distance[i] < least else least
     for i in range(length):
         if distance[i] == least and preds[i] == most:
-            return least, start + i
+            return float(least), start + i
     return 5.0, -1
 
 
@@ -735,8 +735,8 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
     unit = np.zeros((masks, classes), dtype=np.float32)
     for m in range(masks):
         direction[m] /= pred_counts[m, dominant[m]]
-        length = math.sqrt((direction[m] ** 2).sum())
-        unit[m] = direction[m] / max(length, 1e-30)
+        norm = math.sqrt((direction[m] ** 2).sum())
+        unit[m] = direction[m] / max(norm, 1e-30)
 
     # ALC's representative pixel: of the dominant part, the one nearest to its mean direction; the first of equals.
     closest = np.full(masks, 5.0)

@@ -82,13 +82,16 @@ def project_status(project: Project) -> dict[str, Any]:
     for stage in project.ledger.stages():
         stages.setdefault(stage.round, {})[stage.stage] = stage
     answers: dict[int, list[float]] = {}
+    answered: dict[int, set[int]] = {}
     waiting: dict[int, int] = {}
     queries = project.ledger.queries()
     round_of = {query.query_id: query.round for query in queries}
     for query in queries:
         waiting[query.round] = waiting.get(query.round, 0) + 1
     for answer, clicks in project.ledger.answers(standing=False):
+        # A replaced answer was paid for, but answers no second question.
         answers.setdefault(round_of[answer.query_id], []).append(clicks)
+        answered.setdefault(round_of[answer.query_id], set()).add(answer.query_id)
     rounds = []
     for record in project.ledger.rounds():
         number = record.round
@@ -99,7 +102,7 @@ def project_status(project: Project) -> dict[str, Any]:
             "round": number,
             "method": record.method,
             "queries": waiting.get(number, 0),
-            "answered": len(answers.get(number, [])),
+            "answered": len(answered.get(number, set())),
             "clicks": float(sum(answers.get(number, []))),
             "manual_changed": int((changes["source"] == _MANUAL).sum()),
             "automatic_changed": int(automatic.sum()),
@@ -108,7 +111,7 @@ def project_status(project: Project) -> dict[str, Any]:
             "coverage": None,
             "pixel_accuracy": None,
             "model_miou": done["evaluate"].details.get("model_miou") if "evaluate" in done else None,
-            "seconds": {name: round(stage.seconds, 3) for name, stage in done.items()},
+            "seconds": {name: round(ended.seconds, 3) for name, ended in done.items()},
             "finished": "evaluate" in done,
         }
         if project.has_ground_truth:
@@ -118,7 +121,7 @@ def project_status(project: Project) -> dict[str, Any]:
                     project.masks, project.truth, changes["row"][automatic], changes["new"][automatic], classes
                 )
         rounds.append(row)
-    number, stage = next_stage(project)
+    number, following = next_stage(project)
     return {
         "project": str(project.folder),
         "images": len(project.images),
@@ -126,7 +129,7 @@ def project_status(project: Project) -> dict[str, Any]:
         "masks": len(project.masks),
         "classes": list(project.classes.names),
         "rounds": rounds,
-        "next": {"round": number, "stage": stage},
+        "next": {"round": number, "stage": following},
         "now": _quality(project, None) if project.has_ground_truth else None,
         "undone": [{"round": r, "source": s, "time": t} for r, s, t in project.ledger.undos()],
     }

@@ -28,7 +28,9 @@ def book(folder) -> Ledger:
     ledger = Ledger(folder / "ledger.sqlite")
     ledger.add_images(
         [
-            ImageRecord(index=i, image_id=f"d/im {i}", file=f"d/im {i}.jpg", width=9, height=5, split=s, sha256="f" * 64)
+            ImageRecord(
+                index=i, image_id=f"d/im {i}", file=f"d/im {i}.jpg", width=9, height=5, split=s, sha256="f" * 64
+            )
             for i, s in enumerate(["train", "train", "train", "validation"])
         ]
     )

@@ -126,9 +126,7 @@ def test_undoing_two_rounds_in_either_order_is_the_same(rows, first, second):
     np.testing.assert_array_equal(replay(one, KEYS).classes, replay(other, KEYS).classes)
 
 
-@given(
-    seed=st.integers(0, 2**16), classes=st.lists(st.integers(FIRST, 5), min_size=4, max_size=4), wide=st.booleans()
-)
+@given(seed=st.integers(0, 2**16), classes=st.lists(st.integers(FIRST, 5), min_size=4, max_size=4), wide=st.booleans())
 def test_apply_to_labels_leaves_other_pixels(seed, classes, wide):
     rng = np.random.default_rng(seed)
     dtype, ignore = (np.uint16, 65535) if wide else (np.uint8, 255)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +73,7 @@ def test_concat_of_parts_is_the_concat_of_all(seeds_of, cuts):
     parts = [random_stats(s).with_image(i) for i, s in enumerate(seeds_of)]
     whole = MaskStats.concat(parts)
     cuts = sorted({min(c, len(parts)) for c in cuts} | {0, len(parts)})
-    groups = [MaskStats.concat(parts[a:b]) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    groups = [MaskStats.concat(parts[a:b]) for a, b in pairwise(cuts) if b > a]
     assert_same(whole, MaskStats.concat(groups))
     for i, part in enumerate(parts):
         assert_same(part, whole.take(whole.image == i))
@@ -160,7 +161,7 @@ def test_splitting_into_parts_in_any_order_leaves_the_chosen_alone(seed, total, 
     allowed = [i for i in range(total) if scores[i] > -np.inf]
     expected = sorted(allowed, key=lambda i: (-scores[i], images[i], masks[i]))[:count]
     bounds = sorted({min(c, total) for c in cuts} | {0, total})
-    parts = [(images[a:b], masks[a:b], scores[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [(images[a:b], masks[a:b], scores[a:b]) for a, b in pairwise(bounds)]
     for order in (parts, parts[::-1]):
         found = top_masks(iter(order), count)
         assert found[0].tolist() == [images[i] for i in expected]

@@ -131,11 +131,29 @@ def mask_statistics(probs, labels, mask_map, ignore: int = 255, representatives=
     classes, width = len(probs), len(mask_map[0])
     out: dict[str, list] = {
         name: []
-        for name in (
-            "image mask_ids area label void_pixels prob_sums pred_counts dominant direction representative "
-            "representative_pixel representative_doubt entropy_sum bvsb_sum softmin pair_row pair_label pair_pixels "
-            "pair_doubt pair_similar pair_similar_representative"
-        ).split()
+        for name in [
+            "image",
+            "mask_ids",
+            "area",
+            "label",
+            "void_pixels",
+            "prob_sums",
+            "pred_counts",
+            "dominant",
+            "direction",
+            "representative",
+            "representative_pixel",
+            "representative_doubt",
+            "entropy_sum",
+            "bvsb_sum",
+            "softmin",
+            "pair_row",
+            "pair_label",
+            "pair_pixels",
+            "pair_doubt",
+            "pair_similar",
+            "pair_similar_representative",
+        ]
     }
     for row, (mask, pixels) in enumerate(pixels_by_mask(mask_map).items()):
         given = [int(labels[r][c]) for r, c in pixels]

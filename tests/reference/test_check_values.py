@@ -101,9 +101,7 @@ def test_lcm_tail():
     ranks = class_ranks(answered, 6)
     assert ranks.tolist() == [2, 4, 5, 0, 1, 3]
     proposed = np.arange(6)
-    changed = automatic_changes(
-        proposed, np.ones(6), np.full(6, 5), np.zeros(6, dtype=bool), ranks, threshold=0.5
-    )
+    changed = automatic_changes(proposed, np.ones(6), np.full(6, 5), np.zeros(6, dtype=bool), ranks, threshold=0.5)
     assert set(np.flatnonzero(changed)) == {0, 1, 3}, "the tail is 2, 4 and 5"
     stays = automatic_changes(np.full(6, 3), np.ones(6), np.arange(6), np.zeros(6, dtype=bool), ranks, threshold=0.5)
     assert set(np.flatnonzero(stays)) == {0, 1, 4, 5}, "of the tail only the rarest, 2, keeps its label"

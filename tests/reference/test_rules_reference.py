@@ -77,21 +77,28 @@ def tables(masks, labels, truth, classes):
         mask_ids=ids.astype(np.int32),
         area=np.array([(masks == i).sum() for i in ids], dtype=np.int32),
         label=np.array([VOID if d == float("inf") else d for d in dominant], dtype=np.int32),
-        pair_row=np.empty(0, dtype=np.int32),
+        pair_row=np.repeat(np.arange(len(ids)), [len(np.unique(labels[masks == i])) for i in ids]).astype(np.int32),
         pair_label=np.empty(0, dtype=np.int32),
         pair_pixels=np.empty(0, dtype=np.int32),
     )
     return table, TruthTable(row=row, label=label.astype(np.int32), truth=true.astype(np.int32), pixels=pixels)
 
 
+@pytest.mark.parametrize("kind", ["one label a mask", "several labels a mask", "mostly void"])
 @pytest.mark.parametrize("case", range(25))
-def test_oracle_rule_on_masks_of_one_label(case):
-    """Masks that carry one label each, as in the published data: labels after the answer are those of the rule."""
+def test_oracle_rule(case, kind):
+    """Labels after the answer are those of the rule. The published data have one label a mask."""
     rng = np.random.default_rng(case)
     classes, height, width = 4, 6, 10
     masks = rng.integers(0, 6, size=(height, width)).astype(np.int64)
-    labels = rng.choice([0, 1, 2, 3, 255], size=6)[masks]
-    truth = np.where(rng.random((height, width)) < 0.5, labels, rng.choice([0, 1, 2, 3, 255], size=(height, width)))
+    if kind == "one label a mask":
+        labels = rng.choice([0, 1, 2, 3, 255], size=6)[masks]
+    else:
+        share = [0.3, 0.3, 0.2, 0.1, 0.1] if kind == "several labels a mask" else [0.15, 0.15, 0.15, 0.15, 0.4]
+        labels = rng.choice([0, 1, 2, 3, 255], size=(height, width), p=share)
+    truth = np.where(
+        rng.random((height, width)) < rng.random(), labels, rng.choice([0, 1, 2, 3, 255], size=(height, width))
+    )
     table, truth_table = tables(masks, labels, truth, classes)
     nothing = MaskState(
         classes=np.full(len(table), FIRST, dtype=np.int32),

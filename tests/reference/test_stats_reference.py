@@ -13,9 +13,9 @@ from a2lc.acquisition import class_weights, score
 from a2lc.stats import MaskStats, mask_statistics
 from a2lc.stats_torch import mask_statistics_torch
 
-EXACT = {
-    "image", "mask_ids", "area", "label", "void_pixels", "pred_counts", "dominant", "pair_row", "pair_label", "pair_pixels",
-}  # fmt: skip
+EXACT = set(
+    "image mask_ids area label void_pixels pred_counts dominant pair_row pair_label pair_pixels".split()
+)
 
 
 def fast_numba(probs, labels, mask_map, ignore_index=255):
@@ -159,7 +159,9 @@ def test_no_mask_at_all(fast, classes, rng, make_probs):
 
 
 @both
-@pytest.mark.parametrize("ids", [(1, 65535), (65535, 65536, 70001), (3, 2_000_000_000)], ids=["16bit", "over", "sparse"])
+@pytest.mark.parametrize(
+    "ids", [(1, 65535), (65535, 65536, 70001), (3, 2_000_000_000)], ids=["16bit", "over", "sparse"]
+)
 def test_large_and_sparse_ids(fast, ids, rng, make_probs):
     probs, labels, _ = image(rng, make_probs, 3, 6, 9)
     mask_map = rng.choice(np.array([0, *ids]), size=(6, 9))

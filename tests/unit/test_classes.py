@@ -9,7 +9,10 @@ from a2lc.classes import ClassTable, class_colour, read_classes
 from a2lc.errors import ConfigError, MissingFileError, UnknownNameError
 
 GOOD = {
-    "classes": [{"id": 7, "name": "road", "color": [128, 64, 128]}, {"id": 24, "name": "person", "color": [220, 20, 60]}],
+    "classes": [
+        {"id": 7, "name": "road", "color": [128, 64, 128]},
+        {"id": 24, "name": "person", "color": [220, 20, 60]},
+    ],
     "ignore": 255,
 }
 
@@ -52,7 +55,9 @@ def test_byte_order_mark_is_no_part_of_a_name(tmp_path, name):
 
 
 def test_names_alone_in_json(tmp_path):
-    assert read_classes(write(tmp_path, "c.json", {"classes": ["road", "tree"]})) == ClassTable.from_names(["road", "tree"])
+    assert read_classes(write(tmp_path, "c.json", {"classes": ["road", "tree"]})) == ClassTable.from_names(
+        ["road", "tree"]
+    )
 
 
 def classes_of(*rows, **more):
@@ -71,7 +76,10 @@ def classes_of(*rows, **more):
         (classes_of({"id": 0}), "class number 0 has no name"),
         (classes_of("a", {"name": "  "}), "class number 1 has no name"),
         (classes_of("a", 7), "class number 1 has no name"),
-        (classes_of({"name": "a", "colour": [1, 2, 3]}), "class 'a' has an unknown key 'colour'. Known: id, name, color"),
+        (
+            classes_of({"name": "a", "colour": [1, 2, 3]}),
+            "class 'a' has an unknown key 'colour'. Known: id, name, color",
+        ),
         (classes_of({"name": "a", "id": "0"}), r"class 'a' has id '0'; expected 0..65535"),
         (classes_of({"name": "a", "id": -1}), "class 'a' has id -1"),
         (classes_of({"name": "a", "id": 65536}), "class 'a' has id 65536"),

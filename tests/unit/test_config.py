@@ -27,7 +27,12 @@ def write(tmp_path, data):
 
 def test_defaults(tmp_path):
     config = read_config(write(tmp_path, minimal()))
-    assert (config.seed, config.method.name, config.training.preset, config.annotator.kind) == (0, "a2lc", "cpu", "oracle")
+    assert (config.seed, config.method.name, config.training.preset, config.annotator.kind) == (
+        0,
+        "a2lc",
+        "cpu",
+        "oracle",
+    )
     assert config.sources.exif == "refuse"
     assert config.sources.max_pixels == 178_956_970
 
@@ -67,7 +72,10 @@ def test_names_in_any_script_survive(tmp_path):
         ({"training": {"preset": "fast"}}, r"training.preset: .*'cpu', 'paper' or 'tiny'.*found 'fast'"),
         ({"training": {"preset": ["cpu"]}}, r"training.preset: .*found \['cpu'\]"),
         ({"training": {"scale": [2.0, 1.0]}}, r"training: scale \(2.0, 1.0\) is not a range of positive numbers"),
-        ({"training": {"model": "probabilities"}}, r"training: .model: probabilities. and the folder .* belong together"),
+        (
+            {"training": {"model": "probabilities"}},
+            r"training: .model: probabilities. and the folder .* belong together",
+        ),
         ({"training": {"probabilities": "dir"}}, r"belong together"),
         ({"annotator": {"error_rate": 1.0}}, r"annotator.error_rate: .*less than 1, found 1.0"),
         ({"sources": {"images": "a", "exif": "turn"}}, r"sources.exif: .*'refuse', 'apply' or 'ignore'.*found 'turn'"),
@@ -92,7 +100,11 @@ def test_missing_key_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "not valid YAML"), ("- 1\n- 2\n", "expected keys and values, found list"), ("", "expected keys and values, found NoneType")],
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1\n- 2\n", "expected keys and values, found list"),
+        ("", "expected keys and values, found NoneType"),
+    ],
 )
 def test_not_a_configuration(tmp_path, text, message):
     with pytest.raises(ConfigError, match=rf"project\.yaml: {message}"):
@@ -153,7 +165,11 @@ def test_preset_by_setting_resets_what_it_fills_in():
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"training.iteration": 5}, ConfigError, r"--set: unknown key 'training.iteration'. Did you mean 'iterations'\?"),
+        (
+            {"training.iteration": 5},
+            ConfigError,
+            r"--set: unknown key 'training.iteration'. Did you mean 'iterations'\?",
+        ),
         ({"trainng.iterations": 5}, ConfigError, r"--set: unknown key 'trainng'. Did you mean 'training'\?"),
         ({"training.iterations": "many"}, ConfigError, r"--set: training.iterations: .*found 'many'"),
         ({"seed.more": 1}, ConfigError, r"--set seed.more: 'seed' has no settings below it"),
@@ -171,7 +187,14 @@ def test_bad_settings(settings, error, message):
 def test_clicks():
     cost = ClickCost(confirm=1, correct=2.5)
     assert cost.highest == 2.5
-    assert [cost.of(kind) for kind in ("confirm", "correct", "void", "classes", "mixed", "skip")] == [1, 2.5, 2.5, 2.5, 2.5, 0]
+    assert [cost.of(kind) for kind in ("confirm", "correct", "void", "classes", "mixed", "skip")] == [
+        1,
+        2.5,
+        2.5,
+        2.5,
+        2.5,
+        0,
+    ]
     assert ClickCost().highest == 1
 
 

@@ -33,7 +33,14 @@ def test_exceptions_are_still_what_plain_python_would_raise(ours, plain):
 
 
 def test_a_user_mistake_is_told_from_a_refusal_by_the_project():
-    for name in ("MissingFileError", "ShapeError", "LabelRangeError", "ImageFileError", "UnknownNameError", "ConfigError"):
+    for name in (
+        "MissingFileError",
+        "ShapeError",
+        "LabelRangeError",
+        "ImageFileError",
+        "UnknownNameError",
+        "ConfigError",
+    ):
         assert issubclass(getattr(errors, name), InputError)
     for name in ("StageError", "PoolExhaustedError", "AlreadyAnsweredError", "LedgerError", "LockedError"):
         assert not issubclass(getattr(errors, name), InputError)

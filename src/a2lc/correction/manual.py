@@ -23,7 +23,7 @@ def check_answer(answer: Answer, num_classes: int) -> None:
         raise InputError(f"An answer {answer.kind.value!r} names one class, found {count}.")
     if answer.kind == AnswerKind.CLASSES and count == 0:
         raise InputError("An answer 'classes' names at least one class.")
-    if answer.kind in {AnswerKind.VOID, AnswerKind.SKIP} and count:
+    if answer.kind in {AnswerKind.VOID, AnswerKind.SKIP, AnswerKind.MIXED} and count:
         raise InputError(f"An answer {answer.kind.value!r} names no class, found {count}.")
 
 

@@ -12,7 +12,7 @@ from a2lc.errors import InputError, MissingExtraError, ShapeError
 from a2lc.stats import MaskStats
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
 __all__ = ["LabelCorrectionModule", "class_loss_weights"]
 
@@ -37,7 +37,7 @@ def class_loss_weights(classes: NDArray[Any], num_classes: int) -> NDArray[np.fl
     counts = np.bincount(classes, minlength=num_classes).astype(np.float64)
     inverse = np.divide(counts.sum(), counts, out=np.zeros(num_classes), where=counts > 0)
     total = inverse.sum()
-    return inverse / total if total > 0 else inverse
+    return np.asarray(inverse / total if total > 0 else inverse)
 
 
 @dataclass(kw_only=True)
@@ -129,13 +129,14 @@ class LabelCorrectionModule:
         confidences, classes = sure.max(dim=1)
         return classes.numpy().astype(np.int32), confidences.numpy()
 
-    def _build(self, num_classes: int) -> torch.nn.Module:
-        torch = _torch()
+    def _build(self, num_classes: int) -> nn.Module:
+        layer = _torch().nn
         widths = [num_classes, *self.hidden]
-        layers: list[torch.nn.Module] = []
+        layers: list[Any] = []
         for before, after in zip(widths[:-1], widths[1:], strict=True):
-            layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
-        return torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], num_classes))
+            layers += [layer.Linear(before, after), layer.ReLU()]
+        network: nn.Module = layer.Sequential(*layers, layer.Linear(widths[-1], num_classes))
+        return network
 
 
 def _torch() -> Any:

@@ -452,7 +452,7 @@ def _write(
             truth, _ = decode_labels(raw, classes, rules.value_map)
             write_ids(folder / "ground_truth" / f"{item.sample.image_id}.png", truth)
             advance()
-    records = []
+    records: list[ImageRecord] = []
     for split, items, root in (("train", checked, found.root), ("validation", validation, found.validation_root)):
         for item in items:
             assert root is not None

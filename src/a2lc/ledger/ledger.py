@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, Insert, create_engine, event, func, select
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from a2lc.errors import AlreadyAnsweredError, LedgerError
@@ -321,7 +321,8 @@ class Ledger:
                     )
                 if answer.annotator not in names:
                     names[answer.annotator] = _annotator(connection, answer.annotator)
-                answer_id = connection.execute(
+                answer_id = _inserted(
+                    connection,
                     schema.answers.insert().values(
                         query=answer.query_id,
                         annotator=names[answer.annotator],
@@ -331,8 +332,8 @@ class Ledger:
                         milliseconds=answer.milliseconds,
                         time=_now(),
                         replaces=answer.replaces,
-                    )
-                ).inserted_primary_key[0]
+                    ),
+                )
                 standing[answer.query_id] = replace(answer, answer_id=answer_id)
                 new += 1
                 if rows:
@@ -472,8 +473,7 @@ class Ledger:
         if through is not None:
             statement += f" WHERE round <= {int(through)}"
         with self._read() as connection:
-            cursor = connection.exec_driver_sql(statement + " ORDER BY id").cursor
-            assert cursor is not None
+            cursor: Any = connection.exec_driver_sql(statement + " ORDER BY id").cursor
             flat = np.fromiter((value for row in cursor for value in row), dtype=np.int64)
         table = flat.reshape(-1, 7).T
         return CorrectionRows(
@@ -531,10 +531,15 @@ def _add_stage(connection: Connection, number: int, stage: str, seconds: float, 
 def _annotator(connection: Connection, name: str) -> int:
     found = connection.execute(select(schema.annotators.c.id).where(schema.annotators.c.name == name)).scalar()
     if found is None:
-        found = connection.execute(
-            schema.annotators.insert().values(name=name, created=_now())
-        ).inserted_primary_key[0]
+        return _inserted(connection, schema.annotators.insert().values(name=name, created=_now()))
     return int(found)
+
+
+def _inserted(connection: Connection, statement: Insert) -> int:
+    """Run an insert of one row; its key."""
+    key = connection.execute(statement).inserted_primary_key
+    assert key is not None
+    return int(key[0])
 
 
 def _standing_answers(connection: Connection, queries: Iterable[int]) -> dict[int, Answer]:

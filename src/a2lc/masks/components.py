@@ -23,5 +23,6 @@ def component_masks(labels: NDArray[Any], ignore_index: int = 255) -> NDArray[np
     """
     inside = labels != ignore_index
     # Labels count from 0, which skimage would take for background.
-    components = label(np.where(inside, labels.astype(np.int64) + 1, 0), background=0, connectivity=2)
+    shifted = np.where(inside, labels.astype(np.int64) + 1, 0)
+    components = label(shifted, background=0, connectivity=2)  # type: ignore[no-untyped-call]
     return np.asarray(components, dtype=np.int32)

@@ -30,8 +30,15 @@ def _smp(architecture: str) -> Builder:
                 f"The weights of encoder {config.encoder!r} are licensed for research alone. Use another encoder, or "
                 "encoder_weights: null."
             )
+
+        def built(weights: str | None) -> nn.Module:
+            network: nn.Module = kinds[architecture](
+                config.encoder, encoder_weights=weights, classes=num_classes, **extra
+            )
+            return network
+
         try:
-            return kinds[architecture](config.encoder, encoder_weights=config.encoder_weights, classes=num_classes, **extra)
+            return built(config.encoder_weights)
         except KeyError:
             raise ConfigError(
                 f"training.encoder {config.encoder!r} or its weights {config.encoder_weights!r} are not known to "
@@ -46,7 +53,7 @@ def _smp(architecture: str) -> Builder:
                 config.encoder,
                 str(error).splitlines()[0],
             )
-            return kinds[architecture](config.encoder, encoder_weights=None, classes=num_classes, **extra)
+            return built(None)
 
     return build
 

@@ -122,7 +122,7 @@ def curve_chart(curves: Curves) -> str | None:
                 end = (clicks[-1], values[-1])
                 axes.annotate(label, end, xytext=(9, 0), textcoords="offset points", va="center", color=colour)
         values = [value for _, _, found, *_ in lines for value in found]
-        margin = max(0.02, 0.12 * (max(values) - min(values)))
+        margin = max(0.03, 0.12 * (max(values) - min(values)))
         axes.set_ylim(max(0.0, min(values) - margin), min(1.0, max(values) + margin))
         # Room at the right for the names.
         axes.set_xlim(-0.02 * max(highest, 1), max(highest, 1) * 1.2)

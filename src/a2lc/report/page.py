@@ -72,7 +72,14 @@ def _template() -> tuple[Template, Markup]:
     folder = resources.files("a2lc.report") / "templates"
     # Names of classes, images and projects are anyone's: all text is escaped but the charts, which escape their own.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"unit": unit, "signed": signed, "count": count, "share": share, "seconds": seconds}
+    environment.filters |= {
+        "unit": unit,
+        "signed": signed,
+        "count": count,
+        "short": short,
+        "share": share,
+        "seconds": seconds,
+    }
     template = environment.from_string((folder / "report.html").read_text(encoding="utf-8"))
     return template, Markup((folder / "report.css").read_text(encoding="utf-8"))
 
@@ -117,6 +124,20 @@ def count(value: float | None) -> str:
     if value is None or _missing(value):
         return NONE
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def short(value: int) -> str:
+    """A whole number in four characters at most, for narrow cells.
+
+    Example:
+        >>> short(999), short(1234), short(18101), short(2_345_678), short(999_999)
+        ('999', '1.2k', '18k', '2.3M', '1M')
+    """
+    for unit_size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if value >= unit_size * 0.9995:
+            scaled = value / unit_size
+            return (f"{scaled:.1f}".removesuffix(".0") if scaled < 9.95 else f"{scaled:.0f}") + letter
+    return str(value)
 
 
 def share(value: float | None, of: float | None = None) -> str:

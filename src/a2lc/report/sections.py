@@ -336,8 +336,13 @@ def headline(facts: Facts) -> Headline:
 
 def _measured_on(facts: Facts) -> dict[int, str]:
     """What the model of each round was measured on."""
-    found = {stage.round: stage.details.get("measured_on") for stage in facts.stages if stage.stage == "evaluate"}
-    return {number: place for number, place in found.items() if place}
+    return {
+        stage.round: stage.details["measured_on"]
+        for stage in facts.stages
+        if stage.stage == "evaluate"
+        and stage.details.get("model_miou") is not None
+        and stage.details.get("measured_on")
+    }
 
 
 def _weights(facts: Facts) -> list[str]:

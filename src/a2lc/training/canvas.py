@@ -71,7 +71,7 @@ def fit_ids(ids: NDArray[Any], canvas: Canvas) -> NDArray[Any]:
         return ids
     rows = ((np.arange(height) + 0.5) * ids.shape[0] / height).astype(np.int64)
     cols = ((np.arange(width) + 0.5) * ids.shape[1] / width).astype(np.int64)
-    return ids[rows[:, None], cols]
+    return np.asarray(ids[rows[:, None], cols])
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -138,7 +139,7 @@ def fit_model(
     model = build_model(config, project.classes.num_classes) if model is None else model
     if start is not None:
         _load_weights(model, start)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     steps = config.iterations if start is None else config.warm_iterations
     canvas = project_canvas(project, config)
     module = SegmentationModule(
@@ -185,7 +186,7 @@ def fit_model(
                 log_every_n_steps=10,
                 use_distributed_sampler=False,
             )
-        except (ValueError, TypeError, lightning.pytorch.utilities.exceptions.MisconfigurationException) as error:
+        except (ValueError, TypeError, MisconfigurationException) as error:
             raise ConfigError(f"Lightning refuses the training settings: {' '.join(str(error).split())}") from None
         data = TrainingSet(project, state, canvas, config, seed)
         sampler = StepSampler(
@@ -240,7 +241,7 @@ def load_model(config: TrainingConfig, num_classes: int, path: Path, model: nn.M
         # The weights are in the file: none are fetched.
         model = build_model(config.model_copy(update={"encoder_weights": None}), num_classes)
     _load_weights(model, path)
-    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last).eval()
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:

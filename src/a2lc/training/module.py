@@ -49,7 +49,7 @@ class SegmentationModule(lightning.LightningModule):
         """SGD or AdamW with lower rate for the encoder, and polynomial decay to a floor, every step."""
         config = self.config
         encoder, rest = encoder_parameters(self.model)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": encoder, "lr": config.learning_rate * config.encoder_rate},
             {"params": rest, "lr": config.learning_rate},
         ]

@@ -242,7 +242,9 @@ def test_missing_labels(make_dataset, snapshot):
     data = make_dataset(tuple("abcdefgh"))
     for name in "bcdefgh":
         data.path("labels", name).unlink()
-    message = r"^1 images have all their files\. 7 images without labels: b \(expected .*labels/b\.png\), c .* and 2 more\. "
+    message = (
+        r"^1 images have all their files\. 7 images without labels: b \(expected .*labels/b\.png\), c .* and 2 more\. "
+    )
     text = refused(data, snapshot, InputError, message)
     assert text.endswith("pass --skip-bad to go on without them.")
     summary = data.create(ReadRules(skip_bad=True))
@@ -253,7 +255,12 @@ def test_missing_labels(make_dataset, snapshot):
 def test_missing_image(make_dataset, snapshot):
     data = make_dataset()
     data.path("images", "b").unlink()
-    refused(data, snapshot, InputError, r"2 images have all their files\. 1 labels files without an image: b \(at .*b\.png\)")
+    refused(
+        data,
+        snapshot,
+        InputError,
+        r"2 images have all their files\. 1 labels files without an image: b \(at .*b\.png\)",
+    )
 
 
 @pytest.mark.parametrize("kind", ["masks", "ground_truth"])
@@ -266,7 +273,12 @@ def test_missing_masks_or_truth(make_dataset, snapshot, kind):
 def test_no_pair_at_all(make_dataset, snapshot):
     data = make_dataset(("a",))
     data.path("labels", "a").rename(data.path("labels", "a_mask"))
-    refused(data, snapshot, InputError, r"0 images have all their files\. 1 images without labels: a .*without an image: a_mask")
+    refused(
+        data,
+        snapshot,
+        InputError,
+        r"0 images have all their files\. 1 images without labels: a .*without an image: a_mask",
+    )
     refused(data, snapshot, InputError, "No image in .*images has all its files", ReadRules(skip_bad=True))
 
 
@@ -275,7 +287,9 @@ def test_same_stem_twice(make_dataset, snapshot, kind):
     data = make_dataset()
     data.path(kind, "b").rename(data.path(kind, "b", ".tif"))
     data.path(kind, "b").write_bytes(data.path(kind, "c").read_bytes())
-    refused(data, snapshot, InputError, rf"1 {kind}.* have the same name but for the suffix in .*{kind}: b\.png and b\.tif")
+    refused(
+        data, snapshot, InputError, rf"1 {kind}.* have the same name but for the suffix in .*{kind}: b\.png and b\.tif"
+    )
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])
@@ -447,7 +461,12 @@ def test_several_unknown_values_the_most_frequent_first(make_dataset, snapshot):
     labels[0, 0] = 40000
     labels[5, :4] = 9
     data.map("labels", "b", labels)
-    refused(data, snapshot, LabelRangeError, r"value 9 on 8 pixels of 2 files .* \| value 40000 on 1 pixels of 1 files .*--map 9=255$")
+    refused(
+        data,
+        snapshot,
+        LabelRangeError,
+        r"value 9 on 8 pixels of 2 files .* \| value 40000 on 1 pixels of 1 files .*--map 9=255$",
+    )
 
 
 def test_map_mends_them_and_keeps_the_file_as_it_was(make_dataset):
@@ -536,7 +555,13 @@ def test_colour_coded_labels(make_dataset, snapshot):
     )
     palette = np.array(table.palette(), dtype=np.uint8).reshape(256, 3)
     data.map("labels", "a", palette[data.labels_of("a")])
-    refused(data, snapshot, ImageFileError, r"1 of 1 images cannot be used: .*colour-coded \(RGB\)\. Pass --colours", classes=table)
+    refused(
+        data,
+        snapshot,
+        ImageFileError,
+        r"1 of 1 images cannot be used: .*colour-coded \(RGB\)\. Pass --colours",
+        classes=table,
+    )
     data.create(ReadRules(colours=True), table)
     with opened(data) as project:
         np.testing.assert_array_equal(project.first_labels(project.images[0]), data.labels_of("a"))
@@ -612,7 +637,13 @@ def test_the_rest_goes_on_with_skip_bad(make_dataset, snapshot, what):
 def test_nothing_left_to_import(make_dataset, snapshot):
     data = make_dataset(("b",))
     spoil(data, "no image")
-    refused(data, snapshot, InputError, "No image is left to import: all were left out as unreadable", ReadRules(skip_bad=True))
+    refused(
+        data,
+        snapshot,
+        InputError,
+        "No image is left to import: all were left out as unreadable",
+        ReadRules(skip_bad=True),
+    )
 
 
 def test_many_unusable_files_are_counted(make_dataset, snapshot):

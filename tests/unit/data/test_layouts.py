@@ -112,11 +112,15 @@ def test_hidden_files_do_not_hide_splits(tmp_path):
 
 def test_same_name_in_training_and_validation(tmp_path):
     touch(tmp_path, "images/train/a.png", "images/val/a.png", "labels/train/a.png", "t/train/a.png", "t/val/a.png")
-    with pytest.raises(InputError, match="1 images are named the same in training and validation, such as a. A model must"):
+    with pytest.raises(
+        InputError, match="1 images are named the same in training and validation, such as a. A model must"
+    ):
         read_folder(folder(tmp_path, ground_truth=tmp_path / "t"))
 
 
-@pytest.mark.parametrize(("given", "named"), [("validation_images", "the images"), ("validation_ground_truth", "the ground")])
+@pytest.mark.parametrize(
+    ("given", "named"), [("validation_images", "the images"), ("validation_ground_truth", "the ground")]
+)
 def test_half_a_validation_set(tmp_path, given, named):
     touch(tmp_path, "images/a.png", "labels/a.png", "v/b.png")
     with pytest.raises(InputError, match=f"Validation needs both .*only {named}"):
@@ -163,13 +167,19 @@ def test_voc_trainval_alone_and_no_lists(tmp_path):
 def test_voc_labels_from_elsewhere(tmp_path):
     sources = voc(tmp_path, {"train": ["a"]})
     touch(tmp_path, "pseudo/a.png")
-    found = read_voc(Sources(format="voc", images=tmp_path, labels=tmp_path / "pseudo", ground_truth=sources.images / "SegmentationClass"))
+    found = read_voc(
+        Sources(
+            format="voc", images=tmp_path, labels=tmp_path / "pseudo", ground_truth=sources.images / "SegmentationClass"
+        )
+    )
     assert found.train[0].labels == tmp_path / "pseudo/a.png"
     assert found.train[0].ground_truth == tmp_path / "SegmentationClass/a.png"
 
 
 def test_voc_list_names_an_image_that_is_not_there(tmp_path):
-    with pytest.raises(MissingFileError, match=r"1 images named in .*Segmentation are not in .*JPEGImages, the first z"):
+    with pytest.raises(
+        MissingFileError, match=r"1 images named in .*Segmentation are not in .*JPEGImages, the first z"
+    ):
         read_voc(voc(tmp_path, {"train": ["a", "z"]}))
 
 

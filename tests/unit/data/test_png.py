@@ -203,7 +203,9 @@ def test_truncated(tmp_path, rng, read, suffix):
 def test_not_an_image(tmp_path, read, content):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    with pytest.raises(ImageFileError, match=r"a\.png: (not an image that can be read \([\d,]+ bytes\)|cannot be read)"):
+    with pytest.raises(
+        ImageFileError, match=r"a\.png: (not an image that can be read \([\d,]+ bytes\)|cannot be read)"
+    ):
         read(path)
 
 
@@ -257,7 +259,9 @@ def test_more_than_8_bits_a_channel(tmp_path, kind):
         raw_png(path, 2, 1, 16, 2, b"\0" + bytes(12))
     else:
         save(path, np.zeros((2, 3), dtype=np.float32 if kind == "float" else np.uint16))
-    with pytest.raises(ImageFileError, match=r"(more than 8 bits a channel \(mode .*\)|16 bits a channel). Save it with 8"):
+    with pytest.raises(
+        ImageFileError, match=r"(more than 8 bits a channel \(mode .*\)|16 bits a channel). Save it with 8"
+    ):
         read_rgb(path)
 
 

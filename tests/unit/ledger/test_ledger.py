@@ -22,7 +22,9 @@ def ask(ledger, *masks, number=1):
 
 
 def reply(query, kind="correct", classes=(1,), **more):
-    return Answer(query_id=query, annotator=more.pop("annotator", "eve"), kind=AnswerKind(kind), classes=classes, **more)
+    return Answer(
+        query_id=query, annotator=more.pop("annotator", "eve"), kind=AnswerKind(kind), classes=classes, **more
+    )
 
 
 def arrays(*rows):
@@ -106,7 +108,9 @@ def test_an_answer_sent_twice_at_once_is_recorded_once(ledger):
 def test_another_answer_is_refused_and_says_how_to_replace(ledger, other):
     (query,) = ask(ledger, (0, 5))
     ledger.add_answers(1, [(reply(query), 1.0, [(0, 5, FIRST, 1)])])
-    message = rf"Question {query} was answered 'correct' by eve\. To change that, say that the new answer replaces answer 1"
+    message = (
+        rf"Question {query} was answered 'correct' by eve\. To change that, say that the new answer replaces answer 1"
+    )
     with pytest.raises(AlreadyAnsweredError, match=message):
         ledger.add_answers(1, [(reply(query, **other), 1.0, [(0, 5, 1, 2)])])
     assert len(ledger.answers()) == len(ledger.correction_rows()) == 1
@@ -146,7 +150,9 @@ def test_an_answer_that_replaces(ledger):
 def test_the_database_itself_keeps_one_standing_answer(full):
     connection = sqlite3.connect(full.path)
     with pytest.raises(sqlite3.IntegrityError, match="the question has an answer already"):
-        connection.execute("INSERT INTO answers (query, annotator, kind, classes, clicks, time) VALUES (1,1,'void','[]',1,'')")
+        connection.execute(
+            "INSERT INTO answers (query, annotator, kind, classes, clicks, time) VALUES (1,1,'void','[]',1,'')"
+        )
     connection.close()
 
 
@@ -317,7 +323,9 @@ def test_a_damaged_page_is_told_when_it_is_read(full, table):
     full.path.write_bytes(bytes(data))
     book = Ledger(full.path)
     with pytest.raises(LedgerError, match=r"ledger\.sqlite cannot be read or written: .*malformed.* restore a copy"):
-        {"images": book.images, "answers": book.answers, "corrections": book.correction_rows, "rounds": book.rounds}[table]()
+        {"images": book.images, "answers": book.answers, "corrections": book.correction_rows, "rounds": book.rounds}[
+            table
+        ]()
     book.close()
 
 
@@ -331,9 +339,7 @@ def test_a_write_that_fails_leaves_nothing_half_done(ledger, monkeypatch):
 
 def test_readers_see_the_ledger_while_one_writes(ledger):
     with ledger._write() as connection:
-        connection.execute(
-            sqlalchemy.text("INSERT INTO annotators (name, created) VALUES ('x', '')")
-        )
+        connection.execute(sqlalchemy.text("INSERT INTO annotators (name, created) VALUES ('x', '')"))
         reader = Ledger(ledger.path)
         assert len(reader.images()) == 3
         reader.close()

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from a2lc.ledger.replay import FIRST, VOID, MaskState
+from a2lc.oracle import ORACLE, Oracle
+from a2lc.records import AnswerKind, Query
+from a2lc.tables import MaskTable, TruthTable
+
+
+def world(*masks):
+    """Masks of one image, each with one first label and its pixels by true class: (label, {truth: pixels})."""
+    areas = [sum(truth.values()) for _, truth in masks]
+    table = MaskTable(
+        image=np.zeros(len(masks), dtype=np.int32),
+        mask_ids=np.arange(1, len(masks) + 1, dtype=np.int32),
+        area=np.array(areas, dtype=np.int32),
+        label=np.array([label for label, _ in masks], dtype=np.int32),
+        pair_row=np.arange(len(masks), dtype=np.int32),
+        pair_label=np.array([label for label, _ in masks], dtype=np.int32),
+        pair_pixels=np.array(areas, dtype=np.int32),
+    )
+    rows = [(row, label, true, n) for row, (label, truth) in enumerate(masks) for true, n in truth.items()]
+    row, first, true, pixels = np.array(rows, dtype=np.int32).T
+    truth = TruthTable(row=row, label=first, truth=true, pixels=pixels)
+    state = MaskState(
+        classes=np.full(len(masks), FIRST, dtype=np.int32),
+        source=np.zeros(len(masks), dtype=np.int8),
+        winner=np.full(len(masks), -1, dtype=np.int64),
+    )
+    return table, truth, state
+
+
+def ask(table, *groups):
+    groups = groups or [(i,) for i in table.mask_ids.tolist()]
+    proposed = [int(table.label[g[0] - 1]) for g in groups]
+    return [
+        Query(query_id=10 + i, round=1, image=0, mask_ids=g, proposed=None if p == VOID else p, score=0.0)
+        for i, (g, p) in enumerate(zip(groups, proposed, strict=True))
+    ]
+
+
+def said(answer):
+    return answer.kind, answer.classes
+
+
+@pytest.mark.parametrize(
+    ("label", "truth", "expected"),
+    [
+        (0, {0: 6, 1: 4}, ("confirm", (0,))),
+        (0, {0: 5, 1: 5}, ("confirm", (0,))),  # relabelled by the mode, and a tie goes to the smallest: itself
+        (1, {0: 5, 1: 5}, ("correct", (0,))),
+        (0, {1: 4, 2: 6}, ("correct", (2,))),
+        (2, {0: 3, 1: 3, 2: 4}, ("confirm", (2,))),  # less than half right, yet still the most frequent
+        (0, {0: 2, VOID: 8}, ("void", ())),
+        (0, {1: 5, VOID: 5}, ("correct", (1,))),  # void loses ties
+        (VOID, {1: 10}, ("correct", (1,))),
+        (VOID, {VOID: 10}, ("void", ())),  # void truth is a mismatch, so the mode is taken: void
+        (0, {VOID: 10}, ("void", ())),
+    ],
+)
+def test_rule(label, truth, expected):
+    table, truth_table, state = world((label, truth))
+    (answer,) = Oracle(num_classes=3).answer(ask(table), table, truth_table, state)
+    assert said(answer) == expected
+    assert (answer.query_id, answer.annotator) == (10, ORACLE)
+
+
+def test_labels_as_they_stand_are_judged_and_not_the_first_ones():
+    table, truth, state = world((0, {1: 10}))
+    state.classes[0] = 1
+    query = Query(query_id=1, round=2, image=0, mask_ids=(1,), proposed=1, score=0.0)
+    (answer,) = Oracle(num_classes=3).answer([query], table, truth, state)
+    assert said(answer) == (AnswerKind.CONFIRM, (1,))
+
+
+def test_masks_of_one_question_are_taken_together():
+    table, truth, state = world((0, {0: 3}), (0, {1: 4}), (0, {2: 3}))
+    (answer,) = Oracle(num_classes=3).answer(ask(table, (1, 2, 3)), table, truth, state)
+    assert said(answer) == (AnswerKind.CORRECT, (1,))
+
+
+def test_nothing_asked():
+    table, truth, state = world((0, {0: 3}))
+    assert Oracle(num_classes=3).answer([], table, truth, state) == []
+
+
+def many(n=400):
+    return world(*[(i % 5, {i % 5: 6 if i % 2 else 2, (i + 1) % 5: 4}) for i in range(n)])
+
+
+def answers(order, rate, seed=3):
+    table, truth, state = many()
+    queries = [ask(table)[i] for i in order]
+    found = Oracle(num_classes=5, error_rate=rate, seed=seed).answer(queries, table, truth, state)
+    return {a.query_id: said(a) for a in found}
+
+
+def test_order_and_interruption_change_no_answer():
+    whole = answers(range(400), 0.4)
+    assert answers(reversed(range(400)), 0.4) == whole
+    assert {**answers(range(150), 0.4), **answers(range(150, 400), 0.4)} == whole
+    assert answers(range(400), 0.4) == whole
+    assert answers(range(400), 0.4, seed=4) != whole
+
+
+def test_error_rate_is_the_share_of_wrong_answers():
+    right, wrong = answers(range(400), 0.0), answers(range(400), 0.3)
+    differ = [q for q in right if right[q] != wrong[q]]
+    assert 0.3 * 400 - 40 < len(differ) < 0.3 * 400 + 40
+    for query in differ:
+        assert wrong[query][1] != right[query][1], "an error names another class"
+        (named,) = wrong[query][1]
+        assert 0 <= named < 5
+        kind = "confirm" if named == (query - 10) % 5 else "correct"
+        assert wrong[query][0] == kind
+    named = {wrong[q][1] for q in differ}
+    assert len(named) == 5, "any wrong class may be named"
+
+
+def test_no_error_without_another_class():
+    table, truth, state = world((0, {0: 10}))
+    (answer,) = Oracle(num_classes=1, error_rate=0.999).answer(ask(table), table, truth, state)
+    assert said(answer) == (AnswerKind.CONFIRM, (0,))
