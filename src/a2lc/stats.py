@@ -243,7 +243,7 @@ def mask_statistics(
     Example:
         >>> probs = np.array([[[0.7, 0.6]], [[0.3, 0.4]]])          # K=2, H=1, W=2
         >>> stats = mask_statistics(probs, np.array([[1, 1]]), np.array([[4, 4]]))
-        >>> stats.mask_ids, stats.dominant, stats.mean_probs
+        >>> stats.mask_ids, stats.dominant, stats.mean_probs.round(4)
         (array([4], dtype=int32), array([0], dtype=int32), array([[0.65, 0.35]], dtype=float32))
     """
     probs = np.ascontiguousarray(probs, dtype=np.float32)
@@ -512,9 +512,20 @@ def _doubt(
     doubt: FloatArray,
     weight: FloatArray,
     soft: FloatArray,
+    kind: NDArray[np.int64],
 ) -> None:
-    """CIL, CIL over the norm, and soft-min weight of a block of pixels."""
+    """CIL, CIL over the norm, soft-min weight, and kind of a block of pixels.
+
+    Pixels of one kind have the same mask, the same label and, where they carry none, the same predicted class; -1 is
+    outside masks. One number to compare makes runs cheap to find.
+    """
     size = norms.size
+    classes = np.int32(probs.shape[0])
+    for j in range(size):
+        given = labels[start + j]
+        row = rows[start + j]
+        place = np.int32(classes + top[j]) if given == ignore_index else given
+        kind[j] = row * np.int64(2 * classes) + place if row >= 0 else -1
     for j in range(size):
         given = labels[start + j]
         # Outside masks a label may be anything: it is not looked up.
@@ -537,75 +548,99 @@ def _doubt(
         soft[j] = poly * np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
+# The helpers below are handed whole arrays and a place in them: a slice made by the caller costs more than a short run.
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _add_run(
-    probs: FloatArray, start: int, weight: FloatArray, prob_sum: NDArray[np.float64], vector: NDArray[np.float64]
+    probs: FloatArray,
+    start: int,
+    first: int,
+    length: int,
+    weights: FloatArray,
+    m: int,
+    pair: int,
+    prob_sums: NDArray[np.float64],
+    pair_vector: NDArray[np.float64],
 ) -> None:
     """Add a run of pixels to the sums of its mask and of its pair, class by class over contiguous memory."""
-    length = weight.size
+    weight = weights[first : first + length]
     for k in range(probs.shape[0]):
-        row = probs[k, start : start + length]
+        row = probs[k, start + first : start + first + length]
         plain = np.float32(0)
         weighted = np.float32(0)
         for i in range(length):
             plain += row[i]
             weighted += row[i] * weight[i]
-        prob_sum[k] += plain
-        vector[k] += weighted
+        prob_sums[m, k] += plain
+        pair_vector[pair, k] += weighted
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _add_pixels(
-    best: FloatArray,
-    second: FloatArray,
-    entropy: FloatArray,
-    doubt: FloatArray,
-    soft: FloatArray,
+    first: int,
+    length: int,
+    bests: FloatArray,
+    seconds: FloatArray,
+    entropies: FloatArray,
+    doubts: FloatArray,
+    softs: FloatArray,
+    m: int,
     sums: NDArray[np.float64],
 ) -> float:
     """Add a run's entropy (nats), BvSB and soft-min terms to those of its mask; return its summed doubt."""
+    stop = first + length
+    best, second, entropy = bests[first:stop], seconds[first:stop], entropies[first:stop]
+    doubt, soft = doubts[first:stop], softs[first:stop]
     doubt_sum = np.float32(0)
     entropy_sum = np.float32(0)
     bvsb_sum = np.float32(0)
     top = np.float32(0)
     bottom = np.float32(0)
-    for i in range(doubt.size):
+    for i in range(length):
         doubt_sum += doubt[i]
         entropy_sum += entropy[i]
         bvsb_sum += second[i] / best[i]
         top += soft[i] * (np.float32(1) - doubt[i])
         bottom += soft[i]
-    sums[0] += entropy_sum * _LN2
-    sums[1] += bvsb_sum
-    sums[2] += top
-    sums[3] += bottom
+    sums[m, 0] += entropy_sum * _LN2
+    sums[m, 1] += bvsb_sum
+    sums[m, 2] += top
+    sums[m, 3] += bottom
     return np.float64(doubt_sum)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _add_inside(
-    probs: FloatArray, start: int, preds: IntArray, most: int, inside: FloatArray, total: NDArray[np.float64]
+    probs: FloatArray,
+    first: int,
+    length: int,
+    all_preds: IntArray,
+    most: int,
+    inside: FloatArray,
+    m: int,
+    totals: NDArray[np.float64],
 ) -> None:
     """Add the probabilities of those pixels of a run that are predicted as class `most`."""
-    length = preds.size
+    preds = all_preds[first : first + length]
     for i in range(length):
         inside[i] = np.float32(1) if preds[i] == most else np.float32(0)
     for k in range(probs.shape[0]):
-        row = probs[k, start : start + length]
+        row = probs[k, first : first + length]
         plain = np.float32(0)
         for i in range(length):
             plain += row[i] * inside[i]
-        total[k] += plain
+        totals[m, k] += plain
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _nearest(
     probs: FloatArray,
-    start: int,
-    preds: IntArray,
+    first: int,
+    length: int,
+    all_preds: IntArray,
     most: int,
-    norms: FloatArray,
-    unit: FloatArray,
+    all_norms: FloatArray,
+    m: int,
+    units: FloatArray,
     distance: FloatArray,
 ) -> tuple[float, int]:
     """Of the pixels of a run predicted as `most`, the least squared distance to `unit`, and the first at it.
@@ -613,13 +648,14 @@ def _nearest(
     For unit vectors the largest cosine is the least distance; near 1 a cosine in single precision cannot tell
     directions 3e-4 apart, the distance can.
     """
-    length = preds.size
+    preds = all_preds[first : first + length]
+    norms = all_norms[first : first + length]
     for i in range(length):
         distance[i] = np.float32(0)
         norms[i] = np.float32(1) / norms[i]
     for k in range(probs.shape[0]):
-        row = probs[k, start : start + length]
-        along = unit[k]
+        row = probs[k, first : first + length]
+        along = units[m, k]
         for i in range(length):
             apart = row[i] * norms[i] - along
             distance[i] += apart * apart
@@ -629,7 +665,7 @@ def _nearest(
         least = distance[i] if distance[i] < least else least
     for i in range(length):
         if distance[i] == least and preds[i] == most:
-            return float(least), start + i
+            return float(least), first + i
     return 5.0, -1
 
 
@@ -638,7 +674,7 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
     """Everything `finish` takes, from flat (K, N) probabilities, (N,) labels and (N,) rows, -1 outside masks."""
     classes, pixels = probs.shape
     label_counts = np.zeros((masks, classes + 1), dtype=np.int32)
-    pred_counts = np.zeros((masks, classes), dtype=np.int32)
+    turns = np.zeros((4, masks, classes), dtype=np.int32)
     pixel_sums = np.zeros((masks, 4))
     prob_sums = np.zeros((masks, classes))
     # A pair of a mask and a label gets a slot when first met: few of the M·K occur.
@@ -659,31 +695,37 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
     doubt = np.empty(_BLOCK, dtype=np.float32)
     weight = np.empty(_BLOCK, dtype=np.float32)
     soft = np.empty(_BLOCK, dtype=np.float32)
+    kind = np.empty(_BLOCK, dtype=np.int64)
     for start in range(0, pixels, _BLOCK):
         size = min(_BLOCK, pixels - start)
         top = preds[start : start + size]
         _scan(probs, start, size, best, second, top, square, entropy)
         _doubt(
-            probs, labels, rows, top, square, start, ignore_index, norms[start : start + size], doubt, weight, soft
+            probs,
+            labels,
+            rows,
+            top,
+            square,
+            start,
+            ignore_index,
+            norms[start : start + size],
+            doubt,
+            weight,
+            soft,
+            kind,
         )
         j = 0
         while j < size:
-            m = rows[start + j]
-            given = labels[start + j]
+            # A run of pixels of one kind.
             first = j
-            if m < 0:
-                while j < size and rows[start + j] < 0:
-                    j += 1
-                continue
-            # A run of pixels of one mask and one label.
-            label = top[j] if given == ignore_index else given
-            while (
-                j < size
-                and rows[start + j] == m
-                and labels[start + j] == given
-                and (given != ignore_index or top[j] == label)
-            ):
+            this = kind[j]
+            while j < size and kind[j] == this:
                 j += 1
+            if this < 0:
+                continue
+            m = rows[start + first]
+            given = labels[start + first]
+            label = top[first] if given == ignore_index else given
             length = j - first
             label_counts[m, classes if given == ignore_index else given] += length
             pair = pair_slot[m, label]
@@ -703,18 +745,30 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
             if length < _SHORT:  # setting up vector loops would cost more than these pixels do
                 for i in range(first, j):
                     for k in range(classes):
-                        p = np.float64(probs[k, start + i])
+                        p = probs[k, start + i]
                         prob_sums[m, k] += p
                         pair_vector[pair, k] += p * weight[i]
-            else:
-                _add_run(probs, start + first, weight[first:j], prob_sums[m], pair_vector[pair])
-            pair_doubt[pair] += _add_pixels(
-                best[first:j], second[first:j], entropy[first:j], doubt[first:j], soft[first:j], pixel_sums[m]
-            )
-            counts = pred_counts[m]
-            for i in range(first, j):
-                counts[top[i]] += 1
+                    turns[0, m, top[i]] += 1
+                    pair_doubt[pair] += doubt[i]
+                    pixel_sums[m, 0] += entropy[i] * _LN2
+                    pixel_sums[m, 1] += second[i] / best[i]
+                    pixel_sums[m, 2] += soft[i] * (np.float32(1) - doubt[i])
+                    pixel_sums[m, 3] += soft[i]
+                continue
+            _add_run(probs, start, first, length, weight, m, pair, prob_sums, pair_vector)
+            pair_doubt[pair] += _add_pixels(first, length, best, second, entropy, doubt, soft, m, pixel_sums)
+            # Neighbours mostly agree, and adding to one number twice in a row waits for the first to be stored:
+            # four tables take turns.
+            whole = first + (length // 4) * 4
+            for i in range(first, whole, 4):
+                turns[0, m, top[i]] += 1
+                turns[1, m, top[i + 1]] += 1
+                turns[2, m, top[i + 2]] += 1
+                turns[3, m, top[i + 3]] += 1
+            for i in range(whole, j):
+                turns[0, m, top[i]] += 1
 
+    pred_counts = turns[0] + turns[1] + turns[2] + turns[3]
     area = pred_counts.sum(axis=1)
     dominant = np.zeros(masks, dtype=np.int32)
     for m in range(masks):
@@ -731,7 +785,7 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
             while x < stop and rows[x] == m:
                 x += 1
             if m >= 0:
-                _add_inside(probs, first, preds[first:x], dominant[m], weight, direction[m])
+                _add_inside(probs, first, x - first, preds, dominant[m], weight, m, direction)
     unit = np.zeros((masks, classes), dtype=np.float32)
     for m in range(masks):
         direction[m] /= pred_counts[m, dominant[m]]
@@ -751,7 +805,7 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
                 x += 1
             if m < 0:
                 continue
-            least, pixel = _nearest(probs, first, preds[first:x], dominant[m], norms[first:x], unit[m], weight)
+            least, pixel = _nearest(probs, first, x - first, preds, dominant[m], norms, m, unit, weight)
             if least < closest[m]:
                 closest[m] = least
                 representative_pixel[m] = pixel

@@ -13,9 +13,8 @@ from a2lc.acquisition import class_weights, score
 from a2lc.stats import MaskStats, mask_statistics
 from a2lc.stats_torch import mask_statistics_torch
 
-EXACT = set(
-    "image mask_ids area label void_pixels pred_counts dominant pair_row pair_label pair_pixels".split()
-)
+EXACT = {"image", "mask_ids", "area", "label", "void_pixels", "pred_counts", "dominant"}
+EXACT |= {"pair_row", "pair_label", "pair_pixels"}
 
 
 def fast_numba(probs, labels, mask_map, ignore_index=255):

@@ -64,7 +64,7 @@ def undo(project, number, source="all", last=None):
 
 @pytest.fixture
 def rounds(tiny_project):
-    """Round 1 corrects masks 0 and 1 by hand and 2 and 3 automatically; round 2 corrects 2 by hand and 4 automatically."""
+    """Round 1 corrects masks 0 and 1 by hand, 2 and 3 automatically; round 2 confirms 2, corrects 4 automatically."""
     project = tiny_project
     label = project.masks.label
     other = [(int(label[r]) + 1) % 11 for r in range(6)]

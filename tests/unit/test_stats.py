@@ -51,7 +51,7 @@ def test_logits_are_refused(fast, rng):
 def test_negative_numbers_are_refused(fast):
     probs = PROBS.copy()
     probs[0], probs[1] = -0.5, 1.5 - 1 / 3
-    with pytest.raises(InputError, match="found negative ones. Apply softmax to logits first"):
+    with pytest.raises(InputError, match=r"found negative ones. Apply softmax to logits first"):
         fast(probs, ZERO, ONE)
 
 

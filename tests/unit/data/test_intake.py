@@ -447,7 +447,8 @@ def test_values_outside_the_classes(make_dataset, snapshot, kind):
     data = make_dataset(tuple("abcdefg"), truth=True)
     with_value(data, "abcdefg", 34, kind)
     message = (
-        rf"The {kind.replace('_', ' ')} hold values that are no class and not ignore \(255\): value 34 on 28 pixels of 7 files "
+        rf"The {kind.replace('_', ' ')} hold values that are no class and not ignore \(255\): value 34 "
+        r"on 28 pixels of 7 files "
         r"\(.*a\.png, .*b\.png, .*c\.png, .*d\.png, .*e\.png and 2 more\)\. Classes are 0, 1, 2\. .*--map 34=255$"
     )
     refused(data, snapshot, LabelRangeError, message)
@@ -603,7 +604,8 @@ def spoil(data, what, name="b"):
 
 
 SPOILT = [
-    "jpeg labels", "truncated image", "truncated labels", "no image", "enormous image", "16-bit image", "transparent labels",
+    "jpeg labels", "truncated image", "truncated labels", "no image", "enormous image", "16-bit image",
+    "transparent labels",
 ]  # fmt: skip
 
 

@@ -79,7 +79,8 @@ def test_missing_image_folder(tmp_path):
 
 def test_splits_are_found(tmp_path):
     touch(
-        tmp_path, "images/train/a.png", "images/Val/b.png", "labels/train/a.png", "masks/train/a.png", "truth/train/a.png",
+        tmp_path, "images/train/a.png", "images/Val/b.png", "labels/train/a.png", "masks/train/a.png",
+        "truth/train/a.png",
         "truth/Val/b.png",
     )  # fmt: skip
     found = read_folder(folder(tmp_path, masks=tmp_path / "masks", ground_truth=tmp_path / "truth"))
@@ -113,7 +114,7 @@ def test_hidden_files_do_not_hide_splits(tmp_path):
 def test_same_name_in_training_and_validation(tmp_path):
     touch(tmp_path, "images/train/a.png", "images/val/a.png", "labels/train/a.png", "t/train/a.png", "t/val/a.png")
     with pytest.raises(
-        InputError, match="1 images are named the same in training and validation, such as a. A model must"
+        InputError, match=r"1 images are named the same in training and validation, such as a. A model must"
     ):
         read_folder(folder(tmp_path, ground_truth=tmp_path / "t"))
 

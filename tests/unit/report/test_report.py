@@ -398,6 +398,17 @@ def test_undo_goes_back_to_what_stood_before(project: Project) -> None:
     assert found.automatic.miou_without == first
 
 
+def test_an_undone_confirmation_leaves_the_automatic_correction(project: Project) -> None:
+    open_round(project, 1)
+    automatic(project, 1, [(0, 5, 2)])
+    open_round(project, 2)
+    reply(project, ask(project, 2, [(0, 5)])[0], "confirm", 2)
+    assert (collect(project).headline.manual_masks, collect(project).automatic.stands) == (1, 0)
+    undo(project, 2, "manual")  # no class changes, so the ledger gets no row
+    found = collect(project)
+    assert (found.headline.manual_masks, found.headline.automatic_masks, found.automatic.stands) == (0, 1, 1)
+
+
 @pytest.mark.parametrize("change", ["gone", "damaged", "other size"])
 def test_image_files_that_cannot_be_shown(project: Project, change: str) -> None:
     run_round(project, 1, RIGHT)
@@ -430,6 +441,7 @@ def test_through_an_earlier_round(project: Project) -> None:
     undo(project, 1, "all")
     found = collect(project, through=1)
     assert found.headline.now_miou == before.headline.now_miou
+    assert found.configuration.round == 1 and collect(project).configuration.round == 2
     assert found.headline.clicks == 2 and found.headline.undone == [] and found.automatic.stands == 2
     assert found.headline.now_miou != collect(project).headline.now_miou
     text = words(page(project, through=1))
