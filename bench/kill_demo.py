@@ -27,7 +27,9 @@ def ledger(folder):
             for answer, _ in project.ledger.answers(standing=False)
         ]
         rows = project.corrections()
-        return answers, list(zip(rows.keys.tolist(), rows.old.tolist(), rows.new.tolist(), rows.source.tolist(), strict=True))
+        return answers, list(
+            zip(rows.keys.tolist(), rows.old.tolist(), rows.new.tolist(), rows.source.tolist(), strict=True)
+        )
 
 
 def main():
@@ -39,7 +41,10 @@ def main():
         began = time.monotonic()
         assert demo(whole, images).wait() == 0
         seconds = time.monotonic() - began
-        print(f"unbroken: {seconds:.0f} s, {len(ledger(whole)[0])} answers, {len(ledger(whole)[1])} corrections", flush=True)
+        print(
+            f"unbroken: {seconds:.0f} s, {len(ledger(whole)[0])} answers, {len(ledger(whole)[1])} corrections",
+            flush=True,
+        )
         done = 0
         for _ in range(kills):
             process = demo(broken, images)

@@ -4,6 +4,7 @@ python bench/mask_statistics.py
 """
 
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,21 +33,27 @@ def image(classes, height, width, rows, cols, smooth, rng):
     return logits.contiguous(), masks, labels
 
 
+def statistics_and_score(probs, labels, masks):
+    return score("abc", mask_statistics(probs, labels, masks))
+
+
 def main():
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    print("| array | masks | labels | mask_statistics ms | + abc ms | torch.softmax ms | ratio |\n|---|---|---|---|---|---|---|")
+    print("| array | masks | labels | mask_statistics ms | + abc ms | torch.softmax ms | ratio |")
+    print("|---|---|---|---|---|---|---|")
     for classes, height, width, rows, cols in ((21, 375, 500, 4, 5), (19, 1024, 2048, 40, 50)):
         logits, masks, labels = image(classes, height, width, rows, cols, 16, rng)
         probs = torch.softmax(logits, dim=0).numpy()
         for kind, given in (("one a mask", labels), ("random a pixel", rng.integers(0, classes, labels.shape))):
             stats = mask_statistics(probs, given, masks)  # compiles
-            ours, theirs, both = [], [], []
-            # Turn by turn, so that a slow moment of the machine meets both.
-            for _ in range(5):
-                ours.append(best(lambda: mask_statistics(probs, given, masks), 8))
-                both.append(best(lambda: score("abc", mask_statistics(probs, given, masks)), 8))
-                theirs.append(best(lambda: torch.softmax(logits, dim=0), 8))
+            calls = (
+                partial(mask_statistics, probs, given, masks),
+                partial(statistics_and_score, probs, given, masks),
+                partial(torch.softmax, logits, dim=0),
+            )
+            # Turn by turn, so that a slow moment of the machine meets all.
+            ours, both, theirs = zip(*([best(call, 8) for call in calls] for _ in range(5)), strict=True)
             print(
                 f"| {classes} x {height} x {width} | {len(stats)} | {kind} | {min(ours):.2f} | {min(both):.2f} | "
                 f"{min(theirs):.2f} | {min(both) / min(theirs):.2f} |"

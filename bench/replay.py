@@ -22,19 +22,25 @@ def main():
         ledger = Ledger(Path(root) / "ledger.sqlite")
         ledger.add_images(
             [
-                ImageRecord(index=i, image_id=f"i{i}", file=f"{i}.png", width=8, height=8, split="train", sha256="0" * 64)
+                ImageRecord(
+                    index=i, image_id=f"i{i}", file=f"{i}.png", width=8, height=8, split="train", sha256="0" * 64
+                )
                 for i in range(100)
             ]
         )
         ledger.open_round(1, method="a2lc", config={}, model="m", seed=0, versions={})
-        ledger.add_corrections(1, Source.AUTOMATIC, image, mask, classes, classes, confidences=rng.random(count), model="m")
+        ledger.add_corrections(
+            1, Source.AUTOMATIC, image, mask, classes, classes, confidences=rng.random(count), model="m"
+        )
         began = time.perf_counter()
         rows = ledger.correction_rows()
         read = time.perf_counter() - began
         state = replay(rows, keys)
         total = time.perf_counter() - began
         corrected = int((state.winner >= 0).sum())
-        print(f"{count:,} corrections over {len(keys):,} masks: read {read:.2f} s, in all {total:.2f} s, {corrected:,} corrected")
+        print(
+            f"{count:,} corrections over {len(keys):,} masks: read {read:.2f} s, in all {total:.2f} s, {corrected:,} corrected"
+        )
         ledger.close()
 
 

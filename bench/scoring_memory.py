@@ -24,12 +24,13 @@ def score(images):
         scenes = Path(root) / "scenes"
         write_scenes(scenes, SceneSettings(images=images, validation_images=4, height=128, width=160))
         sources = Sources(
-            images=scenes / "images", labels=scenes / "labels", masks=scenes / "masks", ground_truth=scenes / "ground_truth"
+            images=scenes / "images",
+            labels=scenes / "labels",
+            masks=scenes / "masks",
+            ground_truth=scenes / "ground_truth",
         )
         create_project(Path(root) / "p.a2lc", sources, scene_classes())
-        plan = RoundPlan(
-            method="a2lc", settings={}, budget=100, training=training, annotator=AnnotatorConfig(), seed=0
-        )
+        plan = RoundPlan(method="a2lc", settings={}, budget=100, training=training, annotator=AnnotatorConfig(), seed=0)
         with Project(Path(root) / "p.a2lc") as project:
             Loop(project, plan).run(0)
             before = peak()

@@ -26,7 +26,9 @@ def write(folder, parts, classes=19):
             {
                 "image": pa.array(np.repeat(np.arange(part * 1000, part * 1000 + 1000, dtype=np.int32), PART // 1000)),
                 "mask_ids": pa.array(np.tile(np.arange(1, PART // 1000 + 1, dtype=np.int32), 1000)),
-                "pair_label": pa.ListArray.from_arrays(offsets, pa.array(rng.integers(0, classes, PART, dtype=np.int32))),
+                "pair_label": pa.ListArray.from_arrays(
+                    offsets, pa.array(rng.integers(0, classes, PART, dtype=np.int32))
+                ),
                 "pair_similar": pa.ListArray.from_arrays(
                     offsets, pa.array((rng.random(PART) * 1000).astype(np.float32))
                 ),
@@ -52,7 +54,9 @@ def choose(folder, classes=19):
     images, _, scores = top_masks(parts(), 10_000)
     seconds = time.perf_counter() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{len(images):,} masks of highest ABC chosen in {seconds:.2f} s, peak memory {memory:.0f} MiB, lowest {scores[-1]:.2f}")
+    print(
+        f"{len(images):,} masks of highest ABC chosen in {seconds:.2f} s, peak memory {memory:.0f} MiB, lowest {scores[-1]:.2f}"
+    )
 
 
 def main():

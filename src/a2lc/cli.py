@@ -54,6 +54,8 @@ Settings = Annotated[
 
 def _line(text: str) -> None:
     _out.print(text, markup=False)
+    # Whoever reads through a pipe sees each line when it is said.
+    _out.file.flush()
 
 
 # ---- making a project -----------------------------------------------------------------------------------------------
@@ -114,9 +116,7 @@ def init(
         validation_images=validation_images,
         validation_ground_truth=validation_ground_truth,
     )
-    rules = ReadRules(
-        value_map=_value_map(value_map or []), colours=colours, exif=exif, skip_bad=skip_bad, **limit
-    )
+    rules = ReadRules(value_map=_value_map(value_map or []), colours=colours, exif=exif, skip_bad=skip_bad, **limit)
     _check_names(preset=preset, method=method)
     summary = create_project(folder, sources, table, rules, seed=seed, track=console_progress(_err))
     with Project(folder) as project:
@@ -171,9 +171,7 @@ def demo(
         )
         create_project(place, sources, scene_classes(), name="demo", seed=seed)
     with Project(place) as project, project.lock():
-        _configure(
-            project, preset="tiny", method=method, budget=budget, annotator=AnnotatorConfig().kind, locked=True
-        )
+        _configure(project, preset="tiny", method=method, budget=budget, annotator=AnnotatorConfig().kind, locked=True)
         _first_figures(project)
         _run(project, rounds)
     _line(f"look at the report: {place / 'report.html'}")
@@ -186,7 +184,9 @@ def demo(
 @app.command()
 def run(
     folder: ProjectDir,
-    rounds: Annotated[int, typer.Option("--rounds", min=0, help="Rounds the project is to have, those done included.")] = 5,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=0, help="Rounds the project is to have, those done included.")
+    ] = 5,
     method: MethodName = None,
     budget: Budget = None,
     annotator: Annotator = None,
@@ -310,7 +310,9 @@ def diff(
     if as_json:
         print(json.dumps(found, indent=1))
         return
-    _line(f"{len(found['masks'])} masks, {found['pixels']:,} pixels differ between the ends of rounds {first} and {second}")
+    _line(
+        f"{len(found['masks'])} masks, {found['pixels']:,} pixels differ between the ends of rounds {first} and {second}"
+    )
     for change in found["changes"]:
         _line(f"{change['masks']:>7} masks {change['pixels']:>10,} pixels  {change['old']} -> {change['new']}")
     if masks:
@@ -339,9 +341,12 @@ def undo(
             raise InputError(f"There is no round {number} in {folder}: it has {known}.")
         opened, stage = next_stage(project)
         if opened in rounds:
-            raise StageError(f"Round {opened} is open at its stage '{stage}'. Finish it first: a2lc run {folder} --rounds {opened}")
-        taken = [(r, s) for r, s, _ in project.ledger.undos()]
-        if (number, "all") in taken or (number, source) in taken:
+            raise StageError(
+                f"Round {opened} is open at its stage '{stage}'. Finish it first: a2lc run {folder} --rounds {opened}"
+            )
+        taken = project.ledger.undos()
+        before = {undo.source for undo in taken if undo.undone == number}
+        if before & {"all", source} or before >= {"manual", "automatic"}:
             raise InputError(f"Round {number} was taken back already.")
         keys, old, new = undo_rows(project.corrections(), taken, number, source)
         if not dry_run:
@@ -356,13 +361,14 @@ def undo(
 def report(
     folder: ProjectDir,
     out: Annotated[Path | None, typer.Option("--out", help="Where to; default: report.html in the project.")] = None,
+    through: Annotated[int | None, typer.Option("--round", min=0, help="As of the end of this round.")] = None,
 ) -> None:
     """Write one self-contained HTML file on the project."""
     from a2lc.project import Project
     from a2lc.report import write_report
 
     with Project(folder) as project:
-        _line(f"report: {write_report(project, out or folder / 'report.html')}")
+        _line(f"report: {write_report(project, out or folder / 'report.html', through=through)}")
 
 
 @app.command()
@@ -545,7 +551,17 @@ def _run(project: Project, rounds: int) -> None:
 
 def _print_status(found: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ("round", "method", "clicks", "by hand", "automatic", "precision", "data mIoU", "pixel acc.", "model mIoU")
+    columns = (
+        "round",
+        "method",
+        "clicks",
+        "by hand",
+        "automatic",
+        "precision",
+        "data mIoU",
+        "pixel acc.",
+        "model mIoU",
+    )
     for column in (*columns, "seconds"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for row in found["rounds"]:
@@ -580,11 +596,14 @@ def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
         events.append({"time": record.started, "round": record.round, "what": what})
     for stage in project.ledger.stages():
         details = {k: v for k, v in stage.details.items() if not isinstance(v, list)}
-        told = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in details.items() if v is not None)
+        told = ", ".join(
+            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in details.items() if v is not None
+        )
         what = f"round {stage.round} {stage.stage} ended after {stage.seconds:.1f} s: {told}"
         events.append({"time": stage.ended, "round": stage.round, "what": what})
-    for number, source, time in project.ledger.undos():
-        events.append({"time": time, "round": number, "what": f"round {number} undone: {source} corrections"})
+    for taken in project.ledger.undos():
+        what = f"round {taken.undone} undone: {taken.source} corrections"
+        events.append({"time": taken.time, "round": taken.undone, "what": what})
     events.sort(key=lambda event: event["time"])
     if full:
         names = project.classes.names

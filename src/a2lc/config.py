@@ -214,7 +214,9 @@ def read_config(path: Path) -> ProjectConfig:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MissingFileError(f"No project at {path.parent}: {path.name} is missing. Make one with: a2lc init") from None
+        raise MissingFileError(
+            f"No project at {path.parent}: {path.name} is missing. Make one with: a2lc init"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):

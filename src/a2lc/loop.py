@@ -20,8 +20,8 @@ from a2lc.config import AnnotatorConfig, TrainingConfig
 from a2lc.correction.manual import answered_class, check_answer, manual_corrections
 from a2lc.cost import ClickCost
 from a2lc.errors import InputError, MissingExtraError, PoolExhaustedError, StageError
-from a2lc.files import atomic_path, write_text
-from a2lc.ledger import VOID, MaskState, apply_to_labels, mask_keys, replay
+from a2lc.files import atomic_path, json_safe, write_text
+from a2lc.ledger import VOID, MaskState, apply_to_labels, mask_keys
 from a2lc.methods import Method, create_method
 from a2lc.metrics import ConfusionCounts
 from a2lc.oracle import Oracle
@@ -111,7 +111,9 @@ class Loop:
         self.track = track
         self.say = say
         if not plan.budget >= self.cost.highest:
-            raise InputError(f"A budget of {plan.budget:g} clicks buys no answer: one costs up to {self.cost.highest:g}.")
+            raise InputError(
+                f"A budget of {plan.budget:g} clicks buys no answer: one costs up to {self.cost.highest:g}."
+            )
 
     # ---- rounds -------------------------------------------------------------------------------------------------
 
@@ -325,7 +327,9 @@ class Loop:
         answers = project.ledger.answers(number)
         if self.plan.annotator.kind == "human":
             if waiting:
-                self.say(f"round {number}  answer    {len(waiting)} of {len(waiting) + len(answers)} questions wait for a person.")
+                self.say(
+                    f"round {number}  answer    {len(waiting)} of {len(waiting) + len(answers)} questions wait for a person."
+                )
                 return None
             clicks = sum(c for _, c in answers)
             self._finish(number, "answer", began, {"answers": len(answers), "clicks": clicks})
@@ -359,12 +363,18 @@ class Loop:
         asked = np.isin(project.masks.keys, answered_keys)
         queries = {query.query_id: query for query in project.ledger.queries(number)}
         # Answers that name no class of the mask teach nothing.
-        learnt = [queries[answer.query_id] for answer, _ in project.ledger.answers(number) if answered_class(answer) is not None]
+        learnt = [
+            queries[answer.query_id]
+            for answer, _ in project.ledger.answers(number)
+            if answered_class(answer) is not None
+        ]
         rows = project.masks.rows(
             np.array([query.image for query in learnt for _ in query.mask_ids], dtype=np.int64),
             np.array([mask for query in learnt for mask in query.mask_ids], dtype=np.int64),
         )
-        stats = MaskStats.concat(list(self._read_statistics(number, frozenset({"image", "mask_ids", "prob_sums", "area"}))))
+        stats = MaskStats.concat(
+            list(self._read_statistics(number, frozenset({"image", "mask_ids", "prob_sums", "area"})))
+        )
         pixels, void = project.masks.pixels_by_class(state, project.classes.num_classes)
         view = RoundView(
             stats=stats,
@@ -451,7 +461,7 @@ class Loop:
         if details["model_miou"] is not None:
             where = "" if project.validation_images else " (on the training images)"
             line.append(f"model mIoU {details['model_miou']:.4f}{where}")
-        write_text(project.round_folder(number) / "evaluation.json", json.dumps(details, indent=1))
+        write_text(project.round_folder(number) / "evaluation.json", json.dumps(json_safe(details), indent=1))
         self._finish(number, "evaluate", began, details)
         return ", ".join(line) or "no ground truth to measure against"
 
@@ -462,7 +472,9 @@ class Loop:
 
     def _predictor(self, number: int) -> Any:
         """What gives the probabilities that score round `number`."""
-        predict = _training("predict") if self.plan.training.model != "probabilities" or self.model is not None else None
+        predict = (
+            _training("predict") if self.plan.training.model != "probabilities" or self.model is not None else None
+        )
         if predict is None:
             from a2lc.training.predict import probabilities_from_files
 
@@ -479,11 +491,26 @@ class Loop:
             yield MaskStats.from_table(pq.read_table(path, columns=sorted(columns), use_threads=False))
 
 
-def _corrections(project: Project, query: Query, answer: Answer, state: MaskState) -> list[tuple[int, int, int, int]]:
+def _corrections(
+    project: Project, query: Query, answer: Answer, state: MaskState, before: dict[int, int] | None = None
+) -> list[tuple[int, int, int, int]]:
     image = np.full(len(query.mask_ids), query.image)
     rows = project.masks.rows(image, np.array(query.mask_ids))
     standing = dict(zip(query.mask_ids, state.classes[rows].tolist(), strict=True))
-    return manual_corrections(query, answer, standing)
+    return manual_corrections(query, answer, standing, before)
+
+
+def _before(project: Project, answer: Answer) -> dict[int, int]:
+    """What the masks of a question carried before the answers that this one replaces, where those changed anything."""
+    chain = []
+    known = {a.answer_id: a for a, _ in project.ledger.answers(standing=False) if a.query_id == answer.query_id}
+    replaced = answer.replaces
+    while replaced is not None and replaced in known:
+        chain.append(replaced)
+        replaced = known[replaced].replaces
+    made = project.ledger.corrections_of_answers(chain)
+    # The earliest comes last and has the say.
+    return {mask: old for answer_id in chain for mask, old in made.get(answer_id, {}).items()}
 
 
 def record_answer(project: Project, answer: Answer, cost: ClickCost | None = None) -> bool:
@@ -506,7 +533,8 @@ def record_answer(project: Project, answer: Answer, cost: ClickCost | None = Non
     if not found:
         raise InputError(f"There is no question {answer.query_id} in {project.folder}.")
     clicks = (cost or ClickCost()).of(answer.kind)
-    rows = _corrections(project, found[0], answer, replay(project.corrections(), project.masks.keys))
+    state = project.state()
+    rows = _corrections(project, found[0], answer, state, before=_before(project, answer))
     return bool(project.ledger.add_answers(found[0].round, [(answer, clicks, rows)]))
 
 
@@ -516,7 +544,9 @@ def _training(name: str) -> Any:
     try:
         return importlib.import_module(f"a2lc.training.{name}")
     except ImportError as error:
-        raise MissingExtraError(f"Training and predicting need the extra [train] ({error.name} is missing): pip install 'a2lc[train]'") from None
+        raise MissingExtraError(
+            f"Training and predicting need the extra [train] ({error.name} is missing): pip install 'a2lc[train]'"
+        ) from None
 
 
 def _short(begun: Any, now: Any) -> str:

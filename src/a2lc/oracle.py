@@ -36,9 +36,7 @@ class Oracle:
     error_rate: float = 0.0
     seed: int = 0
 
-    def answer(
-        self, queries: Sequence[Query], masks: MaskTable, truth: TruthTable, state: MaskState
-    ) -> list[Answer]:
+    def answer(self, queries: Sequence[Query], masks: MaskTable, truth: TruthTable, state: MaskState) -> list[Answer]:
         """Answer questions, each about the labels as they stand in `state`.
 
         Args:

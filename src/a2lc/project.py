@@ -55,7 +55,9 @@ class Project:
         self.config: ProjectConfig = read_config(self.folder / "project.yaml")
         self.classes = ClassTable.from_json(self.config.classes, f"{self.folder / 'project.yaml'}: classes")
         if not (self.folder / "ledger.sqlite").is_file():
-            raise MissingFileError(f"{self.folder / 'ledger.sqlite'} is missing: it holds all answers. Restore it from a copy.")
+            raise MissingFileError(
+                f"{self.folder / 'ledger.sqlite'} is missing: it holds all answers. Restore it from a copy."
+            )
         if not (self.folder / "ledger.sqlite").stat().st_size:
             # SQLite would take it for a new database, and all answers would seem never given.
             raise LedgerError(f"{self.folder / 'ledger.sqlite'} is empty: it held all answers. Restore it from a copy.")
@@ -143,7 +145,9 @@ class Project:
         """
         path = self.image_path(image)
         if not path.is_file():
-            raise MissingFileError(f"Image {path} is gone. Put it back, or mend `sources` in {self.folder / 'project.yaml'}.")
+            raise MissingFileError(
+                f"Image {path} is gone. Put it back, or mend `sources` in {self.folder / 'project.yaml'}."
+            )
         sources = self.config.sources
         return read_rgb(path, upright=sources.exif == "apply", max_pixels=sources.max_pixels)
 
@@ -220,7 +224,9 @@ class Project:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise LockedError(f"{self.folder} is being changed by {_holder(holder)}. Wait for it, or end that process.") from None
+            raise LockedError(
+                f"{self.folder} is being changed by {_holder(holder)}. Wait for it, or end that process."
+            ) from None
         try:
             own = {
                 "pid": os.getpid(),

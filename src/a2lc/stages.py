@@ -35,5 +35,7 @@ def require_stage(project: Project, stage: str) -> int:
     """
     number, following = next_stage(project)
     if stage != following:
-        raise StageError(f"Round {number} is at its stage '{following}', not at '{stage}'. Run first: a2lc {following} DIR")
+        raise StageError(
+            f"Round {number} is at its stage '{following}', not at '{stage}'. Run first: a2lc {following} DIR"
+        )
     return number

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.ledger.replay import FIRST, SOURCES, VOID
+from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, MaskState
 from a2lc.project import Project
 from a2lc.stages import next_stage
 from a2lc.tables import MaskTable, TruthTable
@@ -18,12 +18,17 @@ _MANUAL = SOURCES.index("manual")
 _AUTOMATIC = SOURCES.index("automatic")
 
 
-def round_changes(project: Project, number: int) -> dict[str, NDArray[Any]]:
+def round_changes(project: Project, number: int, rows: CorrectionRows | None = None) -> dict[str, NDArray[Any]]:
     """The masks a round changed: rows of the mask table, old and new classes and sources, as they were recorded.
 
     A correction that keeps the class the mask had is left out.
+
+    Args:
+        project: Opened.
+        number: The round.
+        rows: All corrections, where the caller has them.
     """
-    rows = project.corrections()
+    rows = project.corrections() if rows is None else rows
     keys = project.masks.keys
     rows = rows.take((rows.rounds == number) & ((rows.source == _MANUAL) | (rows.source == _AUTOMATIC)))
     place = np.searchsorted(keys, rows.keys)
@@ -56,8 +61,6 @@ def automatic_precision(
         return float("nan")
     # A round changes a mask once, but what is asked of may span rounds: each is looked up on its own.
     unique, place = np.unique(rows, return_inverse=True)
-    from a2lc.ledger.replay import MaskState
-
     nothing = MaskState(
         classes=np.full(len(masks), FIRST, dtype=np.int32),
         source=np.zeros(len(masks), dtype=np.int8),
@@ -92,11 +95,12 @@ def project_status(project: Project) -> dict[str, Any]:
         # A replaced answer was paid for, but answers no second question.
         answers.setdefault(round_of[answer.query_id], []).append(clicks)
         answered.setdefault(round_of[answer.query_id], set()).add(answer.query_id)
+    corrections = project.corrections()
     rounds = []
     for record in project.ledger.rounds():
         number = record.round
         done = stages.get(number, {})
-        changes = round_changes(project, number)
+        changes = round_changes(project, number, corrections)
         automatic = changes["source"] == _AUTOMATIC
         row: dict[str, Any] = {
             "round": number,
@@ -104,7 +108,8 @@ def project_status(project: Project) -> dict[str, Any]:
             "queries": waiting.get(number, 0),
             "answered": len(answered.get(number, set())),
             "clicks": float(sum(answers.get(number, []))),
-            "manual_changed": int((changes["source"] == _MANUAL).sum()),
+            # A mask whose answer was changed is one mask.
+            "manual_changed": len(np.unique(changes["row"][changes["source"] == _MANUAL])),
             "automatic_changed": int(automatic.sum()),
             "automatic_precision": None,
             "data_miou": None,
@@ -131,7 +136,7 @@ def project_status(project: Project) -> dict[str, Any]:
         "rounds": rounds,
         "next": {"round": number, "stage": following},
         "now": _quality(project, None) if project.has_ground_truth else None,
-        "undone": [{"round": r, "source": s, "time": t} for r, s, t in project.ledger.undos()],
+        "undone": [{"round": u.undone, "source": u.source, "time": u.time} for u in project.ledger.undos()],
     }
 
 

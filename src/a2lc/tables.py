@@ -44,7 +44,9 @@ class _Table:
             MissingFileError: It is not there.
         """
         if not path.is_file():
-            raise MissingFileError(f"{path} is missing: the project folder is damaged. Run a2lc init again in a new folder.")
+            raise MissingFileError(
+                f"{path} is missing: the project folder is damaged. Run a2lc init again in a new folder."
+            )
         table = pq.read_table(path, memory_map=True)
         return cls(**{name: table.column(name).combine_chunks().flatten().to_numpy() for name in table.column_names})
 

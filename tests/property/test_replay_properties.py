@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2lc.history import undo_rows
+from a2lc.ledger import UndoRecord
 from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, apply_to_labels, mask_keys, replay
 
 KEYS = mask_keys(np.repeat([0, 1, 2], 4), np.tile([1, 2, 7, 65535], 3))
@@ -85,7 +86,8 @@ def test_other_masks_have_no_effect(rows, keep):
 
 def undo(rows, taken_back, undone, source):
     """Rows with those of an undo behind them."""
-    keys, old, new = undo_rows(rows, taken_back, undone, source)
+    earlier = [UndoRecord(undone=number, source=what, round=3, after=len(rows)) for number, what in taken_back]
+    keys, old, new = undo_rows(rows, earlier, undone, source)
     n = len(keys)
     added = CorrectionRows(
         ids=np.arange(1, n + 1, dtype=np.int64) + len(rows),

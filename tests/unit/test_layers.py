@@ -12,7 +12,48 @@ import a2lc
 ROOT = Path(a2lc.__file__).parent
 
 # Each part may import those of its own line's earlier parts and of the lines above.
-ORDER = ["errors", "version", "files", "classes", "progress", "config", "stats", "stats_torch", "metrics", "acquisition", "records", "cost", "selection", "ledger.replay", "ledger.schema", "ledger.ledger", "ledger", "history", "tables", "masks", "data.png", "data.base", "data.folder", "data.voc", "data.scenes", "data.intake", "data", "correction", "methods", "oracle", "project", "models", "training", "stages", "status", "loop", "export", "report", "cli", "__main__"]
+ORDER = [
+    "errors",
+    "version",
+    "files",
+    "classes",
+    "progress",
+    "config",
+    "stats",
+    "stats_torch",
+    "metrics",
+    "acquisition",
+    "records",
+    "cost",
+    "selection",
+    "ledger.replay",
+    "ledger.schema",
+    "ledger.ledger",
+    "ledger",
+    "history",
+    "tables",
+    "masks",
+    "data.png",
+    "data.base",
+    "data.folder",
+    "data.voc",
+    "data.scenes",
+    "data.intake",
+    "data",
+    "correction",
+    "methods",
+    "oracle",
+    "project",
+    "models",
+    "training",
+    "stages",
+    "status",
+    "loop",
+    "export",
+    "report",
+    "cli",
+    "__main__",
+]
 
 
 def _part(module: str) -> str:

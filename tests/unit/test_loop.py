@@ -205,9 +205,7 @@ def test_without_ground_truth_figures_are_null_and_a_person_answers(made):
         assert len(waiting) == 10 and loop.run(1) is False
         for query in waiting[:-1]:
             kind, classes = (AnswerKind.CONFIRM, (query.proposed,)) if query.query_id % 2 else (AnswerKind.SKIP, ())
-            assert record_answer(
-                project, Answer(query_id=query.query_id, annotator="ann", kind=kind, classes=classes)
-            )
+            assert record_answer(project, Answer(query_id=query.query_id, annotator="ann", kind=kind, classes=classes))
         changed = Answer(query_id=waiting[-1].query_id, annotator="ann", kind=AnswerKind.CORRECT, classes=(3,))
         assert record_answer(project, changed) and not record_answer(project, changed)
         other = dataclasses.replace(changed, classes=(4,))

@@ -163,9 +163,7 @@ def class_weights(
     """
     if isinstance(pixels_per_class, Mapping):
         keys = list(pixels_per_class)
-        values = class_weights(
-            np.array([pixels_per_class[key] for key in keys]), void_pixels=void_pixels, power=power
-        )
+        values = class_weights(np.array([pixels_per_class[key] for key in keys]), void_pixels=void_pixels, power=power)
         return {key: float(value) for key, value in zip(keys, values, strict=True)}
     counts = np.append(np.asarray(pixels_per_class, dtype=np.float64), float(void_pixels))
     present = counts > 0

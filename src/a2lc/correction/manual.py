@@ -37,28 +37,34 @@ def answered_class(answer: Answer) -> int | None:
     return None
 
 
-def manual_corrections(query: Query, answer: Answer, standing: dict[int, int]) -> list[tuple[int, int, int, int]]:
+def manual_corrections(
+    query: Query, answer: Answer, standing: dict[int, int], before: dict[int, int] | None = None
+) -> list[tuple[int, int, int, int]]:
     """Corrections that follow from an answer.
 
     Keeping a class changes nothing, so a mask that carries its first labels keeps them to the pixel. Where an
     earlier correction stands, keeping it is written down as the person's own, so that undoing the earlier one
-    does not take away what a person has confirmed.
+    does not take away what a person has confirmed. An answer that takes the place of another first takes back what
+    that one changed.
 
     Args:
         query: The question.
         answer: The reply.
         standing: For each mask of the question, the class it was corrected to, or FIRST.
+        before: For masks that replaced answers changed, what they carried before those.
 
     Returns:
         Rows of (image, mask id, old class, new class).
     """
     wanted = answered_class(answer)
-    if wanted is None:
-        return []
+    before = before or {}
     rows = []
     for mask in query.mask_ids:
         old = standing[mask]
-        if answer.kind == AnswerKind.CONFIRM and old == FIRST:
+        base = before.get(mask, old)
+        if wanted is None or (answer.kind == AnswerKind.CONFIRM and base == FIRST):
+            if base != old:
+                rows.append((query.image, mask, old, base))
             continue
         rows.append((query.image, mask, old, wanted))
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -83,7 +84,9 @@ class LabelCorrectionModule:
             raise InputError("The label correction module needs at least one answered mask with a class.")
         classes = np.asarray(classes)
         if classes.min() < 0 or classes.max() >= stats.num_classes:
-            raise InputError(f"Answered classes must be in [0, {stats.num_classes}), found {classes.min()}..{classes.max()}.")
+            raise InputError(
+                f"Answered classes must be in [0, {stats.num_classes}), found {classes.min()}..{classes.max()}."
+            )
         features = torch.from_numpy(stats.mean_probs)
         targets = torch.from_numpy(classes.astype(np.int64))
         weights = torch.from_numpy(class_loss_weights(classes, stats.num_classes)).float()
@@ -133,7 +136,7 @@ class LabelCorrectionModule:
         layer = _torch().nn
         widths = [num_classes, *self.hidden]
         layers: list[Any] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             layers += [layer.Linear(before, after), layer.ReLU()]
         network: nn.Module = layer.Sequential(*layers, layer.Linear(widths[-1], num_classes))
         return network

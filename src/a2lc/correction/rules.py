@@ -68,7 +68,7 @@ def automatic_changes(
     Source:
         A2LC (arXiv:2506.11599), criteria J1 to J3, as coded.
     """
-    tail = ranks[: int(tail_fraction * len(ranks))]
+    tail = ranks[: int(tail_fraction * len(ranks) + 1e-9)]  # 0.29 · 100 is 28.999999999999996
     rarest = ranks[0] if len(ranks) else VOID - 1
     return np.asarray(
         (proposed != current)

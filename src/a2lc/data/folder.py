@@ -64,7 +64,10 @@ def read_folder(sources: Sources) -> Found:
                 f"{len(doubled)} images are named the same in training and validation, such as {doubled[0]}. "
                 "A model must not be measured on images it learnt from: take them out of one of the two."
             )
-    notes = [f"splits found in {sources.images}: {train_images.name}" + (f" and {validation_images.name}" if validation_images else "")] if split else []  # fmt: skip
+    notes = []
+    if split is not None:
+        both = " and ".join(folder.name for folder in (train_images, validation_images) if folder is not None)
+        notes.append(f"splits found in {sources.images}: {both}")
     return Found(
         train=train,
         validation=validation,

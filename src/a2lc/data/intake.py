@@ -170,7 +170,8 @@ def create_project(
         lines = [f"{len(names)} {what}: {first_names(names)}" for what, names in found.unmatched.items()]
         if not rules.skip_bad:
             raise InputError(
-                f"{len(found.train)} images have all their files. " + ". ".join(lines)
+                f"{len(found.train)} images have all their files. "
+                + ". ".join(lines)
                 + ". Add or remove files so that names agree, or pass --skip-bad to go on without them."
             )
         notes += [f"left out: {line}" for line in lines]
@@ -223,7 +224,9 @@ def _check_map(value_map: dict[int, int], classes: ClassTable) -> None:
             raise InputError(f"--map {value}={becomes}: values are 0..65535.")
         if becomes not in classes.file_values and becomes != classes.ignore:
             known = ", ".join(str(v) for v in classes.file_values)
-            raise InputError(f"--map {value}={becomes}: {becomes} is no class ({known}) and not ignore ({classes.ignore}).")
+            raise InputError(
+                f"--map {value}={becomes}: {becomes} is no class ({known}) and not ignore ({classes.ignore})."
+            )
 
 
 def _check_all(
@@ -330,7 +333,9 @@ def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Fault
         columns = _columns(masks, labels, ids["ground truth"], classes)
         max_mask = int(masks.max())
         if max_mask > 65535:
-            faults.unreadable[sample.image_id] = f"{sample.image}: {max_mask} masks; at most 65535 fit a 16-bit mask map."
+            faults.unreadable[sample.image_id] = (
+                f"{sample.image}: {max_mask} masks; at most 65535 fit a 16-bit mask map."
+            )
             return None
     return _Checked(sample=sample, width=size[0], height=size[1], sha256=digest, masks=columns, max_mask=max_mask)
 
@@ -365,7 +370,8 @@ def _size_line(image: Path, size: tuple[int, int], path: str, what: str, other: 
         hint = "; turned by 90 degrees"
     elif other[0] * size[1] == other[1] * size[0]:
         ratio = size[0] / other[0]
-        hint = f"; {'a' if ratio > 1 else 'enlarged from a'} clean scale of {max(ratio, 1 / ratio):g}: resize {what} by nearest neighbour"
+        scale = f"{'a' if ratio > 1 else 'enlarged from a'} clean scale of {max(ratio, 1 / ratio):g}"
+        hint = f"; {scale}: resize {what} by nearest neighbour"
     return f"{image} is {size[0]} x {size[1]}, its {what} {path} {other[0]} x {other[1]}{hint}"
 
 

@@ -164,7 +164,9 @@ def read_ids(
             raise ImageFileError(f"{path}: holds {getattr(image, 'n_frames', 1)} frames; expected one map a file.")
         depth, colour_type = _png_header(path)
         if depth == 16 and colour_type != 0:
-            raise ImageFileError(f"{path}: colour with 16 bits a channel cannot be read exactly. Save ids as 16-bit grey.")
+            raise ImageFileError(
+                f"{path}: colour with 16 bits a channel cannot be read exactly. Save ids as 16-bit grey."
+            )
         mode = image.mode
         _decode(image, path)
         if mode == "P":
@@ -185,7 +187,9 @@ def read_ids(
             pixels = np.array(image)
             if mode == "RGBA":
                 if pixels.size and (pixels[..., 3] != pixels[0, 0, 3]).any():
-                    raise ImageFileError(f"{path}: has transparent parts; what they mean is not known. Save without alpha.")
+                    raise ImageFileError(
+                        f"{path}: has transparent parts; what they mean is not known. Save without alpha."
+                    )
                 pixels = pixels[..., :3]
             if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
                 return np.ascontiguousarray(pixels[..., 0])
@@ -195,7 +199,9 @@ def read_ids(
                     "or save it with one id a pixel."
                 )
             return _from_colours(pixels, colours, path)
-        raise ImageFileError(f"{path}: mode {mode} cannot hold ids. Save it as 8-bit or 16-bit grey, or with a palette.")
+        raise ImageFileError(
+            f"{path}: mode {mode} cannot hold ids. Save it as 8-bit or 16-bit grey, or with a palette."
+        )
 
 
 def _from_colours(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from a2lc.data.png import open_image, write_ids
 from a2lc.errors import InputError, require_known
 from a2lc.files import json_safe, write_bytes, write_text
+from a2lc.history import deciders
 from a2lc.ledger import FIRST, VOID, CorrectionRows, MaskState, replay
 from a2lc.ledger.replay import SOURCES
 from a2lc.progress import Track, no_progress
@@ -84,24 +85,24 @@ def export_project(
         raise InputError("VOC label maps hold values up to 255, and this project's go higher. Use --format folder.")
     rows = project.corrections(through)
     state = replay(rows, project.masks.keys)
-    source = provenance(rows, state)
+    undos = [undo for undo in project.ledger.undos() if through is None or undo.round < through]
+    decider = deciders(rows, undos, state, project.masks.keys)
+    source = provenance(rows, decider)
     bounds = np.searchsorted(project.masks.image, np.arange(len(project.images) + 1))
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     changed_images = changed_pixels = 0
-    changes: list[NDArray[np.int64]] = []
     try:
         with track("exporting", len(project.images)) as advance:
             for image in project.images:
                 span = slice(bounds[image.index], bounds[image.index + 1])
                 target = partial / folder_name / f"{image.image_id}.png"
                 pixels = _write_labels(project, image, state, span, target, palette=format == "voc")
-                by_source = _write_provenance(project, image, source[span], state, span, partial)
-                changes.append(by_source)
+                _write_provenance(project, image, source[span], state, span, partial)
                 changed_images += pixels > 0
                 changed_pixels += pixels
                 advance()
-        changed = _write_changes(project, rows, state, partial / "changes.csv")
+        changed = _write_changes(project, rows, state, decider, partial / "changes.csv")
         if format == "voc":
             names = "".join(f"{image.image_id}\n" for image in project.images)
             write_text(partial / "ImageSets" / "Segmentation" / "train.txt", names)
@@ -153,25 +154,15 @@ def corrected_file_values(
     return np.where(new >= 0, new, raw).astype(kind)
 
 
-def provenance(rows: CorrectionRows, state: MaskState) -> NDArray[np.uint8]:
+def provenance(rows: CorrectionRows, decider: NDArray[np.int64]) -> NDArray[np.uint8]:
     """(M,) PROVENANCE of what each mask carries (pure).
 
-    A mask that an undo set back to an earlier correction is of that correction's kind.
+    Args:
+        rows: Corrections.
+        decider: (M,) the row each mask's class comes from, see `a2lc.history.deciders`.
     """
-    kind = np.zeros(len(state.classes), dtype=np.uint8)
-    kind[state.source == SOURCES.index("manual")] = PROVENANCE["manual"]
-    kind[state.source == SOURCES.index("automatic")] = PROVENANCE["automatic"]
-    restored = np.flatnonzero((state.source == SOURCES.index("undo")) & (state.classes != FIRST))
-    for mask in restored:
-        winner = state.winner[mask]
-        earlier = np.flatnonzero(
-            (rows.keys[:winner] == rows.keys[winner])
-            & (rows.new[:winner] == rows.new[winner])
-            & (rows.source[:winner] != SOURCES.index("undo"))
-        )
-        if len(earlier):
-            kind[mask] = PROVENANCE.get(SOURCES[rows.source[earlier[-1]]], 0)
-    return kind
+    kinds = np.array([PROVENANCE.get(name, 0) for name in SOURCES], dtype=np.uint8)
+    return np.where(decider >= 0, kinds[rows.source[decider]] if len(rows) else 0, 0).astype(np.uint8)
 
 
 def _write_labels(
@@ -208,7 +199,7 @@ def _write_labels(
 
 def _write_provenance(
     project: Project, image: ImageRecord, kinds: NDArray[Any], state: MaskState, span: slice, folder: Path
-) -> NDArray[np.int64]:
+) -> None:
     mask_map = project.mask_map(image)
     table = np.zeros(int(mask_map.max(initial=0)) + 1, dtype=np.uint8)
     table[project.masks.mask_ids[span]] = kinds
@@ -217,17 +208,19 @@ def _write_provenance(
     now = project.corrected_labels(image, state)
     found = np.where(first == now, 0, table[mask_map]).astype(np.uint8)
     write_ids(folder / "provenance" / f"{image.image_id}.png", found, _PROVENANCE_PALETTE)
-    return np.bincount(found.ravel(), minlength=3)
 
 
-def _write_changes(project: Project, rows: CorrectionRows, state: MaskState, path: Path) -> int:
+def _write_changes(
+    project: Project, rows: CorrectionRows, state: MaskState, decider: NDArray[np.int64], path: Path
+) -> int:
     """A line for each mask that carries another class than it came with; how many there are comes back."""
     masks = project.masks
     mixed = np.bincount(masks.pair_row, minlength=len(masks)) > 1
     changed = np.flatnonzero((state.classes != FIRST) & ((state.classes != masks.label) | mixed))
-    winners = rows.ids[state.winner[changed]]
-    details = {row.id: row for row in project.ledger.correction_details() if row.id in set(winners.tolist())}
-    kinds = provenance(rows, state)
+    winners = rows.ids[decider[changed]]
+    wanted = set(winners.tolist())
+    details = {row.id: row for row in project.ledger.correction_details() if row.id in wanted}
+    kinds = provenance(rows, decider)
     kind_names = {value: name for name, value in PROVENANCE.items()}
 
     def name(value: int) -> str:
@@ -255,5 +248,3 @@ def _write_changes(project: Project, rows: CorrectionRows, state: MaskState, pat
                 ]
             )
     return len(changed)
-
-

@@ -1,7 +1,7 @@
 """The ledger: the only state of a project that cannot be computed again."""
 
 from a2lc.ledger.ledger import Ledger, RoundRecord, StageRecord
-from a2lc.ledger.replay import FIRST, VOID, CorrectionRows, MaskState, apply_to_labels, mask_keys, replay
+from a2lc.ledger.replay import FIRST, VOID, CorrectionRows, MaskState, UndoRecord, apply_to_labels, mask_keys, replay
 
 __all__ = [
     "FIRST",
@@ -11,6 +11,7 @@ __all__ = [
     "MaskState",
     "RoundRecord",
     "StageRecord",
+    "UndoRecord",
     "apply_to_labels",
     "mask_keys",
     "replay",

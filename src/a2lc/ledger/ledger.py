@@ -17,8 +17,9 @@ from sqlalchemy import Connection, Engine, Insert, create_engine, event, func, s
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from a2lc.errors import AlreadyAnsweredError, LedgerError
+from a2lc.files import json_safe
 from a2lc.ledger import schema
-from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, mask_keys
+from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, UndoRecord, mask_keys
 from a2lc.records import Answer, AnswerKind, ImageRecord, Query, Reason, Source
 
 __all__ = ["Ledger", "RoundRecord", "StageRecord"]
@@ -91,10 +92,14 @@ class Ledger:
         try:
             yield
         except IntegrityError as error:
-            raise LedgerError(f"The ledger refuses what was to be recorded, and recorded nothing: {error.orig}.") from error
+            raise LedgerError(
+                f"The ledger refuses what was to be recorded, and recorded nothing: {error.orig}."
+            ) from error
         except (DatabaseError, sqlite3.DatabaseError) as error:
             cause = getattr(error, "orig", error)
-            raise LedgerError(f"{self.path} cannot be read or written: {cause}. If it is damaged, restore a copy.") from error
+            raise LedgerError(
+                f"{self.path} cannot be read or written: {cause}. If it is damaged, restore a copy."
+            ) from error
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
@@ -277,8 +282,10 @@ class Ledger:
                 schema.queries.c.round < before
             )
         if answered:
+            later = schema.answers.alias()
             statement = statement.join(schema.answers, schema.answers.c.query == schema.query_masks.c.query).where(
-                schema.answers.c.kind != AnswerKind.SKIP.value
+                schema.answers.c.kind != AnswerKind.SKIP.value,
+                ~select(later.c.id).where(later.c.replaces == schema.answers.c.id).exists(),
             )
         with self._read() as connection:
             rows = np.array([tuple(row) for row in connection.execute(statement)], dtype=np.int64).reshape(-1, 2)
@@ -440,7 +447,10 @@ class Ledger:
             new: (n,) what they carried before that round.
         """
         with self._write() as connection:
-            connection.execute(schema.undos.insert().values(undone_round=undone, source=source, time=_now()))
+            after = connection.execute(select(func.max(schema.corrections.c.id))).scalar_one() or 0
+            connection.execute(
+                schema.undos.insert().values(undone_round=undone, source=source, round=number, after=after, time=_now())
+            )
             rows = [
                 {
                     "round": number,
@@ -455,15 +465,22 @@ class Ledger:
             if rows:
                 connection.execute(schema.corrections.insert(), rows)
 
-    def undos(self) -> list[tuple[int, str, str]]:
-        """Rounds taken back: round, source and time, in recorded order."""
+    def undos(self) -> list[UndoRecord]:
+        """What was taken back, in recorded order."""
         with self._read() as connection:
             table = schema.undos
-            rows = connection.execute(select(table).order_by(table.c.id))
-            return [(row.undone_round, row.source, row.time) for row in rows]
+            return [
+                UndoRecord(undone=row.undone_round, source=row.source, round=row.round, after=row.after, time=row.time)
+                for row in connection.execute(select(table).order_by(table.c.id))
+            ]
 
     def correction_rows(self, *, through: int | None = None) -> CorrectionRows:
-        """All corrections, in recorded order, as columns; only those of rounds up to `through` if given."""
+        """Corrections in recorded order, as columns.
+
+        Args:
+            through: Only those that stood at the end of this round. What was undone later on, before the next round
+                began, is not among them.
+        """
         codes = " ".join(f"WHEN '{name}' THEN {code}" for code, name in enumerate(SOURCES))
         # Plain SQL and the driver's own rows: a million of them are read in a second.
         statement = (
@@ -471,7 +488,7 @@ class Ledger:
             f"CASE source {codes} END FROM corrections"
         )
         if through is not None:
-            statement += f" WHERE round <= {int(through)}"
+            statement += f" WHERE round < {int(through)} OR (round = {int(through)} AND source <> 'undo')"
         with self._read() as connection:
             cursor: Any = connection.exec_driver_sql(statement + " ORDER BY id").cursor
             flat = np.fromiter((value for row in cursor for value in row), dtype=np.int64)
@@ -484,6 +501,20 @@ class Ledger:
             new=table[5].astype(np.int32),
             source=table[6].astype(np.int8),
         )
+
+    def corrections_of_answers(self, answers: Sequence[int]) -> dict[int, dict[int, int]]:
+        """For each answer, the class each mask had before the correction that rests on it: {answer: {mask id: class}}."""
+        table = schema.corrections
+        found: dict[int, dict[int, int]] = {}
+        with self._read() as connection:
+            rows = connection.execute(
+                select(table.c.answer, table.c.mask_id, table.c.old_class)
+                .where(table.c.answer.in_(list(answers)))
+                .order_by(table.c.id)
+            )
+            for answer, mask, old in rows:
+                found.setdefault(answer, {})[mask] = FIRST if old is None else old
+        return found
 
     def correction_details(self) -> Iterator[Any]:
         """Every correction as a row with all columns and the annotator's name, in recorded order."""
@@ -523,7 +554,11 @@ def _engine(path: Path) -> Engine:
 def _add_stage(connection: Connection, number: int, stage: str, seconds: float, details: Mapping[str, Any]) -> None:
     connection.execute(
         schema.stages.insert().values(
-            round=number, stage=stage, seconds=max(seconds, 0.0), details=json.dumps(details), ended=_now()
+            round=number,
+            stage=stage,
+            seconds=max(seconds, 0.0),
+            details=json.dumps(json_safe(dict(details))),
+            ended=_now(),
         )
     )
 

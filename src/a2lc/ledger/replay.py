@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FIRST", "SOURCES", "VOID", "CorrectionRows", "MaskState", "apply_to_labels", "mask_keys", "replay"]
+__all__ = [
+    "FIRST",
+    "SOURCES",
+    "VOID",
+    "CorrectionRows",
+    "MaskState",
+    "UndoRecord",
+    "apply_to_labels",
+    "mask_keys",
+    "replay",
+]
 
 FIRST = -2
 """In `MaskState.classes`: the mask carries its first labels, whatever they are."""
@@ -54,6 +64,25 @@ class CorrectionRows:
             new=self.new[keep],
             source=self.source[keep],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoRecord:
+    """The taking back of a round's corrections.
+
+    Attributes:
+        undone: The round.
+        source: `manual`, `automatic` or `all` of its corrections.
+        round: The last round there was then.
+        after: The last correction there was then; later ones of that round, by changed answers, are not undone.
+        time: When.
+    """
+
+    undone: int
+    source: str
+    round: int
+    after: int
+    time: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -146,14 +146,14 @@ corrections = Table(
     # not be one class over the mask.
     Column("old_class", Integer),
     Column("new_class", Integer),
-    Column(
-        "source", String, CheckConstraint("source in ('manual', 'automatic', 'import', 'undo')"), nullable=False
-    ),
+    Column("source", String, CheckConstraint("source in ('manual', 'automatic', 'import', 'undo')"), nullable=False),
     Column("confidence", Float, CheckConstraint("confidence >= 0 and confidence <= 1")),
     Column("answer", Integer, ForeignKey("answers.id")),  # what a manual correction rests on
     Column("model", String),  # what an automatic one rests on
     CheckConstraint("source <> 'manual' or answer is not null", name="manual_has_answer"),
-    CheckConstraint("source <> 'automatic' or (confidence is not null and model is not null)", name="automatic_says_why"),
+    CheckConstraint(
+        "source <> 'automatic' or (confidence is not null and model is not null)", name="automatic_says_why"
+    ),
     Index("corrections_by_mask", "image", "mask_id"),
 )
 
@@ -162,6 +162,8 @@ undos = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("undone_round", Integer, ForeignKey("rounds.round"), nullable=False),
+    Column("round", Integer, ForeignKey("rounds.round"), nullable=False),  # the last one when it was undone
+    Column("after", Integer, nullable=False),  # the last correction there was: later ones are not undone
     Column("source", String, CheckConstraint("source in ('manual', 'automatic', 'all')"), nullable=False),
     Column("time", String, nullable=False),
 )
@@ -186,7 +188,8 @@ def _first(connection: Connection) -> None:
         text(
             "CREATE TRIGGER answer_before_automatic BEFORE INSERT ON corrections WHEN NEW.source = 'automatic' AND "
             "EXISTS (SELECT 1 FROM query_masks JOIN answers ON answers.query = query_masks.query "
-            "WHERE query_masks.image = NEW.image AND query_masks.mask_id = NEW.mask_id AND answers.kind <> 'skip') "
+            "WHERE query_masks.image = NEW.image AND query_masks.mask_id = NEW.mask_id AND answers.kind <> 'skip' "
+            "AND NOT EXISTS (SELECT 1 FROM answers AS later WHERE later.replaces = answers.id)) "
             "BEGIN SELECT RAISE(ABORT, 'an answer is never overwritten by an automatic correction'); END"
         )
     )

@@ -34,7 +34,9 @@ class Margin(Method):
 
 
 @register(
-    "softmin", paper="Lad and Mueller 2023, arXiv:2307.05080", summary="asks where the labels have the lowest confidence"
+    "softmin",
+    paper="Lad and Mueller 2023, arXiv:2307.05080",
+    summary="asks where the labels have the lowest confidence",
 )
 @dataclass(frozen=True, kw_only=True)
 class Softmin(Method):

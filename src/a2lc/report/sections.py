@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.correction.manual import answered_class
+from a2lc.history import deciders, taken_back
 from a2lc.ledger.ledger import RoundRecord, StageRecord
-from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, MaskState, replay
+from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, MaskState, UndoRecord, replay
 from a2lc.metrics import ConfusionCounts
 from a2lc.project import Project
 from a2lc.records import Answer, AnswerKind, Query
@@ -95,7 +96,7 @@ class Facts:
         true_class: (M,) most frequent true class, VOID, or UNKNOWN.
         queries: Questions of those rounds.
         answers: Their standing answers, with clicks.
-        undos: Round, source and time of each undo.
+        undos: What was taken back.
     """
 
     project: Project
@@ -116,7 +117,7 @@ class Facts:
     true_class: Int
     queries: list[Query]
     answers: list[tuple[Answer, float]]
-    undos: list[tuple[int, str, str]]
+    undos: list[UndoRecord]
 
     @property
     def num_classes(self) -> int:
@@ -142,13 +143,14 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
     masks = project.masks
     truth = project.truth if project.has_ground_truth else None
     rows = project.corrections(through)
-    found = (detail.confidence for detail in project.ledger.correction_details() if detail.round <= last)
+    sure = {detail.id: detail.confidence for detail in project.ledger.correction_details()}
+    found = (sure[row] for row in rows.ids.tolist())
     confidence = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
-    undos = [undo for undo in project.ledger.undos() if _undone_in(undo[2], project.ledger.rounds()) <= last]
-    taken_back = _taken_back(rows, undos)
+    undos = [undo for undo in project.ledger.undos() if through is None or undo.round < through]
+    gone = taken_back(rows, undos)
     first = replay(rows.take(np.zeros(len(rows), dtype=bool)), masks.keys)
     now = replay(rows, masks.keys)
-    decider = _deciders(rows, taken_back, now, masks.keys)
+    decider = deciders(rows, undos, now, masks.keys)
     by = np.where(decider >= 0, rows.source[decider] if len(rows) else 0, 0).astype(np.int8)
     queries = [query for query in project.ledger.queries() if query.round <= last]
     asked = {query.query_id for query in queries}
@@ -162,7 +164,7 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
         truth=truth,
         rows=rows,
         confidence=confidence,
-        taken_back=taken_back,
+        taken_back=gone,
         first=first,
         now=now,
         changed_pixels=_changed_pixels(masks, now),
@@ -177,34 +179,6 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
         answers=[(answer, clicks) for answer, clicks in project.ledger.answers() if answer.query_id in asked],
         undos=undos,
     )
-
-
-def _undone_in(time: str, rounds: list[RoundRecord]) -> int:
-    """The last round that was open when something was undone: the one its rows belong to."""
-    return max((record.round for record in rounds if record.started <= time), default=0)
-
-
-def _taken_back(rows: CorrectionRows, undos: list[tuple[int, str, str]]) -> NDArray[np.bool_]:
-    gone = np.zeros(len(rows), dtype=bool)
-    for number, source, _ in undos:
-        of_source = rows.source != _UNDO if source == "all" else rows.source == SOURCES.index(source)
-        gone |= (rows.rounds == number) & of_source
-    return gone
-
-
-def _deciders(rows: CorrectionRows, taken_back: NDArray[Any], now: MaskState, keys: NDArray[np.uint64]) -> Int:
-    """(M,) the row each standing class comes from, -1 for none; behind an undo, the correction it went back to."""
-    decider = np.full(len(now.classes), -1, dtype=np.int64)
-    if not len(rows) or not len(keys):
-        return decider
-    place = np.minimum(np.searchsorted(keys, rows.keys), len(keys) - 1)
-    gives = (keys[place] == rows.keys) & (rows.source != _UNDO) & ~taken_back
-    gives &= (now.classes[place] == rows.new) & (rows.new != FIRST)
-    np.maximum.at(decider, place[gives], np.flatnonzero(gives))
-    # A standing class that no kept row gives would be a ledger written by other hands: its last row has the say.
-    lost = (decider < 0) & (now.classes != FIRST)
-    decider[lost] = now.winner[lost]
-    return decider
 
 
 def _changed_pixels(masks: MaskTable, state: MaskState) -> Int:
@@ -330,7 +304,7 @@ def headline(facts: Facts) -> Headline:
         model_round=measured[-1]["round"] if measured else None,
         measured_on=_measured_on(facts).get(measured[-1]["round"]) if measured else None,
         weights=_weights(facts),
-        undone=[f"{_source_words(source)} of round {number} were taken back." for number, source, _ in facts.undos],
+        undone=[f"{_source_words(undo.source)} of round {undo.undone} were taken back." for undo in facts.undos],
     )
 
 
@@ -396,13 +370,11 @@ class Curves:
         rows: A row a round, as `project_status` has them, each with `total_clicks`, spent until its end.
         stages: Stages that took time in any round, in order.
         measured_on: What models were measured on, in words; empty where they were not.
-        last_moved: The last row shows labels after something was taken back.
     """
 
     rows: list[dict[str, Any]]
     stages: list[str]
     measured_on: str
-    last_moved: bool
 
     def points(self, key: str) -> tuple[list[float], list[float]]:
         """Clicks and values of a figure, where it was measured."""
@@ -422,7 +394,6 @@ def curves(facts: Facts) -> Curves:
         rows=rows,
         stages=[stage for stage in STAGES if stage in used],
         measured_on=" and ".join(sorted(set(_measured_on(facts).values()))),
-        last_moved=bool(facts.undos),
     )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -142,14 +142,14 @@ def fit_model(
     model = model.to(memory_format=torch.channels_last)
     steps = config.iterations if start is None else config.warm_iterations
     canvas = project_canvas(project, config)
-    module = SegmentationModule(
-        model, config, project.classes.num_classes, project.classes.ignore_index, steps, seed
-    )
+    module = SegmentationModule(model, config, project.classes.num_classes, project.classes.ignore_index, steps, seed)
     work = folder / "training"
     best = _keeps_best(project, config)
     last = work / "last.ckpt"
     done = _finished_steps(last) if last.is_file() else 0
-    callbacks: list[Callback] = [_SaveLast(last, config.checkpoint_every, config.validate_every if best else None, done)]
+    callbacks: list[Callback] = [
+        _SaveLast(last, config.checkpoint_every, config.validate_every if best else None, done)
+    ]
     keeper = None
     if best:
         # A version counter would leave a killed run with several best checkpoints.

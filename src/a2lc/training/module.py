@@ -96,7 +96,7 @@ class SegmentationModule(lightning.LightningModule):
         self._confusion.update(pred.cpu().numpy(), truth[0].cpu().numpy())
 
     def on_validation_epoch_end(self) -> None:
-        """mIoU from counts summed over the set, and over all devices."""
+        """MIoU from counts summed over the set, and over all devices."""
         counts = torch.from_numpy(self._confusion.counts).to(self.device)
         gathered = self.all_gather(counts)
         assert isinstance(gathered, torch.Tensor)

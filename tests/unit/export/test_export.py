@@ -13,7 +13,7 @@ from a2lc.data.intake import ReadRules, create_project
 from a2lc.errors import InputError, UnknownNameError
 from a2lc.export import export_project
 from a2lc.export.write import corrected_file_values, provenance
-from a2lc.history import undo_rows
+from a2lc.history import deciders, undo_rows
 from a2lc.ledger import FIRST, VOID
 from a2lc.project import Project
 from a2lc.records import Answer, AnswerKind, Query, Source
@@ -160,7 +160,8 @@ def test_provenance_of_a_mask_set_back_to_an_earlier_correction(project):
     assert new.tolist() == [2]
     image, mask = (keys >> np.uint64(32)).astype(int), (keys & np.uint64(2**32 - 1)).astype(int)
     project.ledger.add_undo(2, "all", 2, image, mask, old, new)
-    kinds = provenance(project.corrections(), project.state())
+    rows, state = project.corrections(), project.state()
+    kinds = provenance(rows, deciders(rows, project.ledger.undos(), state, project.masks.keys))
     assert kinds[project.masks.rows(np.array([2]), np.array([4]))[0]] == 2
 
 

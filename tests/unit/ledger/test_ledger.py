@@ -275,7 +275,7 @@ def test_reopening_keeps_everything(full):
     assert len(again.images()) == 3
     assert len(again.answers()) == 2
     assert len(again.correction_rows()) == 3
-    assert [u[:2] for u in again.undos()] == [(1, "automatic")]
+    assert [(u.undone, u.source) for u in again.undos()] == [(1, "automatic")]
     again.close()
 
 

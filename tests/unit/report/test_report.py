@@ -140,8 +140,7 @@ def automatic(project: Project, number: int, masks: list[tuple[int, int, int]], 
 
 
 def undo(project: Project, number: int, source: str) -> None:
-    taken = [(r, s) for r, s, _ in project.ledger.undos()]
-    keys, old, new = undo_rows(project.corrections(), taken, number, source)
+    keys, old, new = undo_rows(project.corrections(), project.ledger.undos(), number, source)
     last = project.ledger.rounds()[-1].round
     image, mask = (keys >> np.uint64(32)).astype(int), (keys & np.uint64(0xFFFFFFFF)).astype(int)
     project.ledger.add_undo(number, source, last, image, mask, old, new)

@@ -15,8 +15,8 @@ from a2lc.errors import ConfigError, MissingFileError, UnknownNameError  # noqa:
 from a2lc.loop import Loop, RoundPlan  # noqa: E402
 from a2lc.models.build import MODELS  # noqa: E402
 from a2lc.project import Project  # noqa: E402
-from a2lc.training.canvas import Canvas, canvas_for, fit_ids, fit_image, to_probs  # noqa: E402
 from a2lc.training import fit  # noqa: E402
+from a2lc.training.canvas import Canvas, canvas_for, fit_ids, fit_image, to_probs  # noqa: E402
 from a2lc.training.dataset import StepSampler, TrainingSet, canvas_tensor  # noqa: E402
 from a2lc.training.fit import fit_model, load_model, pick_precision, save_model  # noqa: E402
 from a2lc.training.module import SegmentationModule  # noqa: E402
@@ -38,7 +38,15 @@ class Small(torch.nn.Module):
 MODELS["small"] = lambda config, num_classes: Small(num_classes)
 REAL = TrainingConfig(preset="tiny", resize=32, iterations=3, batch_size=2, checkpoint="last", precision="32-true")
 TINY = TrainingConfig(
-    preset="tiny", model="small", resize=32, iterations=6, warm_iterations=4, batch_size=2, validate_every=2, checkpoint_every=2, precision="32-true"
+    preset="tiny",
+    model="small",
+    resize=32,
+    iterations=6,
+    warm_iterations=4,
+    batch_size=2,
+    validate_every=2,
+    checkpoint_every=2,
+    precision="32-true",
 )
 
 
@@ -93,7 +101,9 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize(("every", "kill_after", "resumed_at"), [(2, 2, 0), (2, 4, 3), (1, 4, 3), (3, 5, 3), (1, 6, 5)])
-def test_resumed_training_comes_to_the_same_weights(project, whole, tmp_path, monkeypatch, every, kill_after, resumed_at):
+def test_resumed_training_comes_to_the_same_weights(
+    project, whole, tmp_path, monkeypatch, every, kill_after, resumed_at
+):
     config = TINY.model_copy(update={"checkpoint_every": every})
     steps, validated = [], []
     watch(monkeypatch, validated)
@@ -125,7 +135,9 @@ def test_seeds_decide_the_weights(project, tmp_path):
 def test_warm_start_goes_on_from_weights(project, tmp_path):
     fit_model(project, TINY, project.state(), tmp_path / "first", seed=1)
     still = TINY.model_copy(update={"learning_rate": 1e-12, "floor": 0.0, "warm_iterations": 2, "checkpoint": "last"})
-    fitted = fit_model(project, still, project.state(), tmp_path / "second", seed=2, start=tmp_path / "first/model.ckpt")
+    fitted = fit_model(
+        project, still, project.state(), tmp_path / "second", seed=2, start=tmp_path / "first/model.ckpt"
+    )
     assert fitted.steps == 2 and fitted.kept == "last" and fitted.validation_miou is None
     first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
     name = "head.1.weight"
@@ -149,9 +161,9 @@ def test_training_lowers_the_loss_on_its_own_labels(project, tmp_path):
         labels = project.first_labels(image)
         right += int((predict(image).argmax(0) == labels).sum())
         total += int((labels != 255).sum())
-    share = np.bincount(
-        np.concatenate([project.first_labels(i).ravel() for i in project.images]), minlength=256
-    )[:255].max()
+    share = np.bincount(np.concatenate([project.first_labels(i).ravel() for i in project.images]), minlength=256)[
+        :255
+    ].max()
     assert right > 1.15 * share, (right, share, total)
 
 
@@ -174,7 +186,9 @@ def test_own_module_by_argument_and_by_name(project, tmp_path, monkeypatch):
 
     fit_model(project, TINY, project.state(), tmp_path / "arg", seed=1, model=Own(project.classes.num_classes))
     assert set(weights(tmp_path / "arg")) == {"conv.weight", "conv.bias"}
-    (tmp_path / "own_models.py").write_text("import torch\ndef build(num_classes):\n    return torch.nn.Conv2d(3, num_classes, 1)\n")
+    (tmp_path / "own_models.py").write_text(
+        "import torch\ndef build(num_classes):\n    return torch.nn.Conv2d(3, num_classes, 1)\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     named = TINY.model_copy(update={"model": "own_models:build"})
     fit_model(project, named, project.state(), tmp_path / "named", seed=1)
