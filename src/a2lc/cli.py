@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -35,9 +36,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+class _Console(Console):
+    """A console that leaves a reader who went away to `main`: Rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 # Tables of results are 100 characters wide whether a terminal or a file reads them.
-_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = _Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+_err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 ProjectDir = Annotated[Path, typer.Argument(metavar="DIR", help="Project folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -507,7 +515,7 @@ def _configure(
     project.config = config
 
 
-def _loop(project: Project) -> Loop:
+def _loop(project: Project, after_round: Callable[[int], None] = lambda number: None) -> Loop:
     from a2lc.loop import Loop, RoundPlan
 
     config = project.config
@@ -524,7 +532,7 @@ def _loop(project: Project) -> Loop:
         annotator=config.annotator,
         seed=config.seed,
     )
-    return Loop(project, plan, track=console_progress(_err), say=_line)
+    return Loop(project, plan, track=console_progress(_err), say=_line, after_round=after_round)
 
 
 def _first_figures(project: Project) -> None:
@@ -540,8 +548,10 @@ def _run(project: Project, rounds: int) -> None:
     from a2lc.stages import next_stage
     from a2lc.status import project_status
 
-    loop = _loop(project)
-    done = loop.run(rounds)
+    def report_of(number: int) -> None:
+        write_report(project, project.round_folder(number) / "report.html", through=number)
+
+    done = _loop(project, report_of).run(rounds)
     write_report(project, project.folder / "report.html")
     _print_status(json_safe(project_status(project)))
     if not done:

@@ -89,6 +89,7 @@ class Loop:
         model: nn.Module | None = None,
         track: Track = no_progress,
         say: Say = lambda line: None,
+        after_round: Callable[[int], None] = lambda number: None,
     ) -> None:
         """Prepare to run.
 
@@ -98,6 +99,7 @@ class Loop:
             model: A network in place of the configured one.
             track: Shows progress.
             say: Gets a line as each stage ends.
+            after_round: Called with the number of each round that ends.
 
         Raises:
             UnknownNameError: There is no such method or setting.
@@ -110,6 +112,7 @@ class Loop:
         self.model = model
         self.track = track
         self.say = say
+        self.after_round = after_round
         if not plan.budget >= self.cost.highest:
             raise InputError(
                 f"A budget of {plan.budget:g} clicks buys no answer: one costs up to {self.cost.highest:g}."
@@ -147,6 +150,8 @@ class Loop:
                 return True
             if not self.run_stage(stage):
                 return False
+            if stage == "evaluate":
+                self.after_round(number)
 
     def masks_left(self) -> int:
         """Masks that were never asked about."""

@@ -122,7 +122,8 @@ def test_run_status_log_diff_undo(finished, capsys):
         assert set(wanted.split()) <= set(row)
     assert [row["clicks"] for row in found["rounds"]] == [0, 6, 6]
     assert set(found["rounds"][1]["seconds"]) == {"score", "select", "answer", "correct", "train", "evaluate"}
-    assert (finished / "report.html").stat().st_size > 1000
+    for path in ("report.html", "rounds/00/report.html", "rounds/02/report.html"):
+        assert (finished / path).stat().st_size > 1000
 
     assert _main(["diff", str(finished), "0", "2", "--json"]) == 0
     changes = json.loads(capsys.readouterr().out)
