@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -36,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
 class _Console(Console):
     """A console that leaves a reader who went away to `main`: Rich would exit with 1."""
 
@@ -469,7 +471,11 @@ def _configure(
     probabilities: Path | None = None,
     locked: bool = False,
 ) -> None:
-    """Write what the command line says into project.yaml, so that the next command goes on with it."""
+    """Take what the command line says into the project's settings.
+
+    `_loop` writes them to project.yaml for the next command, once the open round has accepted them; without the lock
+    they are written at once.
+    """
     from a2lc.config import apply_settings
     from a2lc.methods import create_method
 
@@ -507,12 +513,10 @@ def _configure(
     create_method(config.method.name, config.method.settings)
     if config == project.config:
         return
-    if locked:
-        config.save(project.folder / "project.yaml")
-    else:
+    project.config = config
+    if not locked:
         with project.lock():
             config.save(project.folder / "project.yaml")
-    project.config = config
 
 
 def _loop(project: Project, after_round: Callable[[int], None] = lambda number: None) -> Loop:
@@ -532,7 +536,11 @@ def _loop(project: Project, after_round: Callable[[int], None] = lambda number: 
         annotator=config.annotator,
         seed=config.seed,
     )
-    return Loop(project, plan, track=console_progress(_err), say=_line, after_round=after_round)
+    loop = Loop(project, plan, track=console_progress(_err), say=_line, after_round=after_round)
+    loop.check()
+    # Only what the round accepts is kept for the next command.
+    config.save(project.folder / "project.yaml")
+    return loop
 
 
 def _first_figures(project: Project) -> None:
@@ -614,21 +622,40 @@ def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
     for taken in project.ledger.undos():
         what = f"round {taken.undone} undone: {taken.source} corrections"
         events.append({"time": taken.time, "round": taken.undone, "what": what})
-    events.sort(key=lambda event: event["time"])
     if full:
         names = project.classes.names
+        queries = {query.query_id: query for query in project.ledger.queries()}
 
         def name(value: int | None) -> str:
             return "first labels" if value is None else "void" if value < 0 else names[value]
 
-        ended = {stage.round: stage.ended for stage in project.ledger.stages()}
+        def mask(image: int, masks: Sequence[int]) -> str:
+            return f"{project.images[image].image_id} mask {' '.join(map(str, masks))}"
+
+        when: dict[int, str] = {}
+        for answer, clicks, time in project.ledger.timed_answers():
+            query = queries[answer.query_id]
+            when[answer.answer_id] = time
+            said = ", ".join(names[c] for c in answer.classes)
+            what = (
+                f"round {query.round} question {answer.query_id} on {mask(query.image, query.mask_ids)}, proposed "
+                f"{name(-1 if query.proposed is None else query.proposed)}: {answer.kind.value} {said} by {answer.annotator}, "
+                f"{clicks:g} clicks" + (f", in place of answer {answer.replaces}" if answer.replaces else "")
+            )
+            events.append({"time": time, "round": query.round, "what": what})
+        ended = {stage.round: stage.ended for stage in project.ledger.stages() if stage.stage == "correct"}
+        undone = project.ledger.undos()
         for row in project.ledger.correction_details():
             by = row.annotator or row.model or row.source
             what = (
-                f"round {row.round} {row.source} by {by}: {project.images[row.image].image_id} mask {row.mask_id} "
+                f"round {row.round} {row.source} by {by}: {mask(row.image, [row.mask_id])} "
                 f"{name(row.old_class)} -> {name(row.new_class)}"
             )
-            events.append({"time": ended.get(row.round, ""), "round": row.round, "what": what})
+            time = when.get(row.answer) or ended.get(row.round, "")
+            if row.source == "undo":
+                time = max((undo.time for undo in undone if undo.after < row.id), default=time)
+            events.append({"time": time, "round": row.round, "what": what})
+    events.sort(key=lambda event: str(event["time"]))
     return events
 
 
@@ -640,8 +667,10 @@ def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
         if number > last:
             raise InputError(f"There is no round {number}: the last one is {last}.")
     masks = project.masks
-    before, after = (masks.current(project.state(through=number)) for number in (first, second))
-    changed = np.flatnonzero(before != after)
+    states = [project.state(through=number) for number in (first, second)]
+    before, after = (masks.current(state) for state in states)
+    pixels = masks.changed_pixels(*states)
+    changed = np.flatnonzero(pixels)
 
     def name(value: int) -> str:
         return "void" if value < 0 else project.classes.names[value]
@@ -650,7 +679,7 @@ def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
         {
             "image_id": project.images[masks.image[row]].image_id,
             "mask_id": int(masks.mask_ids[row]),
-            "pixels": int(masks.area[row]),
+            "pixels": int(pixels[row]),
             "old": name(int(before[row])),
             "new": name(int(after[row])),
         }
@@ -663,7 +692,7 @@ def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
         {"old": old, "new": new, "masks": len(sizes), "pixels": sum(sizes)} for (old, new), sizes in pairs.items()
     ]
     changes.sort(key=lambda change: -change["masks"])
-    return {"from": first, "to": second, "pixels": int(masks.area[changed].sum()), "changes": changes, "masks": rows}
+    return {"from": first, "to": second, "pixels": int(pixels.sum()), "changes": changes, "masks": rows}
 
 
 # ---- the door -------------------------------------------------------------------------------------------------------
@@ -692,7 +721,8 @@ def _main(arguments: list[str] | None) -> int:
         return 0
     except OSError as error:
         if free_space_error(error):
-            return _mistake(f"the disk is full ({error.filename}). Free some space; the same command goes on.")
+            where = f" ({error.filename})" if error.filename else ""
+            return _mistake(f"the disk is full{where}. Free some space; the same command goes on.")
         if isinstance(error, PermissionError):
             return _mistake(f"no permission: {error.filename}. Choose another folder, or mend its permissions.")
         traceback.print_exc()

@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SourcesConfig(_Strict):
@@ -142,6 +142,8 @@ class TrainingConfig(_Strict):
     def _agree(self) -> TrainingConfig:
         if (self.model == "probabilities") != (self.probabilities is not None):
             raise ValueError("`model: probabilities` and the folder `probabilities: DIR` belong together")
+        if self.devices in (0, []) or (isinstance(self.devices, int) and self.devices < -1):
+            raise ValueError(f"devices {self.devices}: expected a number from 1, -1 for all, or a list of devices")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale {self.scale} is not a range of positive numbers")
         return self
@@ -222,6 +224,7 @@ def read_config(path: Path) -> ProjectConfig:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(data).__name__}.")
     version = data.get("format_version")
+    version = int(version) if isinstance(version, str) and version.isdigit() else version
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise NewerProjectError(
             f"{path} has format version {version}, made by {data.get('created_by', 'a newer a2lc')}; this a2lc reads up "
@@ -248,7 +251,8 @@ def config_error(error: ValidationError, where: str, model: type[BaseModel]) -> 
         close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         return ConfigError(f"{where}: unknown key {key!r}.{hint} Known: {', '.join(known)}{more}")
-    found = "" if first["type"] == "missing" else f", found {first.get('input')!r}"
+    shown = first["type"] != "missing" and not isinstance(first.get("input"), dict)
+    found = f", found {first.get('input')!r}" if shown else ""
     message = first["msg"].removeprefix("Value error, ")
     return ConfigError(f"{where}: {key or 'settings'}: {message}{found if key else ''}.{more}")
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "free_space_error", "json_safe", "sha256", "write_bytes", "write_text"]
+from filelock import FileLock, Timeout
+
+from a2lc.errors import LockedError
+
+__all__ = ["atomic_path", "free_space_error", "json_safe", "new_folder", "sha256", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -27,6 +32,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A path beside `folder` to make a folder at; it takes its place when the block ends without an error.
+
+    Raises:
+        LockedError: Another process is making the same folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LockedError(f"Another process is making {folder}. Wait for it, or name another folder.") from None
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a killed process
+        yield partial
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -50,7 +81,7 @@ def free_space_error(error: OSError) -> bool:
     """Whether an error says that the disk, or the user's share of it, is full."""
     import errno
 
-    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def json_safe(value: Any) -> Any:

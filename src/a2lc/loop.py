@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from a2lc.config import AnnotatorConfig, TrainingConfig
 from a2lc.correction.manual import answered_class, check_answer, manual_corrections
 from a2lc.cost import ClickCost
-from a2lc.errors import InputError, MissingExtraError, PoolExhaustedError, StageError
+from a2lc.errors import InputError, MissingExtraError, MissingFileError, PoolExhaustedError, StageError
 from a2lc.files import atomic_path, json_safe, write_text
 from a2lc.ledger import VOID, MaskState, apply_to_labels, mask_keys
 from a2lc.methods import Method, create_method
 from a2lc.metrics import ConfusionCounts
-from a2lc.oracle import Oracle
+from a2lc.oracle import ORACLE, Oracle
 from a2lc.progress import Track, no_progress
 from a2lc.project import Project
-from a2lc.records import Answer, Query, Reason, RoundView, Source
+from a2lc.records import Answer, AnswerKind, Query, Reason, RoundView, Source
 from a2lc.selection import top_masks
 from a2lc.stages import next_stage, require_stage
 from a2lc.stats import MaskStats, mask_statistics
@@ -183,19 +183,39 @@ class Loop:
         self.say(f"round {number}  {stage:<8} {time.perf_counter() - began:7.1f} s  {line}")
         return True
 
-    def _open(self, number: int) -> None:
-        records = {record.round: record for record in self.project.ledger.rounds()}
+    def check(self) -> None:
+        """Refuse a plan that contradicts what the open round has done by another one.
+
+        Training may change at any time: each round's model is scored with the settings it was trained by. Method,
+        budget and seed are settled when the questions are chosen, the annotator when the first is answered.
+
+        Raises:
+            StageError: The open round was settled by another plan.
+        """
+        number, _ = next_stage(self.project)
+        done = {stage.stage: stage.details for stage in self.project.ledger.stages() if stage.round == number}
+        settled = dict(done["select"].get("plan", {})) if "select" in done else {}
+        if self.project.ledger.answers(number):
+            settled["annotator"] = self._settled_annotator(number)
         plan = json.loads(json.dumps(self.plan.to_json()))
-        if number in records:
-            begun = records[number].config
-            differ = [key for key in plan if begun.get(key) != plan[key]]
-            if differ:
-                raise StageError(
-                    f"Round {number} was begun with another {' and '.join(differ)}: "
-                    + "; ".join(f"{key} {_short(begun.get(key), plan[key])}" for key in differ)
-                    + ". Go on with those settings, or undo and begin a new project."
-                )
+        differ = [key for key in settled if settled[key] != plan[key]]
+        if differ:
+            raise StageError(
+                f"Round {number} was begun with another {' and '.join(differ)}: "
+                + "; ".join(f"{key} {_short(settled[key], plan[key])}" for key in differ)
+                + f". Finish it with those, a2lc run DIR --rounds {number}, and change them for the next."
+            )
+
+    def _settled_annotator(self, number: int) -> dict[str, Any]:
+        """What the plan says, but of the kind that has answered: people and the oracle do not share a round."""
+        own = self.plan.annotator.model_dump(mode="json")
+        return own | {"kind": "oracle" if self.project.ledger.answers(number)[0][0].annotator == ORACLE else "human"}
+
+    def _open(self, number: int) -> None:
+        self.check()
+        if number in {record.round for record in self.project.ledger.rounds()}:
             return
+        plan = json.loads(json.dumps(self.plan.to_json()))
         self.project.ledger.open_round(
             number,
             method=self.plan.method,
@@ -256,12 +276,15 @@ class Loop:
             project.classes.ignore_index,
         )
         ignore = project.classes.ignore_index
-        if isinstance(probs, np.ndarray):
-            stats = mask_statistics(probs, labels, mask_map, ignore)
-        else:
-            from a2lc.stats_torch import mask_statistics_torch
+        try:
+            if isinstance(probs, np.ndarray):
+                stats = mask_statistics(probs, labels, mask_map, ignore)
+            else:
+                from a2lc.stats_torch import mask_statistics_torch
 
-            stats = mask_statistics_torch(probs, labels, mask_map, ignore)
+                stats = mask_statistics_torch(probs, labels, mask_map, ignore)
+        except InputError as error:
+            raise type(error)(f"Image {image.image_id}: {error}") from None
         return stats.with_image(image.index)
 
     def _select(self, number: int, began: float) -> str:
@@ -294,6 +317,10 @@ class Loop:
                 yield stats.image, stats.mask_ids, np.where(asked[rows], -np.inf, values)
 
         images, mask_ids, scores = top_masks(scored(), count)
+        if len(images) < count:
+            raise RuntimeError(
+                f"{count - len(images)} masks have a score that is no number: method {self.plan.method!r}"
+            )
         likely = self._likely_classes(number, images, mask_ids)
         rows = project.masks.rows(images, mask_ids)
         queries = [
@@ -308,7 +335,13 @@ class Loop:
             )
             for image, mask, row, value, order in zip(images, mask_ids, rows, scores, likely, strict=True)
         ]
-        details = {"queries": len(queries), "void_pixels": void, "pixels_per_class": pixels.tolist()}
+        plan = {key: value for key, value in self.plan.to_json().items() if key not in {"training", "annotator"}}
+        details = {
+            "queries": len(queries),
+            "void_pixels": void,
+            "pixels_per_class": pixels.tolist(),
+            "plan": json.loads(json.dumps(plan)),
+        }
         project.ledger.add_queries(number, queries, time.perf_counter() - began, details)
         return f"{len(queries)} questions"
 
@@ -407,13 +440,23 @@ class Loop:
     def _train(self, number: int, began: float) -> str:
         """A model of the corrected labels."""
         if self.plan.training.model == "probabilities" and self.model is None:
-            self._finish(number, "train", began, {"skipped": "probabilities come from files"})
+            details = {
+                "skipped": "probabilities come from files",
+                "training": self.plan.training.model_dump(mode="json"),
+            }
+            self._finish(number, "train", began, details)
             return "nothing to train: probabilities come from files"
         fit_model = _training("fit").fit_model
         folder = self.project.round_folder(number)
         start = None
         if number > 0 and self.plan.training.warm_start:
-            start = self.project.round_folder(number - 1) / "model.ckpt"
+            before, now = self._trained_with(number - 1), self.plan.training
+            weights = self.project.round_folder(number - 1) / "model.ckpt"
+            parts = ("model", "encoder", "output_stride")
+            if weights.is_file() and all(getattr(before, part) == getattr(now, part) for part in parts):
+                start = weights
+            else:
+                self.say(f"round {number}  train     another network than in round {number - 1}: it starts anew")
         fitted = fit_model(
             self.project,
             self.plan.training,
@@ -424,7 +467,8 @@ class Loop:
             model=self.model,
             track=self.track,
         )
-        details = asdict(fitted) | {"warm_start": start is not None}
+        training = self.plan.training.model_dump(mode="json")
+        details = asdict(fitted) | {"warm_start": start is not None, "training": training}
         self._finish(number, "train", began, details)
         if fitted.validation_miou is None:
             kept = "the last weights kept: there is no validation ground truth to choose by"
@@ -439,6 +483,7 @@ class Loop:
         images = project.validation_images or (project.images if project.has_ground_truth else [])
         if images:
             predict = self._predictor(number + 1)
+            missing = ""
             counts = ConfusionCounts(project.classes.num_classes, project.classes.ignore_index)
             try:
                 with self.track("evaluating", len(images)) as advance:
@@ -447,10 +492,11 @@ class Loop:
                         pred = np.asarray(probs.argmax(0) if isinstance(probs, np.ndarray) else probs.argmax(0).cpu())
                         counts.update(pred, project.ground_truth(image))
                         advance()
-            except InputError:
-                # Probability files need not cover validation images; without them the model is simply not measured.
+            except MissingFileError:
+                # Probability files need not cover validation images; without them the model is not measured.
                 if self.plan.training.model != "probabilities":
                     raise
+                missing = "model not measured: no probabilities of the images to measure on"
             else:
                 details |= {
                     "forward_seconds": predict.forward_seconds,
@@ -466,6 +512,8 @@ class Loop:
         if details["model_miou"] is not None:
             where = "" if project.validation_images else " (on the training images)"
             line.append(f"model mIoU {details['model_miou']:.4f}{where}")
+        elif images and missing:
+            line.append(missing)
         write_text(project.round_folder(number) / "evaluation.json", json.dumps(json_safe(details), indent=1))
         self._finish(number, "evaluate", began, details)
         return ", ".join(line) or "no ground truth to measure against"
@@ -475,18 +523,29 @@ class Loop:
     def _finish(self, number: int, stage: str, began: float, details: dict[str, Any]) -> None:
         self.project.ledger.finish_stage(number, stage, time.perf_counter() - began, details)
 
+    def _trained_with(self, number: int) -> TrainingConfig:
+        """The settings that a round's model was trained by, which may have changed since."""
+        for stage in self.project.ledger.stages():
+            if stage.round == number and stage.stage == "train" and "training" in stage.details:
+                return TrainingConfig.model_validate(stage.details["training"])
+        return self.plan.training
+
     def _predictor(self, number: int) -> Any:
-        """What gives the probabilities that score round `number`."""
-        predict = (
-            _training("predict") if self.plan.training.model != "probabilities" or self.model is not None else None
-        )
-        if predict is None:
+        """What gives the probabilities that score round `number`: the model of the round before, or files."""
+        training = self._trained_with(number - 1)
+        if self.model is None and "probabilities" in {training.model, self.plan.training.model}:
             from a2lc.training.predict import probabilities_from_files
 
-            assert self.plan.training.probabilities is not None
-            return probabilities_from_files(self.project, self.project.source_path(self.plan.training.probabilities))
-        weights = self.project.folder / self._model_name(number)
-        return predict.probabilities_from_model(self.project, self.plan.training, weights, self.model)
+            # Files may have moved since: what is said now counts.
+            folder = self.plan.training.probabilities or training.probabilities
+            assert folder is not None
+            return probabilities_from_files(self.project, self.project.source_path(folder))
+        weights = self.project.round_folder(number - 1) / "model.ckpt"
+        if not weights.is_file():
+            raise MissingFileError(
+                f"{weights} is missing: the model of round {number - 1} cannot score. Restore it from a copy."
+            )
+        return _training("predict").probabilities_from_model(self.project, training, weights, self.model)
 
     def _read_statistics(self, number: int, columns: frozenset[str]) -> Iterator[MaskStats]:
         """Statistics of a round, a file at a time, only the columns asked for."""
@@ -524,7 +583,7 @@ def record_answer(project: Project, answer: Answer, cost: ClickCost | None = Non
     Args:
         project: Opened.
         answer: The reply; with `replaces` it takes the place of an earlier one.
-        cost: Clicks of answers.
+        cost: Clicks of answers; as the project says, where it is not given.
 
     Returns:
         False if the very same answer was recorded before.
@@ -537,10 +596,19 @@ def record_answer(project: Project, answer: Answer, cost: ClickCost | None = Non
     found = [query for query in project.ledger.queries() if query.query_id == answer.query_id]
     if not found:
         raise InputError(f"There is no question {answer.query_id} in {project.folder}.")
-    clicks = (cost or ClickCost()).of(answer.kind)
+    proposed = found[0].proposed
+    if answer.kind == AnswerKind.CONFIRM and answer.classes != (proposed,):
+        named = "void" if proposed is None else project.classes.names[proposed]
+        raise InputError(f"Question {answer.query_id} proposes {named}: to name another class, answer 'correct'.")
+    if cost is None:
+        annotator = project.config.annotator
+        cost = ClickCost(confirm=annotator.confirm_clicks, correct=annotator.correct_clicks)
+    clicks = cost.of(answer.kind)
+    # A changed answer belongs to the round it is given in: what earlier rounds came to stays as it was.
+    number = project.ledger.rounds()[-1].round
     state = project.state()
     rows = _corrections(project, found[0], answer, state, before=_before(project, answer))
-    return bool(project.ledger.add_answers(found[0].round, [(answer, clicks, rows)]))
+    return bool(project.ledger.add_answers(number, [(answer, clicks, rows)]))
 
 
 def _training(name: str) -> Any:

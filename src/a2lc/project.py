@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from a2lc.classes import ClassTable
 from a2lc.config import ProjectConfig, read_config
-from a2lc.data.intake import decode_labels
+from a2lc.data.intake import decode_labels, reading
 from a2lc.data.png import read_ids, read_rgb
-from a2lc.errors import InputError, LedgerError, LockedError, MissingFileError, require_known
+from a2lc.errors import ConfigError, InputError, LedgerError, LockedError, MissingFileError, require_known
 from a2lc.files import write_text
 from a2lc.ledger import CorrectionRows, Ledger, MaskState, apply_to_labels, replay
 from a2lc.records import ImageRecord
@@ -61,6 +61,14 @@ class Project:
         if not (self.folder / "ledger.sqlite").stat().st_size:
             # SQLite would take it for a new database, and all answers would seem never given.
             raise LedgerError(f"{self.folder / 'ledger.sqlite'} is empty: it held all answers. Restore it from a copy.")
+        fixed = json.loads((self.folder / "tables" / "reading.json").read_text(encoding="utf-8"))
+        now = reading(self.config)
+        changed = [key for key in now if now[key] != fixed[key]]
+        if changed:
+            raise ConfigError(
+                f"{self.folder / 'project.yaml'}: {changed[0]} was {fixed[changed[0]]} when the project was made and is now "
+                f"{now[changed[0]]}; the ledger would mean something else. Put it back. Names and colours may be changed."
+            )
         self.ledger = Ledger(self.folder / "ledger.sqlite")
 
     def close(self) -> None:
@@ -237,7 +245,8 @@ class Project:
             write_text(holder, json.dumps(own))
             # What killed processes were writing: nobody else writes while the lock is held.
             for left in [*self.folder.glob(".*.partial"), *self.folder.glob("rounds/**/.*.partial")]:
-                left.unlink(missing_ok=True)
+                if left.is_file():
+                    left.unlink(missing_ok=True)
             yield
         finally:
             holder.unlink(missing_ok=True)

@@ -104,7 +104,10 @@ def project_status(project: Project) -> dict[str, Any]:
         automatic = changes["source"] == _AUTOMATIC
         row: dict[str, Any] = {
             "round": number,
-            "method": record.method,
+            # As it was when the questions were chosen, should it have changed since the round began.
+            "method": done["select"].details.get("plan", {}).get("method", record.method)
+            if "select" in done
+            else record.method,
             "queries": waiting.get(number, 0),
             "answered": len(answered.get(number, set())),
             "clicks": float(sum(answers.get(number, []))),

@@ -90,6 +90,16 @@ class MaskTable(_Table):
         """(M,) class each mask carries now, its most frequent label where nothing was corrected; VOID for none."""
         return np.where(state.classes == FIRST, self.label, state.classes)
 
+    def changed_pixels(self, before: MaskState, after: MaskState) -> NDArray[np.int64]:
+        """(M,) pixels of each mask whose label differs between two states."""
+        old, new = before.classes, after.classes
+        # Where one of the two is the first labels, those may be several: their pairs say which pixels agree.
+        one_first = (old == FIRST) != (new == FIRST)
+        given = np.where(old == FIRST, new, old)
+        agree = self.pair_pixels * (self.pair_label == given[self.pair_row])
+        kept = np.bincount(self.pair_row, weights=agree, minlength=len(self)).astype(np.int64)
+        return np.where(one_first, self.area - kept, np.where(old != new, self.area, 0)).astype(np.int64)
+
     def pixels_by_class(
         self, state: MaskState, num_classes: int, keep: NDArray[Any] | None = None
     ) -> tuple[NDArray[np.int64], int]:

@@ -128,6 +128,12 @@ def test_run_status_log_diff_undo(finished, capsys):
     assert _main(["diff", str(finished), "0", "2", "--json"]) == 0
     changes = json.loads(capsys.readouterr().out)
     manual = sum(row["manual_changed"] for row in found["rounds"])
+    with Project(finished) as project:
+        differ = sum(
+            int((project.corrected_labels(i, through=0) != project.corrected_labels(i, through=2)).sum())
+            for i in project.images
+        )
+    assert changes["pixels"] == differ
     assert len(changes["masks"]) == manual > 0 and changes["masks"][0]["old"] != changes["masks"][0]["new"]
 
     assert _main(["undo", str(finished), "2", "--dry-run"]) == 0
@@ -143,6 +149,9 @@ def test_run_status_log_diff_undo(finished, capsys):
     assert _main(["log", str(finished), "--full"]) == 0
     printed = capsys.readouterr().out
     assert "round 2 undone: all corrections" in printed and "manual by oracle" in printed
+    assert printed.count("question ") == 12 and "undo by undo" in printed
+    times = [line[:19] for line in printed.splitlines()]
+    assert times == sorted(times)
     assert "round 1 opened: alc" in printed
 
 

@@ -11,7 +11,15 @@ from a2lc.cost import ClickCost
 from a2lc.data.base import Sources
 from a2lc.data.intake import create_project
 from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
-from a2lc.errors import AlreadyAnsweredError, InputError, PoolExhaustedError, StageError, UnknownNameError
+from a2lc.errors import (
+    AlreadyAnsweredError,
+    ConfigError,
+    InputError,
+    MissingFileError,
+    PoolExhaustedError,
+    StageError,
+    UnknownNameError,
+)
 from a2lc.loop import Loop, RoundPlan, record_answer
 from a2lc.project import Project
 from a2lc.records import Answer, AnswerKind
@@ -142,11 +150,42 @@ def test_stages_come_in_order(made, project):
         Loop(project, plan(made)).run_stage("select")
 
 
-def test_an_open_round_keeps_its_plan(made, project):
+def test_questions_settle_the_plan_of_a_round_and_nothing_before_does(made, project):
     Loop(project, plan(made)).run(0)
     Loop(project, plan(made)).run_stage("score")
-    with pytest.raises(StageError, match=r"Round 1 was begun with another budget: budget was 10, now 5"):
-        Loop(project, plan(made, budget=5)).run_stage("select")
+    Loop(project, plan(made, "alc", budget=5)).run_stage("select")
+    with pytest.raises(
+        StageError, match=r"Round 1 was begun with another method and settings and budget: method was 'alc'"
+    ):
+        Loop(project, plan(made)).run_stage("answer")
+    with pytest.raises(StageError, match=r"another budget: budget was 5, now 6\. Finish it with those"):
+        Loop(project, plan(made, "alc", budget=6)).run(1)
+    assert Loop(project, plan(made, "alc", budget=5)).run(1)
+    row = project_status(project)["rounds"][1]
+    assert row["method"] == "alc" and row["clicks"] == 5
+    assert Loop(project, plan(made)).run(2)
+
+
+def test_a_wrong_folder_of_probabilities_can_be_mended(made, project, tmp_path):
+    wrong = dataclasses.replace(plan(made), training=TrainingConfig(model="probabilities", probabilities=str(tmp_path)))
+    lines = []
+    with pytest.raises(MissingFileError, match="No probabilities of image"):
+        Loop(project, wrong, say=lines.append).run(1)
+    assert "model not measured" in lines[1]
+    assert Loop(project, plan(made)).run(1)
+
+
+def test_missing_weights_are_one_line(made, project):
+    Loop(project, plan(made)).run(0)
+    network = dataclasses.replace(plan(made), training=TrainingConfig(preset="tiny"))
+    # Round 0 ended with files of probabilities: they score round 1, whatever trains it.
+    assert Loop(project, network).run_stage("score")
+
+
+def test_meaningless_settings_are_refused(made, project):
+    for setting in ({"power": float("nan")}, {"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}):
+        with pytest.raises(ConfigError, match=next(iter(setting))):
+            Loop(project, plan(made, settings=setting))
 
 
 def test_budget_over_what_is_left_is_refused_before_any_work(made, project):
@@ -206,6 +245,10 @@ def test_without_ground_truth_figures_are_null_and_a_person_answers(made):
         for query in waiting[:-1]:
             kind, classes = (AnswerKind.CONFIRM, (query.proposed,)) if query.query_id % 2 else (AnswerKind.SKIP, ())
             assert record_answer(project, Answer(query_id=query.query_id, annotator="ann", kind=kind, classes=classes))
+        with pytest.raises(InputError, match="to name another class, answer 'correct'"):
+            wrong = (waiting[-1].proposed + 1) % 11
+            kind = AnswerKind.CONFIRM
+            record_answer(project, Answer(query_id=waiting[-1].query_id, annotator="ann", kind=kind, classes=(wrong,)))
         changed = Answer(query_id=waiting[-1].query_id, annotator="ann", kind=AnswerKind.CORRECT, classes=(3,))
         assert record_answer(project, changed) and not record_answer(project, changed)
         other = dataclasses.replace(changed, classes=(4,))

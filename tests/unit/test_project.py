@@ -207,3 +207,36 @@ def test_the_lock_is_let_go_after_an_error(tiny_project):
             Project(tiny_project.folder).lock(),
         ):
             pass
+
+
+def test_what_class_indices_stand_for_cannot_be_edited_but_names_can(tiny_project_dir, tmp_path):
+    import shutil
+
+    import yaml
+
+    from a2lc.errors import ConfigError
+
+    folder = tmp_path / "p.a2lc"
+    shutil.copytree(tiny_project_dir, folder)
+    text = (folder / "project.yaml").read_text()
+    data = yaml.safe_load(text)
+    data["classes"]["classes"][0]["name"] = "heaven"
+    (folder / "project.yaml").write_text(yaml.safe_dump(data))
+    with Project(folder) as project:
+        assert project.classes.names[0] == "heaven"
+    data["classes"]["classes"].reverse()
+    (folder / "project.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match=r"ids was .* and is now .*Put it back"):
+        Project(folder)
+
+
+def test_two_imports_of_one_folder_do_not_meet(tmp_path):
+    from a2lc.errors import LockedError
+    from a2lc.files import new_folder
+
+    with new_folder(tmp_path / "x") as partial:
+        partial.mkdir()
+        with pytest.raises(LockedError, match="Another process is making"), new_folder(tmp_path / "x"):
+            pass
+        (partial / "file").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"] and (tmp_path / "x/file").exists()

@@ -100,6 +100,10 @@ def find_files(folder: Path, suffixes: Iterable[str], what: str) -> dict[str, Pa
         if not path.is_file():
             continue
         name = relative.with_suffix("").as_posix()
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(f"File name {str(relative)!r} in {folder} is not valid UTF-8. Rename the file.") from None
         if name in found:
             twice.append(f"{found[name].name} and {path.name}")
         else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ from a2lc.config import FORMAT_VERSION, ProjectConfig, SourcesConfig
 from a2lc.data.base import FORMATS, Found, Sample, Sources
 from a2lc.data.png import open_image, read_ids, read_rgb, stored_size, write_ids
 from a2lc.errors import ImageFileError, InputError, LabelRangeError, ShapeError, first_names, require_known
-from a2lc.files import sha256, write_bytes, write_text
+from a2lc.files import new_folder, sha256, write_bytes, write_text
 from a2lc.ledger.ledger import Ledger
 from a2lc.ledger.replay import VOID
 from a2lc.masks.components import component_masks
@@ -31,7 +31,7 @@ from a2lc.records import ImageRecord
 from a2lc.tables import MaskTable, TruthTable, joint_counts
 from a2lc.version import __version__
 
-__all__ = ["IntakeSummary", "ReadRules", "create_project", "decode_labels"]
+__all__ = ["IntakeSummary", "ReadRules", "create_project", "decode_labels", "reading"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +162,20 @@ def create_project(
         if (folder / "project.yaml").is_file():
             raise InputError(f"{folder} holds a project already. Go on with it (a2lc run), or name another folder.")
         raise InputError(f"{folder} exists and is not empty. Name a new folder for the project.")
+    with new_folder(folder) as partial:
+        return _create(folder, partial, sources, classes, rules, name, seed, track)
+
+
+def _create(
+    folder: Path,
+    partial: Path,
+    sources: Sources,
+    classes: ClassTable,
+    rules: ReadRules,
+    name: str | None,
+    seed: int,
+    track: Track,
+) -> IntakeSummary:
     _check_map(rules.value_map, classes)
     found = FORMATS[require_known("format", sources.format, FORMATS)](sources)
     skipped: dict[str, str] = {}
@@ -178,36 +192,34 @@ def create_project(
     if not found.train:
         raise InputError(f"No image in {found.root} has all its files.")
     faults = _Faults()
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        checked = _check_all(found.train, classes, rules, faults, track, "checking")
-        validation = _check_all(found.validation, classes, rules, faults, track, "checking validation")
-        _raise_faults(faults, classes, rules, len(found.train) + len(found.validation))
-        if rules.skip_bad and faults.unreadable:
-            skipped = dict(faults.unreadable)
-        if not checked:
-            raise InputError("No image is left to import: all were left out as unreadable.")
-        partial.mkdir(parents=True)
-        summary = _write(partial, found, checked, validation, classes, rules, track)
-        config = ProjectConfig(
-            format_version=FORMAT_VERSION,
-            created_by=f"a2lc {__version__}",
-            name=name or folder.name.removesuffix(".a2lc"),
-            seed=seed,
-            classes=classes.to_json(),
-            sources=_sources_config(sources, found, rules, folder),
+    checked = _check_all(found.train, classes, rules, faults, track, "checking")
+    validation = _check_all(found.validation, classes, rules, faults, track, "checking validation")
+    _raise_faults(faults, classes, rules, len(found.train) + len(found.validation))
+    if rules.skip_bad and faults.unreadable:
+        skipped = dict(faults.unreadable)
+    if not checked:
+        raise InputError("No image is left to import: all were left out as unreadable.")
+    if not any(len(item.masks[0]) and item.masks[0].max() > 0 for item in checked):
+        raise InputError(
+            f"There is no mask in {len(checked)} images, so nothing to ask about: "
+            + ("the mask maps are 0 everywhere." if sources.masks else "the labels carry no class anywhere.")
         )
-        if skipped:
-            lines = ["image,reason", *(f'"{k}","{v.replace(chr(34), chr(39))}"' for k, v in sorted(skipped.items()))]
-            write_text(partial / "skipped.csv", "\n".join(lines) + "\n")
-        config.save(partial / "project.yaml")
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    partial.mkdir(parents=True)
+    summary = _write(partial, found, checked, validation, classes, rules, track)
+    config = ProjectConfig(
+        format_version=FORMAT_VERSION,
+        created_by=f"a2lc {__version__}",
+        name=name or folder.name.removesuffix(".a2lc"),
+        seed=seed,
+        classes=classes.to_json(),
+        sources=_sources_config(sources, found, rules, folder),
+    )
+    if skipped:
+        lines = ["image,reason", *(f'"{k}","{v.replace(chr(34), chr(39))}"' for k, v in sorted(skipped.items()))]
+        write_text(partial / "skipped.csv", "\n".join(lines) + "\n")
+    # What class indices in the ledger and the tables stand for: an edited project.yaml must still say the same.
+    write_text(partial / "tables" / "reading.json", json.dumps(reading(config)))
+    config.save(partial / "project.yaml")
     return IntakeSummary(
         images=summary[0],
         validation_images=len(validation),
@@ -216,6 +228,16 @@ def create_project(
         skipped=skipped,
         notes=notes,
     )
+
+
+def reading(config: ProjectConfig) -> dict[str, Any]:
+    """What decides the class index of a pixel: fixed for the life of a project. Names and colours are not."""
+    classes = config.classes
+    return {
+        "ids": [row["id"] for row in classes["classes"]],
+        "ignore": classes["ignore"],
+        "value_map": {str(value): becomes for value, becomes in sorted(config.sources.value_map.items())},
+    }
 
 
 def _check_map(value_map: dict[int, int], classes: ClassTable) -> None:

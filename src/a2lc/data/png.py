@@ -145,7 +145,7 @@ def read_ids(
     equal channels are one. Coloured files are read through `colours` or refused.
 
     Args:
-        path: PNG, BMP, TIFF or GIF.
+        path: PNG, BMP or TIFF.
         colours: Pairs of RGB colour and the value it stands for, to read coloured files.
         max_pixels: Larger ones are refused.
 
@@ -160,10 +160,22 @@ def read_ids(
             raise ImageFileError(
                 f"{path}: {image.format} blurs values at every edge, so it cannot hold ids. Save the map as PNG."
             )
+        if image.format == "GIF":
+            raise ImageFileError(
+                f"{path}: GIF writers renumber palettes, so its ids are not sure. Save the map as PNG."
+            )
         if getattr(image, "n_frames", 1) > 1:
             raise ImageFileError(f"{path}: holds {getattr(image, 'n_frames', 1)} frames; expected one map a file.")
         depth, colour_type = _png_header(path)
-        if depth == 16 and colour_type != 0:
+        if image.format == "TIFF":
+            tags: Any = image.tag_v2  # type: ignore[attr-defined]
+            bits = tags.get(258, (1,))
+            depth = int(bits[0] if isinstance(bits, tuple) else bits)
+            if tags.get(262) == 0:
+                raise ImageFileError(
+                    f"{path}: a TIFF whose 0 is white: its ids would come out inverted. Save it as PNG."
+                )
+        if depth == 16 and image.format == "PNG" and colour_type != 0:
             raise ImageFileError(
                 f"{path}: colour with 16 bits a channel cannot be read exactly. Save ids as 16-bit grey."
             )
@@ -175,7 +187,7 @@ def read_ids(
             return np.array(image, dtype=np.uint8)
         if mode == "L":
             values = np.array(image)
-            # Pillow stretches grey PNGs of 2 and 4 bits to 0..255; the ids are what was stored.
+            # Pillow stretches grey PNGs and TIFFs of 2 and 4 bits to 0..255; the ids are what was stored.
             return values // {2: 85, 4: 17}.get(depth, 1) if depth else values
         if mode.startswith("I;16") or mode == "I":
             wide = np.array(image).astype(np.int64)

@@ -67,6 +67,8 @@ def read_voc(sources: Sources) -> Found:
         listed = sorted(set(maps_in(labels, "labels files")) & set(images))
         notes.append(f"no list in {lists}: took the {len(listed)} images that have labels")
     validation_list = _stems(lists / "val.txt") if _stems(lists / "train.txt") else None
+    # A list may hold more after the name; a name may hold spaces.
+    listed = [stem if stem in images else stem.split()[0] for stem in listed]
     unknown = [stem for stem in listed if stem not in images]
     if unknown:
         raise MissingFileError(
@@ -99,4 +101,4 @@ def _stems(path: Path) -> list[str] | None:
     """Image names of a list file, None where there is no such file."""
     if not path.is_file():
         return None
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

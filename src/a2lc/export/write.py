@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 
 from a2lc.data.png import open_image, write_ids
 from a2lc.errors import InputError, require_known
-from a2lc.files import json_safe, write_bytes, write_text
+from a2lc.files import json_safe, new_folder, write_bytes, write_text
 from a2lc.history import deciders
 from a2lc.ledger import FIRST, VOID, CorrectionRows, MaskState, replay
 from a2lc.ledger.replay import SOURCES
@@ -81,6 +79,8 @@ def export_project(
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty. Name a new folder with --out.")
+    if out.is_relative_to(project.folder):
+        raise InputError(f"{out} lies inside the project. Name a folder beside it with --out.")
     if format == "voc" and max(*project.classes.file_values, project.classes.ignore) > 255:
         raise InputError("VOC label maps hold values up to 255, and this project's go higher. Use --format folder.")
     rows = project.corrections(through)
@@ -89,10 +89,8 @@ def export_project(
     decider = deciders(rows, undos, state, project.masks.keys)
     source = provenance(rows, decider)
     bounds = np.searchsorted(project.masks.image, np.arange(len(project.images) + 1))
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     changed_images = changed_pixels = 0
-    try:
+    with new_folder(out) as partial:
         with track("exporting", len(project.images)) as advance:
             for image in project.images:
                 span = slice(bounds[image.index], bounds[image.index + 1])
@@ -119,17 +117,13 @@ def export_project(
             "through_round": through,
             "summary": asdict(summary),
             "provenance": PROVENANCE,
+            # How the values in the label maps are read: `a2lc init` needs the same --map.
+            "value_map": project.config.sources.value_map,
             "versions": versions(),
             "rounds": json_safe(project_status(project)["rounds"]),
             "images": {image.image_id: image.sha256 for image in project.images},
         }
         write_text(partial / "manifest.json", json.dumps(manifest, indent=1))
-        if out.exists():
-            out.rmdir()
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return summary
 
 
@@ -192,7 +186,11 @@ def _write_labels(
                 if value and not any(colours[3 * value : 3 * value + 3]):
                     colours[3 * value : 3 * value + 3] = colour
     if palette and new.dtype != np.uint8:
-        new = new.astype(np.uint8)  # checked before: no value of the project is above 255
+        # Classes fit 8 bits, checked before; values that were only read as others need not.
+        for value, becomes in project.config.sources.value_map.items():
+            if value > 255:
+                new = np.where(new == value, becomes, new)
+        new = new.astype(np.uint8)
     write_ids(target, new, colours)
     return pixels
 

@@ -383,6 +383,16 @@ class Ledger:
         replaced = {row.replaces for row in rows if row.replaces is not None} if standing else set()
         return [(_answer(row), row.clicks) for row in rows if row.id not in replaced]
 
+    def timed_answers(self) -> list[tuple[Answer, float, str]]:
+        """All answers with their clicks and times, in recorded order, replaced ones too."""
+        table = schema.answers
+        statement = select(table, schema.annotators.c.name).join(
+            schema.annotators, schema.annotators.c.id == table.c.annotator
+        )
+        with self._read() as connection:
+            rows = connection.execute(statement.order_by(table.c.id)).all()
+        return [(_answer(row), row.clicks, row.time) for row in rows]
+
     # ---- corrections ------------------------------------------------------------------------------------------
 
     def add_corrections(

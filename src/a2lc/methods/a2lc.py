@@ -53,6 +53,10 @@ class A2LC(Method):
         require_known("acquisition function", self.acquisition, ACQUISITIONS)
         if not self.thresholds or not all(0 <= t <= 1 for t in self.thresholds):
             raise ConfigError(f"thresholds must be one or more numbers in [0, 1], found {self.thresholds}.")
+        for name, low in (("epochs", 1), ("batch_size", 1), ("power", 0), ("learning_rate", 1e-30)):
+            value = getattr(self, name)
+            if not low <= value < float("inf"):
+                raise ConfigError(f"{name} must be {'above 0' if low == 1e-30 else f'{low} or more'}, found {value}.")
         if not 0 <= self.tail_fraction <= 1:
             raise ConfigError(f"tail_fraction must be in [0, 1], found {self.tail_fraction}.")
 

@@ -167,7 +167,7 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
         taken_back=gone,
         first=first,
         now=now,
-        changed_pixels=_changed_pixels(masks, now),
+        changed_pixels=masks.changed_pixels(first, now),
         by=by,
         decider=decider,
         true_class=(
@@ -179,14 +179,6 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
         answers=[(answer, clicks) for answer, clicks in project.ledger.answers() if answer.query_id in asked],
         undos=undos,
     )
-
-
-def _changed_pixels(masks: MaskTable, state: MaskState) -> Int:
-    """(M,) pixels whose class differs from the first labels."""
-    corrected = state.classes != FIRST
-    same = masks.pair_label == state.classes[masks.pair_row]
-    kept = np.bincount(masks.pair_row, weights=masks.pair_pixels * same, minlength=len(masks)).astype(np.int64)
-    return np.where(corrected, masks.area - kept, 0).astype(np.int64)
 
 
 def true_classes(truth: TruthTable, num_masks: int, num_classes: int) -> Int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from a2lc.config import TrainingConfig
 from a2lc.errors import ConfigError
-from a2lc.files import atomic_path
+from a2lc.files import atomic_path, write_text
 from a2lc.ledger import MaskState
 from a2lc.models.build import build_model
 from a2lc.progress import Advance, Track, no_progress
@@ -146,6 +147,7 @@ def fit_model(
     work = folder / "training"
     best = _keeps_best(project, config)
     last = work / "last.ckpt"
+    _forget_other_settings(work, {"config": config.model_dump(mode="json"), "seed": seed, "warm": start is not None})
     done = _finished_steps(last) if last.is_file() else 0
     callbacks: list[Callback] = [
         _SaveLast(last, config.checkpoint_every, config.validate_every if best else None, done)
@@ -260,6 +262,16 @@ def _keeps_best(project: Project, config: TrainingConfig) -> bool:
             "training.checkpoint is best, but the project has no validation images with ground truth. Use last or auto."
         )
     return config.checkpoint != "last" and bool(project.validation_images)
+
+
+def _forget_other_settings(work: Path, settings: dict[str, Any]) -> None:
+    """Checkpoints of a killed training with other settings cannot be gone on with: they are thrown away."""
+    path = work / "settings.json"
+    text = json.dumps(settings, sort_keys=True)
+    if work.is_dir() and (not path.is_file() or path.read_text(encoding="utf-8") != text):
+        _log.info("the settings of training have changed: it starts from its first step")
+        shutil.rmtree(work)
+    write_text(path, text)
 
 
 def _finished_steps(path: Path) -> int:

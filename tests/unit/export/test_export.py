@@ -137,6 +137,22 @@ def test_voc_refuses_values_it_cannot_hold(tmp_path):
         assert (stored(tmp_path / "out/labels/a.png") == 300).all()
 
 
+def test_voc_reads_high_values_as_they_were_mapped(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "images/a.png")
+    labels = np.full((4, 4), 7, np.uint16)
+    labels[0] = 1000
+    Image.fromarray(labels).save(tmp_path / "labels/a.png")
+    sources = Sources(images=tmp_path / "images", labels=tmp_path / "labels")
+    create_project(tmp_path / "w.a2lc", sources, CLASSES, ReadRules(value_map={1000: 255}))
+    with Project(tmp_path / "w.a2lc") as project:
+        export_project(project, tmp_path / "voc", "voc")
+        with pytest.raises(InputError, match="inside the project"):
+            export_project(project, tmp_path / "w.a2lc" / "out")
+    assert stored(tmp_path / "voc/SegmentationClass/a.png")[0].tolist() == [255] * 4
+
+
 def test_rounds_and_undo(project, tmp_path):
     correct(project)
     project.ledger.open_round(2, method="a2lc", config={}, model="m", seed=0, versions={})
