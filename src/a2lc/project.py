@@ -61,7 +61,10 @@ class Project:
         if not (self.folder / "ledger.sqlite").stat().st_size:
             # SQLite would take it for a new database, and all answers would seem never given.
             raise LedgerError(f"{self.folder / 'ledger.sqlite'} is empty: it held all answers. Restore it from a copy.")
-        fixed = json.loads((self.folder / "tables" / "reading.json").read_text(encoding="utf-8"))
+        fixed_path = self.folder / "tables" / "reading.json"
+        if not fixed_path.is_file():
+            raise MissingFileError(f"{fixed_path} is missing: the project folder is damaged. Restore it from a copy.")
+        fixed = json.loads(fixed_path.read_text(encoding="utf-8"))
         now = reading(self.config)
         changed = [key for key in now if now[key] != fixed[key]]
         if changed:
