@@ -48,7 +48,7 @@ def main():
         done = 0
         for _ in range(kills):
             process = demo(broken, images)
-            moment = rng.uniform(0.02, 0.5) * seconds
+            moment = rng.uniform(0.05, 0.35) * seconds
             try:
                 process.wait(timeout=moment)
             except subprocess.TimeoutExpired:
