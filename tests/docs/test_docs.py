@@ -1,0 +1,47 @@
+"""The documents name what there is, and nothing that there is not."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from a2lc.cli import app
+from a2lc.config import TrainingConfig
+from a2lc.methods import METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands}
+
+
+def text(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_shown_exists(page):
+    shown = re.findall(r"(?:^|`|&& |bin/)a2lc ([a-z]+)", text(page), flags=re.MULTILINE)
+    assert set(shown) <= COMMANDS, set(shown) - COMMANDS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", text(page)):
+        if not target.startswith("http"):
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
+
+
+def test_every_training_setting_is_documented():
+    missing = [name for name in TrainingConfig.model_fields if f"`{name}`" not in text("docs/project.md")]
+    assert not missing, missing
+
+
+def test_every_setting_of_a2lc_is_documented():
+    missing = [field.name for field in fields(METHODS["a2lc"]) if f"`{field.name}`" not in text("docs/methods/a2lc.md")]
+    assert not missing, missing
+
+
+def test_every_benchmark_named_exists():
+    for name in re.findall(r"bench/(\w+\.py)", text("docs/results.md")):
+        assert (ROOT / "bench" / name).is_file(), name
