@@ -175,11 +175,20 @@ def test_a_wrong_folder_of_probabilities_can_be_mended(made, project, tmp_path):
     assert Loop(project, plan(made)).run(1)
 
 
-def test_missing_weights_are_one_line(made, project):
+def test_files_of_probabilities_score_the_round_after_whatever_trains_it(made, project):
     Loop(project, plan(made)).run(0)
     network = dataclasses.replace(plan(made), training=TrainingConfig(preset="tiny"))
-    # Round 0 ended with files of probabilities: they score round 1, whatever trains it.
     assert Loop(project, network).run_stage("score")
+
+
+def test_missing_weights_are_said_by_name(made, project):
+    network = dataclasses.replace(plan(made), training=TrainingConfig(preset="tiny"))
+    loop = Loop(project, network)
+    loop._open(0)
+    for stage in ("train", "evaluate"):
+        project.ledger.finish_stage(0, stage, 0.0, {"training": network.training.model_dump(mode="json")})
+    with pytest.raises(MissingFileError, match=r"model\.ckpt is missing: the model of round 0 cannot score"):
+        loop.run_stage("score")
 
 
 def test_meaningless_settings_are_refused(made, project):
