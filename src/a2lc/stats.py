@@ -65,6 +65,7 @@ class MaskStats:
         representative_doubt: (M,) float32, one minus the probability of its label there: CIL in [0, 1].
         entropy_sum: (M,) float32, summed entropy of the pixels, nats.
         bvsb_sum: (M,) float32, summed ratio of second-best to best probability (BvSB).
+        pred_bvsb: (M, K) float32, the same sum by predicted class: PixBal weighs each pixel by the class it is taken for.
         softmin: (M,) float32, soft minimum of the label confidences of the pixels, [0, 1].
         pair_row: (P,) int32, row of the mask, ascending.
         pair_label: (P,) int32, a label scored in it, [0, K), ascending within a mask.
@@ -90,6 +91,7 @@ class MaskStats:
     representative_doubt: FloatArray
     entropy_sum: FloatArray
     bvsb_sum: FloatArray
+    pred_bvsb: FloatArray
     softmin: FloatArray
     pair_row: IntArray
     pair_label: IntArray
@@ -124,6 +126,67 @@ class MaskStats:
             chosen[name] = values[index] if kind == _ROWS else values[pairs]
         chosen["pair_row"] = position[self.pair_row[pairs]]
         return MaskStats(num_classes=self.num_classes, ignore_index=self.ignore_index, **chosen)
+
+    def grouped(self, group: NDArray[Any]) -> MaskStats:
+        """Rows of masks that are asked about as one, added up: merged superpixels.
+
+        What is a sum over pixels is the same as if the group had been one mask from the start: area, label, void pixels,
+        probabilities, predictions, entropy, BvSB, and pixels and doubt of the pairs. What is not (directions,
+        representative pixels, soft minimum, look-ahead sums) is 0.
+
+        Args:
+            group: (M,) integers in [0, 2³²); rows of one image and one number are one group.
+
+        Returns:
+            A row per group, ordered by image and the smallest mask id of the group, which is its `mask_ids`.
+        """
+        key = self.image.astype(np.int64) << 32 | np.asarray(group).astype(np.int64)
+        _, first, row = np.unique(key, return_index=True, return_inverse=True)
+        # Rows ascend by image and mask id, so the first row of a group holds its smallest id.
+        order = np.argsort(first, kind="stable")
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        row, first = place[row.ravel()], first[order]
+        groups = len(first)
+
+        def add(name: str) -> NDArray[Any]:
+            values = getattr(self, name)
+            total = np.zeros((groups, *values.shape[1:]), dtype=np.float64 if values.dtype.kind == "f" else np.int64)
+            np.add.at(total, row, values)
+            return total.astype(values.dtype)
+
+        pair = row[self.pair_row] * self.num_classes + self.pair_label
+        pairs, pair_place = np.unique(pair, return_inverse=True)
+
+        def add_pairs(values: NDArray[Any]) -> NDArray[Any]:
+            return np.bincount(pair_place.ravel(), weights=values, minlength=len(pairs)).astype(values.dtype)
+
+        # A mask's own label, by area: which pixels of it carry the label is not kept, that it is the most frequent is.
+        named = np.where(self.label == self.ignore_index, self.num_classes, self.label)
+        by_label = np.zeros((groups, self.num_classes + 1), dtype=np.int64)
+        np.add.at(by_label, (row, named), self.area)
+        label = by_label.argmax(axis=1)
+        pred_counts = add("pred_counts")
+        values: dict[str, Any] = {
+            name: add(name) for name in ("area", "void_pixels", "prob_sums", "entropy_sum", "bvsb_sum", "pred_bvsb")
+        }
+        values |= {
+            "image": self.image[first],
+            "mask_ids": self.mask_ids[first],
+            "label": np.where(label == self.num_classes, self.ignore_index, label).astype(np.int32),
+            "pred_counts": pred_counts,
+            "dominant": pred_counts.argmax(axis=1).astype(np.int32),
+            "pair_row": (pairs // self.num_classes).astype(np.int32),
+            "pair_label": (pairs % self.num_classes).astype(np.int32),
+            "pair_pixels": add_pairs(self.pair_pixels),
+            "pair_doubt": add_pairs(self.pair_doubt),
+        }
+        for name, kind in _LAYOUT.items():
+            if name not in values:
+                shape: tuple[int, ...] = (len(pairs),) if kind == _PAIRS else (groups,)
+                shape = (groups, self.num_classes) if name in _WIDE else shape
+                values[name] = np.broadcast_to(np.zeros((), dtype=_DTYPES[name]), shape)
+        return MaskStats(num_classes=self.num_classes, ignore_index=self.ignore_index, **values)
 
     def with_image(self, image: int) -> MaskStats:
         """The same rows, said to be of image number `image`."""
@@ -209,7 +272,7 @@ _LAYOUT = {
     for field in fields(MaskStats)
     if field.name not in {"num_classes", "ignore_index"}
 }
-_WIDE = frozenset({"prob_sums", "pred_counts", "direction", "representative"})
+_WIDE = frozenset({"prob_sums", "pred_counts", "pred_bvsb", "direction", "representative"})
 _DTYPES = {
     field.name: np.dtype(np.float32 if "Float" in str(field.type) else np.int32)
     for field in fields(MaskStats)
@@ -296,6 +359,7 @@ def finish(
     representative: NDArray[Any],
     representative_doubt: NDArray[Any],
     pixel_sums: NDArray[Any],
+    pred_bvsb: NDArray[Any],
     pair_row: NDArray[Any],
     pair_label: NDArray[Any],
     pair_pixels: NDArray[Any],
@@ -317,7 +381,8 @@ def finish(
         representative_pixel: (M,) flat index.
         representative: (M, K) probabilities there.
         representative_doubt: (M,) one minus the label's probability there.
-        pixel_sums: (M, 4) sums of entropy, of BvSB, and numerator and denominator of the soft minimum.
+        pixel_sums: (M, 3) sums of entropy, and numerator and denominator of the soft minimum.
+        pred_bvsb: (M, K) sums of BvSB by predicted class.
         pair_row: (P,) row of each pair of a mask and a label.
         pair_label: (P,) that label.
         pair_pixels: (P,) pixels.
@@ -365,8 +430,9 @@ def finish(
         representative_pixel=representative_pixel.astype(np.int32),
         representative_doubt=representative_doubt.astype(np.float32),
         entropy_sum=pixel_sums[:, 0].astype(np.float32),
-        bvsb_sum=pixel_sums[:, 1].astype(np.float32),
-        softmin=(pixel_sums[:, 2] / np.maximum(pixel_sums[:, 3], 1e-30)).astype(np.float32),
+        bvsb_sum=pred_bvsb.sum(axis=1, dtype=np.float64).astype(np.float32),
+        pred_bvsb=pred_bvsb.astype(np.float32),
+        softmin=(pixel_sums[:, 1] / np.maximum(pixel_sums[:, 2], 1e-30)).astype(np.float32),
         pair_row=pair_row,
         pair_label=pair_label[order].astype(np.int32),
         pair_pixels=pair_pixels[order].astype(np.int32),
@@ -578,33 +644,27 @@ def _add_run(
 def _add_pixels(
     first: int,
     length: int,
-    bests: FloatArray,
-    seconds: FloatArray,
     entropies: FloatArray,
     doubts: FloatArray,
     softs: FloatArray,
     m: int,
     sums: NDArray[np.float64],
 ) -> float:
-    """Add a run's entropy (nats), BvSB and soft-min terms to those of its mask; return its summed doubt."""
+    """Add a run's entropy (nats) and soft-min terms to those of its mask; return its summed doubt."""
     stop = first + length
-    best, second, entropy = bests[first:stop], seconds[first:stop], entropies[first:stop]
-    doubt, soft = doubts[first:stop], softs[first:stop]
+    entropy, doubt, soft = entropies[first:stop], doubts[first:stop], softs[first:stop]
     doubt_sum = np.float32(0)
     entropy_sum = np.float32(0)
-    bvsb_sum = np.float32(0)
     top = np.float32(0)
     bottom = np.float32(0)
     for i in range(length):
         doubt_sum += doubt[i]
         entropy_sum += entropy[i]
-        bvsb_sum += second[i] / best[i]
         top += soft[i] * (np.float32(1) - doubt[i])
         bottom += soft[i]
     sums[m, 0] += entropy_sum * _LN2
-    sums[m, 1] += bvsb_sum
-    sums[m, 2] += top
-    sums[m, 3] += bottom
+    sums[m, 1] += top
+    sums[m, 2] += bottom
     return np.float64(doubt_sum)
 
 
@@ -675,7 +735,8 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
     classes, pixels = probs.shape
     label_counts = np.zeros((masks, classes + 1), dtype=np.int32)
     turns = np.zeros((4, masks, classes), dtype=np.int32)
-    pixel_sums = np.zeros((masks, 4))
+    bvsb_turns = np.zeros((4, masks, classes), dtype=np.float32)
+    pixel_sums = np.zeros((masks, 3))
     prob_sums = np.zeros((masks, classes))
     # A pair of a mask and a label gets a slot when first met: few of the M·K occur.
     pair_slot = np.full((masks, classes), -1, dtype=np.int32)
@@ -714,6 +775,8 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
             soft,
             kind,
         )
+        for j in range(size):
+            second[j] /= max(best[j], np.float32(1e-30))
         j = 0
         while j < size:
             # A run of pixels of one kind.
@@ -749,14 +812,14 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
                         prob_sums[m, k] += p
                         pair_vector[pair, k] += p * weight[i]
                     turns[0, m, top[i]] += 1
+                    bvsb_turns[0, m, top[i]] += second[i]
                     pair_doubt[pair] += doubt[i]
                     pixel_sums[m, 0] += entropy[i] * _LN2
-                    pixel_sums[m, 1] += second[i] / best[i]
-                    pixel_sums[m, 2] += soft[i] * (np.float32(1) - doubt[i])
-                    pixel_sums[m, 3] += soft[i]
+                    pixel_sums[m, 1] += soft[i] * (np.float32(1) - doubt[i])
+                    pixel_sums[m, 2] += soft[i]
                 continue
             _add_run(probs, start, first, length, weight, m, pair, prob_sums, pair_vector)
-            pair_doubt[pair] += _add_pixels(first, length, best, second, entropy, doubt, soft, m, pixel_sums)
+            pair_doubt[pair] += _add_pixels(first, length, entropy, doubt, soft, m, pixel_sums)
             # Neighbours mostly agree, and adding to one number twice in a row waits for the first to be stored:
             # four tables take turns.
             whole = first + (length // 4) * 4
@@ -765,10 +828,16 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
                 turns[1, m, top[i + 1]] += 1
                 turns[2, m, top[i + 2]] += 1
                 turns[3, m, top[i + 3]] += 1
+                bvsb_turns[0, m, top[i]] += second[i]
+                bvsb_turns[1, m, top[i + 1]] += second[i + 1]
+                bvsb_turns[2, m, top[i + 2]] += second[i + 2]
+                bvsb_turns[3, m, top[i + 3]] += second[i + 3]
             for i in range(whole, j):
                 turns[0, m, top[i]] += 1
+                bvsb_turns[0, m, top[i]] += second[i]
 
     pred_counts = turns[0] + turns[1] + turns[2] + turns[3]
+    pred_bvsb = bvsb_turns[0] + bvsb_turns[1] + bvsb_turns[2] + bvsb_turns[3]
     area = pred_counts.sum(axis=1)
     dominant = np.zeros(masks, dtype=np.int32)
     for m in range(masks):
@@ -830,6 +899,7 @@ def _reduce(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ign
         representative,
         representative_doubt,
         pixel_sums,
+        pred_bvsb,
         pair_row[:pairs],
         pair_label[:pairs],
         pair_pixels[:pairs],

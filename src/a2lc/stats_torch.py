@@ -90,7 +90,8 @@ def mask_statistics_torch(
     ratio = top.values[:, 1] / top.values[:, 0].clamp(min=1e-30) if classes > 1 else torch.zeros_like(doubt)
     soft = torch.exp(doubt / SOFTMIN_TEMPERATURE)
     entropy = -torch.special.xlogy(f, f).sum(dim=1)
-    pixel_sums = add(torch.stack([entropy, ratio, soft * (1 - doubt), soft], dim=1), rows, masks)
+    pixel_sums = add(torch.stack([entropy, soft * (1 - doubt), soft], dim=1), rows, masks)
+    pred_bvsb = add(ratio, rows * classes + pred, masks * classes).reshape(masks, classes)
 
     pair_key, pair = torch.unique(rows * classes + label, return_inverse=True)
     pairs = len(pair_key)
@@ -112,6 +113,7 @@ def mask_statistics_torch(
         host(f[nearest]) if masks else np.empty((0, classes)),
         host(doubt[nearest]) if masks else np.empty(0),
         host(pixel_sums),
+        host(pred_bvsb),
         host(pair_key // classes),
         host(pair_key % classes),
         host(torch.bincount(pair, minlength=pairs)),

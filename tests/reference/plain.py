@@ -115,6 +115,35 @@ def bvsb(f: list[float]) -> float:
     return ordered[1] / ordered[0] if len(ordered) > 1 else 0.0
 
 
+def class_balance(probs, masks: list[list]) -> tuple[list[float], list[float]]:
+    """Scores of ClassBal and AMSS of all masks of a pool: u(s) e^{-p}, p by masks and by pixels."""
+    uncertain = [sum(bvsb(vector(probs, p)) for p in pixels) / len(pixels) for pixels in masks]
+    dominant = [dominant_class(probs, pixels) for pixels in masks]
+    by_mask, by_pixel = [], []
+    everything = sum(len(pixels) for pixels in masks)
+    for u, c in zip(uncertain, dominant, strict=True):
+        share = dominant.count(c) / len(masks)
+        pixels_share = sum(len(pixels) for pixels, d in zip(masks, dominant, strict=True) if d == c) / everything
+        by_mask.append(u * math.exp(-share))
+        by_pixel.append(u * math.exp(-pixels_share))
+    return by_mask, by_pixel
+
+
+def pixbal(probs, masks: list[list], nu: float = 6.0) -> list[float]:
+    """Mean over pixels of BvSB / (1 + nu P(top class))^2, P the mean probability over the pool."""
+    pool = [p for pixels in masks for p in pixels]
+    classes = len(probs)
+    mean = [sum(vector(probs, p)[k] for p in pool) / len(pool) for k in range(classes)]
+    scores = []
+    for pixels in masks:
+        total = 0.0
+        for p in pixels:
+            f = vector(probs, p)
+            total += bvsb(f) / (1 + nu * mean[predicted(f)]) ** 2
+        scores.append(total / len(pixels))
+    return scores
+
+
 def softmin(confidences: list[float], temperature: float = 0.1) -> float:
     """Cleanlab's soft minimum: sum of s_i softmax((1 - s_i) / temperature)."""
     weights = [math.exp((1 - s) / temperature) for s in confidences]
@@ -146,6 +175,7 @@ def mask_statistics(probs, labels, mask_map, ignore: int = 255, representatives=
             "representative_doubt",
             "entropy_sum",
             "bvsb_sum",
+            "pred_bvsb",
             "softmin",
             "pair_row",
             "pair_label",
@@ -187,6 +217,10 @@ def mask_statistics(probs, labels, mask_map, ignore: int = 255, representatives=
         out["representative_doubt"].append(cil(probs, labels, r, ignore))
         out["entropy_sum"].append(sum(entropy(vector(probs, p)) for p in pixels))
         out["bvsb_sum"].append(sum(bvsb(vector(probs, p)) for p in pixels))
+        by_class = [0.0] * classes
+        for p in pixels:
+            by_class[predicted(vector(probs, p))] += bvsb(vector(probs, p))
+        out["pred_bvsb"].append(by_class)
         out["softmin"].append(softmin([1 - cil(probs, labels, p, ignore) for p in pixels]))
         for pair in sorted({label_of(probs, labels, p, ignore) for p in pixels}):
             mine = [p for p in pixels if label_of(probs, labels, p, ignore) == pair]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from a2lc.acquisition import class_weights, score
+from a2lc.acquisition import class_weights, pixbal_weights, score
 from a2lc.correction import LabelCorrectionModule
 from a2lc.correction.module import class_loss_weights
 from a2lc.correction.rules import automatic_changes, class_ranks
@@ -94,6 +94,12 @@ def test_bvsb(mask_of_four):
         np.ascontiguousarray(F.T[:, None, :]), np.ones((1, 4), dtype=int), np.array([[1, 2, 3, 4]])
     )
     np.testing.assert_allclose(score("margin", single), [0.285714, 0.5, 0.285714, 0.125], atol=1e-6)
+
+
+def test_pixbal_weights():
+    shares = [0, 0.01, 0.1, 0.37]
+    np.testing.assert_allclose(pixbal_weights(shares, nu=6), [1, 0.8900, 0.3906, 0.0964], atol=5e-5)
+    np.testing.assert_allclose(pixbal_weights(shares, nu=12), [1, 0.7972, 0.2066, 0.0338], atol=5e-5)
 
 
 def test_lcm_tail():

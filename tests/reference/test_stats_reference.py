@@ -213,6 +213,35 @@ def test_scores_agree_with_the_equations(kind, classes, rng, make_probs):
         expected["entropy"].append(sum(map(plain.entropy, vectors)) / len(pixels))
         expected["margin"].append(sum(map(plain.bvsb, vectors)) / len(pixels))
         expected["softmin"].append(1 - plain.softmin([1 - plain.cil(probs, labels, p) for p in pixels]))
+    masks = list(plain.pixels_by_mask(mask_map).values())
+    expected["classbal"], expected["amss"] = plain.class_balance(probs, masks)
+    expected["pixbal"] = plain.pixbal(probs, masks)
     for name, values in expected.items():
         found = score(name.split()[0], stats, weights=array if "weighted" in name else None)
         np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_grouped_masks_are_as_if_they_had_been_one(classes, rng, make_probs):
+    probs, labels, mask_map = image(rng, make_probs, classes, 12, 17, kind="blocks")
+    stats = mask_statistics(probs, labels, mask_map)
+    group = rng.integers(0, 3, size=len(stats))
+    merged_map = np.zeros_like(mask_map)
+    names = {g: int(stats.mask_ids[group == g].min()) for g in set(group.tolist())}
+    for mask, g in zip(stats.mask_ids.tolist(), group.tolist(), strict=True):
+        merged_map[mask_map == mask] = names[g]
+    found, expected = stats.grouped(group), mask_statistics(probs, labels, merged_map)
+    same = "image mask_ids area void_pixels prob_sums pred_counts dominant entropy_sum bvsb_sum pred_bvsb "
+    for name in (same + "pair_row pair_label pair_pixels pair_doubt").split():
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=2e-5, atol=1e-5, err_msg=name)
+    for name in ("entropy", "margin", "lcil", "classbal", "amss", "pixbal"):
+        np.testing.assert_allclose(score(name, found), score(name, expected), rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_groups_do_not_reach_across_images(make_stats):
+    stats = make_stats(images=2)
+    found = stats.grouped(np.zeros(len(stats), dtype=int))
+    assert found.image.tolist() == sorted(set(stats.image.tolist()))
+    assert found.area.sum() == stats.area.sum()
+    none = stats.take(np.zeros(len(stats), dtype=bool))
+    assert len(none.grouped(np.empty(0, dtype=int))) == 0

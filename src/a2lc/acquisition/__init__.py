@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from a2lc.errors import ShapeError, require_known
 from a2lc.stats import MaskStats
 
-__all__ = ["ACQUISITIONS", "Acquisition", "class_weights", "score"]
+__all__ = ["ACQUISITIONS", "Acquisition", "class_weights", "pixbal_weights", "score", "share_weights"]
 
 Scores = NDArray[np.float64]
 
@@ -55,7 +55,8 @@ def score(name: str, stats: MaskStats, *, weights: NDArray[Any] | None = None, s
     Args:
         name: One of `ACQUISITIONS`.
         stats: Statistics of M masks.
-        weights: (K,) class weights for `abc`; None weighs all classes alike.
+        weights: (K,) class weights: for `abc` by label, None weighs all alike; for `classbal`, `amss` and `pixbal` by
+            predicted class, None takes the masks of `stats` for the whole pool and derives the weights from them.
         seed: For `random` alone.
 
     Returns:
@@ -126,6 +127,59 @@ def _abc(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     if weights is None:
         return stats.sum_pairs(stats.pair_similar)
     return stats.sum_pairs(stats.pair_similar * np.asarray(weights, dtype=np.float64)[stats.pair_label])
+
+
+@_register("classbal", "bvsb_sum area dominant", "BvSB, less for classes that many masks are taken for (ClassBal)")
+def _classbal(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
+    """ClassBal: u(s)·exp(−p(Do(s))), [0, 1], p the share of masks by dominant prediction (Cai et al., CVPR 2021)."""
+    if weights is None:
+        weights = share_weights(np.bincount(stats.dominant, minlength=stats.num_classes))
+    return _margin(stats, None, seed) * np.asarray(weights, dtype=np.float64)[stats.dominant]
+
+
+@_register("amss", "bvsb_sum area dominant", "BvSB, less for classes that many pixels are taken for (AMSS)")
+def _amss(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
+    """AMSS: u(s)·exp(−p(D(s))), [0, 1], p the share of pixels by dominant prediction (arXiv:2303.16817)."""
+    if weights is None:
+        weights = share_weights(np.bincount(stats.dominant, weights=stats.area, minlength=stats.num_classes))
+    return _margin(stats, None, seed) * np.asarray(weights, dtype=np.float64)[stats.dominant]
+
+
+@_register("pixbal", "pred_bvsb prob_sums area", "BvSB, each pixel less the more its class is predicted (MulActSeg)")
+def _pixbal(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
+    """PixBal: mean over pixels of u(x)/(1 + ν·P(c_b(x)))², [0, 1] (arXiv:2309.09319)."""
+    if weights is None:
+        pixels = max(1, int(stats.area.sum()))
+        weights = pixbal_weights(stats.prob_sums.sum(axis=0, dtype=np.float64) / pixels)
+    return np.asarray(stats.pred_bvsb.astype(np.float64) @ np.asarray(weights, dtype=np.float64) / stats.area)
+
+
+def share_weights(counts: NDArray[Any] | list[int]) -> NDArray[np.float64]:
+    """Weights of ClassBal and AMSS: exp(−p) of the share p of each class, [1/e, 1].
+
+    Args:
+        counts: (K,) masks (ClassBal) or pixels (AMSS) by dominant predicted class, over the whole pool.
+
+    Example:
+        >>> share_weights([3, 1, 0]).round(6)
+        array([0.472367, 0.778801, 1.      ])
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    return np.asarray(np.exp(-counts / max(float(counts.sum()), 1e-300)), dtype=np.float64)
+
+
+def pixbal_weights(mean_probs: NDArray[Any] | list[float], nu: float = 6.0) -> NDArray[np.float64]:
+    """Weights of PixBal: (1 + ν·P(c))⁻², (0, 1].
+
+    Args:
+        mean_probs: (K,) mean predicted probability of each class over all pixels of the pool.
+        nu: ν: 6 on Cityscapes, 12 on PASCAL VOC as published.
+
+    Example:
+        >>> pixbal_weights([0, 0.01, 0.1, 0.37]).round(4)
+        array([1.    , 0.89  , 0.3906, 0.0964])
+    """
+    return np.asarray((1.0 + nu * np.asarray(mean_probs, dtype=np.float64)) ** -2.0, dtype=np.float64)
 
 
 @overload
