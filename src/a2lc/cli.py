@@ -75,9 +75,12 @@ def _line(text: str) -> None:
 def init(
     folder: ProjectDir,
     images: Annotated[Path, typer.Option("--images", help="Folder of images, or the root of the format.")],
-    labels: Annotated[Path | None, typer.Option("--labels", help="Folder of doubtful labels.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Folder of doubtful labels; without, the project starts with none.")
+    ] = None,
     masks: Annotated[
-        Path | None, typer.Option("--masks", help="Folder of mask maps; default: components of the labels.")
+        Path | None,
+        typer.Option("--masks", help="Folder of mask maps; default: components of the labels; see also a2lc masks."),
     ] = None,
     ground_truth: Annotated[Path | None, typer.Option("--ground-truth", help="Folder of true labels, if any.")] = None,
     classes: Annotated[
@@ -100,12 +103,15 @@ def init(
         str, typer.Option("--exif", help="Images turned by EXIF: refuse, apply or ignore the orientation.")
     ] = "refuse",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Images without a label map start without labels.")
+    ] = False,
     max_pixels: Annotated[int | None, typer.Option("--max-pixels", min=1, help="Refuse larger images.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of everything drawn at random.")] = 0,
     preset: Preset = None,
     method: MethodName = None,
 ) -> None:
-    """Make a project from images, doubtful labels and masks. Your files are read, never changed."""
+    """Make a project from images and, if there are any, labels and masks. Your files are read, never changed."""
     from a2lc.classes import read_classes
     from a2lc.data.base import Sources
     from a2lc.data.intake import ReadRules, create_project
@@ -126,7 +132,9 @@ def init(
         validation_images=validation_images,
         validation_ground_truth=validation_ground_truth,
     )
-    rules = ReadRules(value_map=_value_map(value_map or []), colours=colours, exif=exif, skip_bad=skip_bad, **limit)
+    rules = ReadRules(
+        value_map=_value_map(value_map or []), colours=colours, exif=exif, skip_bad=skip_bad, partial=partial, **limit
+    )
     _check_names(preset=preset, method=method)
     summary = create_project(folder, sources, table, rules, seed=seed, track=console_progress(_err))
     with Project(folder) as project:
@@ -140,14 +148,49 @@ def init(
     _line(f"{summary.images:,} images, {summary.masks:,} masks, {table.num_classes} classes in {folder}")
     if summary.validation_images:
         _line(f"{summary.validation_images:,} validation images")
-    if summary.quality is not None:
+    without = summary.unlabelled == summary.images
+    if without:
+        _line("there are no labels: every pixel starts without a class")
+    elif summary.unlabelled:
+        _line(f"{summary.unlabelled:,} images have no label map: their pixels start without a class")
+    if without and summary.quality is not None:
+        _line("ground truth is there: answers can be simulated, and labels measured once there are any")
+    elif summary.quality is not None:
         quality = summary.quality
         _line(
             f"data mIoU {quality.miou:.4f}, pixel accuracy {quality.pixel_accuracy:.4f}, coverage {quality.coverage:.4f}"
         )
     else:
         _line("no ground truth: label quality is not known")
-    _line(f"next: a2lc run {folder}")
+    _line(f"next: {_next_command(folder, has_masks=summary.masks > 0, has_labels=not without)}")
+
+
+@app.command()
+def masks(
+    folder: ProjectDir,
+    method: Annotated[str, typer.Option("--method", help="seeds, slic, grid, or components (of the labels).")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Superpixels an image, about: seeds and slic.")] = 1024,
+    size: Annotated[int, typer.Option("--size", min=1, help="Side of the squares in pixels: grid.")] = 32,
+    replace: Annotated[bool, typer.Option("--replace", help="In place of the masks the project has.")] = False,
+) -> None:
+    """Make masks from the images, or from the labels, before the first round."""
+    from a2lc.masks.make import make_masks
+    from a2lc.project import Project
+
+    with Project(folder) as project, project.lock():
+        track = console_progress(_err)
+        number = make_masks(project, method, count=count, size=size, track=track, replace=replace)
+        pixels = float(project.masks.area.mean())
+        has_labels = bool((project.masks.pair_label >= 0).any())
+    _line(f"{number:,} masks of {pixels:,.0f} pixels on average in {len(project.images):,} images")
+    _line(f"next: {_next_command(folder, has_masks=True, has_labels=has_labels)}")
+
+
+def _next_command(folder: Path, *, has_masks: bool, has_labels: bool) -> str:
+    if not has_masks:
+        return f"a2lc masks {folder} --method seeds"
+    # Methods that correct labels need some to begin with.
+    return f"a2lc run {folder}" if has_labels else f"a2lc run {folder} --method classbal"
 
 
 @app.command()
@@ -523,6 +566,10 @@ def _loop(project: Project, after_round: Callable[[int], None] = lambda number: 
     from a2lc.loop import Loop, RoundPlan
 
     config = project.config
+    if not len(project.masks):
+        raise InputError(
+            f"{project.folder} has no masks to ask about. Make some: a2lc masks {project.folder} --method seeds"
+        )
     if config.annotator.kind == "oracle" and not project.has_ground_truth:
         raise InputError(
             "The project has no ground truth, so nobody can be simulated. Pass --annotator human, or make the project "
@@ -546,8 +593,8 @@ def _loop(project: Project, after_round: Callable[[int], None] = lambda number: 
 def _first_figures(project: Project) -> None:
     line = f"{project.config.name}: {len(project.images):,} images, {len(project.masks):,} masks"
     if project.has_ground_truth:
-        quality = project.truth.confusion(project.state(), project.classes.num_classes)
-        line += f", data mIoU {quality.miou:.4f}"
+        quality = project.confusion(project.state())
+        line += f", data mIoU {_figure(json_safe(quality.miou))}"
     _line(f"{line}; method {project.config.method.name}, {project.config.method.budget:g} clicks a round")
 
 

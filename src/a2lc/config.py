@@ -51,6 +51,8 @@ class SourcesConfig(_Strict):
     """Coloured label files are read through the colours of the classes."""
     max_pixels: int = Field(default=178_956_970, gt=0)
     """Images with more pixels are refused before they are decoded."""
+    partial: bool = False
+    """Images without a label map started without labels, in place of being refused."""
 
 
 class MethodConfig(_Strict):
@@ -88,6 +90,8 @@ class TrainingConfig(_Strict):
     encoder_weights: str | None = None
     """Pretrained weights by the name segmentation-models-pytorch knows, fetched only when named; None starts at random."""
     output_stride: Literal[8, 16] = 16
+    head: Literal["linear", "cosine", "error"] = "linear"
+    """Classifier of the network; a method that needs another one than `linear` takes it."""
     resize: int | None = Field(default=192, ge=16)
     """Short side of the canvas every image is fitted into; None keeps the image's own size."""
     crop: int | None = Field(default=None, ge=32)

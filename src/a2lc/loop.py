@@ -9,28 +9,47 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from a2lc.acquisition import score
 from a2lc.config import AnnotatorConfig, TrainingConfig
 from a2lc.correction.manual import answered_class, check_answer, manual_corrections
 from a2lc.cost import ClickCost
 from a2lc.errors import InputError, MissingExtraError, MissingFileError, PoolExhaustedError, StageError
 from a2lc.files import atomic_path, json_safe, write_text
-from a2lc.ledger import VOID, MaskState, apply_to_labels, mask_keys
+from a2lc.ledger import KEEP, VOID, MaskState, mask_keys
 from a2lc.methods import Method, create_method
+from a2lc.methods.base import MaskColumns
 from a2lc.metrics import ConfusionCounts
 from a2lc.oracle import ORACLE, Oracle
 from a2lc.progress import Track, no_progress
 from a2lc.project import Project
-from a2lc.records import Answer, AnswerKind, Query, Reason, RoundView, Source
+from a2lc.records import (
+    Answer,
+    AnswerKind,
+    Changes,
+    ImageRecord,
+    Inspection,
+    PixelView,
+    PoolTotals,
+    Query,
+    QueryKind,
+    Reason,
+    RegionAnswer,
+    RoundView,
+    Source,
+)
 from a2lc.selection import top_masks
 from a2lc.stages import next_stage, require_stage
 from a2lc.stats import MaskStats, mask_statistics
+from a2lc.tables import TruthTable, joint_counts
 from a2lc.version import versions
 
 if TYPE_CHECKING:
@@ -121,9 +140,24 @@ class Loop:
     # ---- rounds -------------------------------------------------------------------------------------------------
 
     @property
+    def prices_differ(self) -> bool:
+        """Whether what an answer costs is known only when it is given."""
+        return self.method.query_kind in {QueryKind.CLASSES, QueryKind.PRECISE}
+
+    @property
     def queries_a_round(self) -> int:
-        """Questions that a round's budget always pays for."""
-        return int(self.plan.budget / self.cost.highest + 1e-9)
+        """Questions that a round's budget always pays for; one, where answers differ in clicks or masks are merged."""
+        merged = "region" in self.method.extra_columns
+        return 1 if self.prices_differ or merged else int(self.plan.budget / self.cost.highest + 1e-9)
+
+    def _questions(self, left: int) -> int:
+        """How many questions a round prepares of the masks left: those that the least clicks pay for."""
+        if "region" in self.method.extra_columns:
+            return min(left, int(self.plan.budget / self.cost.highest + 1e-9))
+        if not self.prices_differ:
+            return self.queries_a_round
+        lowest = self.cost.per_class if self.method.query_kind == QueryKind.CLASSES else 1.0
+        return min(left, max(1, int(self.plan.budget / lowest + 1e-9)))
 
     def run(self, rounds: int) -> bool:
         """Run until `rounds` rounds are finished; rounds finished before count.
@@ -154,8 +188,9 @@ class Loop:
                 self.after_round(number)
 
     def masks_left(self) -> int:
-        """Masks that were never asked about."""
-        return len(self.project.masks) - len(self.project.ledger.asked_masks())
+        """Masks that may still be asked about."""
+        masks = len(self.project.masks)
+        return masks - len(self.project.ledger.asked_masks()) if self.method.remembers else masks
 
     def run_stage(self, stage: str) -> bool:
         """Run one stage.
@@ -244,37 +279,41 @@ class Loop:
         state = project.state()
         images = project.images
         shards = [images[i : i + SHARD] for i in range(0, len(images), SHARD)]
-        predict = None
+        # Only when asked for: a run killed between this stage's last file and its record needs no model.
+        scorer = _Once(lambda: self._scorer(number))
+        columns_of: MaskColumns | None = None
         with self.track("scoring", len(images)) as advance:
             for index, shard in enumerate(shards):
                 path = folder / f"part-{index:05d}.parquet"
                 if path.is_file():
                     advance(len(shard))
                     continue
-                # Only now: a run killed between this stage's last file and its record needs no model.
-                predict = predict or self._predictor(number)
-                parts = []
+                if columns_of is None:
+                    wanted = self.method.extra_columns and not self._warm_up(number)
+                    columns_of = self.method.mask_columns(self._pixel_view(number, scorer())) if wanted else _no_columns
+                parts, extra = [], []
                 for image in shard:
-                    parts.append(self._image_statistics(predict(image), image, state))
+                    stats, columns = self._image_statistics(scorer()(image), image, state, columns_of)
+                    parts.append(stats)
+                    extra.append(columns)
                     advance()
+                table = MaskStats.concat(parts).to_table()
+                for name in extra[0]:
+                    table = table.append_column(name, pa.array(np.concatenate([columns[name] for columns in extra])))
                 with atomic_path(path) as temporary:
-                    pq.write_table(MaskStats.concat(parts).to_table(), temporary)
+                    pq.write_table(table, temporary)
         masks = len(project.masks)
-        forward = 0.0 if predict is None else predict.forward_seconds
+        forward = scorer().forward_seconds if scorer.made else 0.0
         self._finish(number, "score", began, {"images": len(images), "masks": masks, "forward_seconds": forward})
         return f"{masks:,} masks of {len(images):,} images"
 
-    def _image_statistics(self, probs: Any, image: Any, state: MaskState) -> MaskStats:
+    def _image_statistics(
+        self, inspection: Inspection, image: ImageRecord, state: MaskState, columns_of: MaskColumns
+    ) -> tuple[MaskStats, dict[str, NDArray[Any]]]:
         project = self.project
+        probs: Any = inspection.probs
         mask_map = project.mask_map(image)
-        first, last = np.searchsorted(project.masks.image, [image.index, image.index + 1])
-        labels = apply_to_labels(
-            project.first_labels(image),
-            mask_map,
-            project.masks.mask_ids[first:last],
-            state.classes[first:last],
-            project.classes.ignore_index,
-        )
+        labels = project.corrected_labels(image, state, mask_map=mask_map)
         ignore = project.classes.ignore_index
         try:
             if isinstance(probs, np.ndarray):
@@ -285,14 +324,21 @@ class Loop:
                 stats = mask_statistics_torch(probs, labels, mask_map, ignore)
         except InputError as error:
             raise type(error)(f"Image {image.image_id}: {error}") from None
-        return stats.with_image(image.index)
+        return stats.with_image(image.index), columns_of(image.index, inspection, stats, mask_map)
+
+    def _warm_up(self, number: int) -> bool:
+        """Whether nothing has been trained yet, for want of labels: masks are then asked about at random."""
+        return any(
+            stage.round == number - 1 and stage.stage == "train" and stage.details.get("skipped") == _NO_LABELS
+            for stage in self.project.ledger.stages()
+        )
 
     def _select(self, number: int, began: float) -> str:
         """The masks of highest score that were never asked about."""
         project = self.project
-        count = self.queries_a_round
         left = self.masks_left()
-        if count > left:
+        count = self._questions(left)
+        if count > left or count < 1:
             raise PoolExhaustedError(
                 f"Budget is {self.plan.budget:g} clicks, but only {left} masks are unanswered. Lower --budget or end the run."
             )
@@ -300,50 +346,115 @@ class Loop:
         current = project.masks.current(state)
         asked = np.isin(project.masks.keys, project.ledger.asked_masks())
         pixels, void = project.masks.pixels_by_class(state, project.classes.num_classes, ~asked)
+        warm = self._warm_up(number)
+        method = self.method
+        grouped = "region" in method.extra_columns and not warm
+        columns = frozenset({"image", "mask_ids"}) if warm else method.columns()
+        extra = frozenset() if warm else frozenset(method.extra_columns)
+        totals = None
+        if method.needs_totals and not warm:
+            totals = PoolTotals.of([], project.classes.num_classes)
+            for stats, added in self._read_statistics(number, columns | {"dominant", "area", "prob_sums"} | extra):
+                totals = totals.plus(stats.grouped(added["region"]) if grouped else stats)
 
-        def scored() -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-            for stats in self._read_statistics(number, self.method.columns()):
+        def views() -> Iterator[RoundView]:
+            parts = self._read_statistics(number, columns | extra)
+            for stats, added in _joined(parts) if method.whole_pool and not warm else parts:
                 rows = project.masks.rows(stats.image, stats.mask_ids)
-                view = RoundView(
+                now, before = current[rows], asked[rows]
+                if grouped:
+                    # What was answered stays as it is: the rest of its region is asked about.
+                    open_masks = ~before if method.remembers else np.ones(len(rows), dtype=bool)
+                    region = added["region"][open_masks]
+                    stats, added = stats.take(open_masks).grouped(region), {}
+                    now = np.where(stats.label == stats.ignore_index, VOID, stats.label).astype(np.int32)
+                    before = np.zeros(len(stats), dtype=bool)
+                yield RoundView(
                     stats=stats,
-                    current=current[rows],
-                    asked=asked[rows],
+                    current=now,
+                    asked=before,
                     pixels_per_class=pixels,
                     void_pixels=void,
                     round=number,
                     seed=self._seed(number),
+                    totals=totals,
+                    extra=added,
                 )
-                values = self.method.score(view)
-                yield stats.image, stats.mask_ids, np.where(asked[rows], -np.inf, values)
+
+        def scored() -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+            for view in views():
+                values = score("random", view.stats, seed=view.seed) if warm else method.score(view)
+                values = np.where(view.asked, -np.inf, values) if method.remembers else values
+                yield view.stats.image, view.stats.mask_ids, values
 
         images, mask_ids, scores = top_masks(scored(), count)
-        if len(images) < count:
+        if len(images) < count and not grouped:
             raise RuntimeError(
                 f"{count - len(images)} masks have a score that is no number: method {self.plan.method!r}"
             )
+        members = self._members(number, images, mask_ids, asked) if grouped else {}
         likely = self._likely_classes(number, images, mask_ids)
         rows = project.masks.rows(images, mask_ids)
+        at = self._pixels_asked(number, images, mask_ids) if method.query_kind == QueryKind.PIXEL else None
+        dominant = method.query_kind not in {QueryKind.CORRECTION, QueryKind.PIXEL}
         queries = [
             Query(
                 round=number,
                 image=int(image),
-                mask_ids=(int(mask),),
-                proposed=None if current[row] == VOID else int(current[row]),
+                mask_ids=members.get((int(image), int(mask)), (int(mask),)),
+                # "Which class is it?" shows no guess.
+                proposed=None if dominant or current[row] == VOID else int(current[row]),
                 suggestions=tuple(int(c) for c in order),
                 score=float(value),
                 reason=Reason.ACQUISITION,
+                kind=method.query_kind,
+                pixel=None if at is None else int(at[i]),
             )
-            for image, mask, row, value, order in zip(images, mask_ids, rows, scores, likely, strict=True)
+            for i, (image, mask, row, value, order) in enumerate(
+                zip(images, mask_ids, rows, scores, likely, strict=True)
+            )
         ]
         plan = {key: value for key, value in self.plan.to_json().items() if key not in {"training", "annotator"}}
         details = {
             "queries": len(queries),
             "void_pixels": void,
             "pixels_per_class": pixels.tolist(),
+            "warm_up": warm,
             "plan": json.loads(json.dumps(plan)),
         }
         project.ledger.add_queries(number, queries, time.perf_counter() - began, details)
-        return f"{len(queries)} questions"
+        how = " at random: there is no model yet" if warm else ""
+        return f"{len(queries)} questions{how}"
+
+    def _members(
+        self, number: int, images: NDArray[Any], mask_ids: NDArray[Any], asked: NDArray[np.bool_]
+    ) -> dict[tuple[int, int], tuple[int, ...]]:
+        """The masks of each chosen region, by image and smallest mask id."""
+        chosen = set(zip(images.tolist(), mask_ids.tolist(), strict=True))
+        found: dict[tuple[int, int], tuple[int, ...]] = {}
+        for stats, added in self._read_statistics(number, frozenset({"image", "mask_ids", "region"})):
+            rows = self.project.masks.rows(stats.image, stats.mask_ids)
+            keep = ~asked[rows] if self.method.remembers else np.ones(len(rows), dtype=bool)
+            groups: dict[tuple[int, int], list[int]] = {}
+            for image, region, mask in zip(
+                stats.image[keep].tolist(), added["region"][keep].tolist(), stats.mask_ids[keep].tolist(), strict=True
+            ):
+                groups.setdefault((image, region), []).append(mask)
+            for (image, _), masks in groups.items():
+                if (image, masks[0]) in chosen:
+                    found[image, masks[0]] = tuple(masks)
+        return found
+
+    def _pixels_asked(self, number: int, images: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[np.int64]:
+        """The representative pixel of each chosen mask."""
+        keys = mask_keys(images, mask_ids)
+        pixels = np.zeros(len(keys), dtype=np.int64)
+        for stats, _ in self._read_statistics(number, frozenset({"image", "mask_ids", "representative_pixel"})):
+            here = mask_keys(stats.image, stats.mask_ids)
+            place = np.minimum(np.searchsorted(here, keys), max(len(here) - 1, 0))
+            found = here[place] == keys if len(here) else np.zeros(len(keys), dtype=bool)
+            pixels[found] = stats.representative_pixel[place[found]]
+        return pixels
 
     def _likely_classes(self, number: int, images: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[Any]:
         """Classes of masks by falling mean probability, for the annotator's keys."""
@@ -351,7 +462,7 @@ class Loop:
         order = np.argsort(keys)
         count = min(_SUGGESTIONS, self.project.classes.num_classes)
         likely = np.zeros((len(keys), count), dtype=np.int64)
-        for stats in self._read_statistics(number, frozenset({"image", "mask_ids", "prob_sums"})):
+        for stats, _ in self._read_statistics(number, frozenset({"image", "mask_ids", "prob_sums"})):
             here = mask_keys(stats.image, stats.mask_ids)
             place = np.searchsorted(keys[order], here)
             found = (place < len(keys)) & (keys[order][np.minimum(place, len(keys) - 1)] == here)
@@ -363,39 +474,101 @@ class Loop:
         project = self.project
         waiting = project.ledger.queries(number, unanswered=True)
         answers = project.ledger.answers(number)
+        spent = float(sum(c for _, c in answers))
         if self.plan.annotator.kind == "human":
-            if waiting:
-                self.say(
-                    f"round {number}  answer    {len(waiting)} of {len(waiting) + len(answers)} questions wait for a person."
-                )
+            if waiting and not (self.prices_differ and spent + 1e-9 >= self.plan.budget):
+                total = f"{spent:g} of {self.plan.budget:g} clicks" if self.prices_differ else ""
+                of = total or f"{len(waiting)} of {len(waiting) + len(answers)} questions"
+                what = f"{of} are spent; questions wait" if total else f"{of} wait"
+                self.say(f"round {number}  answer    {what} for a person.")
                 return None
-            clicks = sum(c for _, c in answers)
-            self._finish(number, "answer", began, {"answers": len(answers), "clicks": clicks})
+            self._finish(number, "answer", began, {"answers": len(answers), "clicks": spent})
             return f"{len(answers)} answers"
         state = project.state()
         oracle = Oracle(
             num_classes=project.classes.num_classes,
             error_rate=self.plan.annotator.error_rate,
             seed=self._seed(number),
+            gate=bool(getattr(self.method, "gate", False)),
         )
-        replies = oracle.answer(waiting, project.masks, project.truth, state)
-        rows = [
-            (answer, self.cost.of(answer.kind), _corrections(project, query, answer, state))
-            for query, answer in zip(waiting, replies, strict=True)
-        ]
-        clicks = sum(cost for _, cost, _ in rows) + sum(c for _, c in answers)
-        details = {"answers": len(rows) + len(answers), "clicks": clicks}
+        rows: list[tuple[Answer, float, list[tuple[int, int, int, int]]]] = []
+        for query, answer, clicks in self._replies(oracle, waiting, state):
+            if self.prices_differ and rows and spent + clicks > self.plan.budget + 1e-9 and not self.method.overshoots:
+                break
+            rows.append((answer, clicks, _corrections(project, query, answer, state)))
+            spent += clicks
+            if self.prices_differ and spent + 1e-9 >= self.plan.budget + (1e-6 if self.method.overshoots else 0):
+                break
+        details = {"answers": len(rows) + len(answers), "clicks": spent}
         project.ledger.add_answers(number, rows, stage=(time.perf_counter() - began, details))
         changed = sum(bool(corrections) for _, _, corrections in rows)
-        return f"{details['answers']} answers, {clicks:g} clicks, {changed} corrected"
+        return f"{details['answers']} answers, {spent:g} clicks, {changed} corrected"
+
+    def _replies(
+        self, oracle: Oracle, queries: list[Query], state: MaskState
+    ) -> Iterator[tuple[Query, Answer, float]]:
+        """The oracle's replies in the order of the questions, with their clicks."""
+        project = self.project
+        by_table = {QueryKind.CORRECTION, QueryKind.DOMINANT}
+        asked = [query for query in queries if query.kind in by_table]
+        replies = dict(zip(asked, oracle.answer(asked, project.masks, project.truth, state), strict=True))
+        looked: dict[Query, tuple[Answer, float]] = {}
+        # An image is read once, however many questions there are about it.
+        for index in sorted({query.image for query in queries if query.kind not in by_table}):
+            image = project.images[index]
+            mask_map, truth = project.mask_map(image), project.ground_truth(image)
+            labels = project.corrected_labels(image, state, mask_map=mask_map)
+            mine = [query for query in queries if query.image == index and query.kind not in by_table]
+            for query, seen in zip(mine, oracle.look(mine, mask_map, truth, labels, project.classes.ignore_index), strict=True):
+                answer = seen.answer
+                if seen.pixels is not None:
+                    answer = replace(answer, pixels=project.write_answered_pixels(seen.pixels))
+                clicks = seen.clicks
+                looked[query] = (
+                    answer,
+                    self.cost.of_answer(answer.kind, len(answer.classes)) if clicks is None else clicks,
+                )
+        for query in queries:
+            if query in looked:
+                yield query, *looked[query]
+            else:
+                yield query, replies[query], self.cost.of_answer(replies[query].kind, len(replies[query].classes))
 
     def _correct(self, number: int, began: float) -> str:
-        """Automatic corrections by the method, none over an answer."""
+        """Automatic corrections by the method, none over an answer, and its labels of single pixels."""
         project = self.project
-        if not self.method.corrects:
+        if not self.method.corrects and not self.method.labels_pixels:
             self._finish(number, "correct", began, {"automatic": 0})
             return "no automatic corrections by this method"
         state = project.state()
+        none = np.empty(0)
+        changes = Changes(rows=none.astype(np.int64), classes=none.astype(np.int32), confidences=none)
+        if self.method.corrects:
+            changes = self._automatic_changes(number, state)
+        layer = self._pixel_labels(number) if self.method.labels_pixels else None
+        details: dict[str, Any] = {"automatic": len(changes.rows)}
+        if layer is not None:
+            details["pixels"] = sum(pixels for _, pixels in layer.values())
+        project.ledger.add_corrections(
+            number,
+            Source.AUTOMATIC,
+            project.masks.image[changes.rows],
+            project.masks.mask_ids[changes.rows],
+            state.classes[changes.rows],
+            changes.classes,
+            confidences=changes.confidences,
+            model=f"{self.plan.method} round {number}",
+            layer=layer,
+            stage=("correct", time.perf_counter() - began, details),
+        )
+        line = [f"{len(changes.rows)} automatic corrections"] if self.method.corrects else []
+        if layer is not None:
+            line.append(f"{details['pixels']:,} pixels labelled on their own in {len(layer)} images")
+        return ", ".join(line)
+
+    def _automatic_changes(self, number: int, state: MaskState) -> Changes:
+        """What the method proposes for masks nobody looked at."""
+        project = self.project
         current = project.masks.current(state)
         answered_keys = project.ledger.asked_masks(answered=True)
         asked = np.isin(project.masks.keys, answered_keys)
@@ -410,9 +583,8 @@ class Loop:
             np.array([query.image for query in learnt for _ in query.mask_ids], dtype=np.int64),
             np.array([mask for query in learnt for mask in query.mask_ids], dtype=np.int64),
         )
-        stats = MaskStats.concat(
-            list(self._read_statistics(number, frozenset({"image", "mask_ids", "prob_sums", "area"})))
-        )
+        columns = frozenset({"image", "mask_ids", "prob_sums", "area"})
+        stats = MaskStats.concat([stats for stats, _ in self._read_statistics(number, columns)])
         pixels, void = project.masks.pixels_by_class(state, project.classes.num_classes)
         view = RoundView(
             stats=stats,
@@ -423,19 +595,91 @@ class Loop:
             round=number,
             seed=self._seed(number),
         )
-        changes = self.method.propagate(view, rows, current[rows])
-        project.ledger.add_corrections(
-            number,
-            Source.AUTOMATIC,
-            project.masks.image[changes.rows],
-            project.masks.mask_ids[changes.rows],
-            state.classes[changes.rows],
-            changes.classes,
-            confidences=changes.confidences,
-            model=f"{self.plan.method} round {number}",
-            stage=("correct", time.perf_counter() - began, {"automatic": len(changes.rows)}),
+        return self.method.propagate(view, rows, current[rows])
+
+    def _pixel_view(self, number: int, predict: Any) -> PixelView:
+        """What a method that labels single pixels is shown, with the network that `predict` runs, if any."""
+        project = self.project
+        queries = {query.query_id: query for query in project.ledger.queries()}
+        said: dict[int, list[RegionAnswer]] = {}
+        for answer, _ in project.ledger.answers():
+            query = queries[answer.query_id]
+            said.setdefault(query.image, []).append(
+                RegionAnswer(
+                    mask_ids=query.mask_ids,
+                    kind=answer.kind,
+                    classes=answer.classes,
+                    round=query.round,
+                    pixels=answer.pixels,
+                )
+            )
+        by_masks = replace(project.state(), layer=None)
+        ignore = project.classes.ignore_index
+
+        def labels(index: int) -> NDArray[np.int32]:
+            found = project.corrected_labels(project.images[index], by_masks).astype(np.int32)
+            return np.where(found == ignore, VOID, found).astype(np.int32)
+
+        return PixelView(
+            images=range(len(project.images)),
+            num_classes=project.classes.num_classes,
+            round=number,
+            seed=self._seed(number),
+            answers=said,
+            mask_map=lambda index: project.mask_map(project.images[index]),
+            labels=labels,
+            answered_pixels=project.answered_pixels,
+            inspect=None if predict is None else lambda index: predict.inspect(project.images[index]),
         )
-        return f"{len(changes.rows)} automatic corrections"
+
+    def _pixel_labels(self, number: int) -> dict[int, tuple[str, int]]:
+        """Write the method's labels of single pixels; hash and pixels of each image's file come back."""
+        project = self.project
+        if self.method.trains_regions:
+            predict = self._region_predictor(number)
+        else:
+            predict = None if self._warm_up(number) else self._predictor(number)
+        label = self.method.labeller(self._pixel_view(number, predict))
+        files: dict[int, tuple[str, int]] = {}
+        truth: list[NDArray[Any]] = []
+        with self.track("labelling pixels", len(project.images)) as advance:
+            for image in project.images:
+                said = label(image.index)
+                if said is not None:
+                    written = project.write_layer(number, image, said)
+                    if written is not None:
+                        files[image.index] = written
+                    if project.has_ground_truth:
+                        truth.append(self._joined_with_truth(image, said))
+                elif project.has_ground_truth:
+                    truth.append(self._joined_with_truth(image, None))
+                advance()
+        if project.has_ground_truth:
+            table = np.concatenate(truth, axis=1)
+            names = ("row", "label", "truth", "layer", "pixels")
+            columns = {name: values.astype(np.int32) for name, values in zip(names, table, strict=True)}
+            TruthTable(**columns).save(project.round_folder(number) / "truth.parquet")
+        return files
+
+    def _joined_with_truth(self, image: ImageRecord, said: NDArray[Any] | None) -> NDArray[np.int64]:
+        """(5, T) mask rows, first labels, ground truth, pixel labels and counts: for the metrics alone."""
+        project = self.project
+        mask_map = project.mask_map(image)
+        first, last = np.searchsorted(project.masks.image, [image.index, image.index + 1])
+        # Rows of this image's masks from 1; 0 outside masks.
+        place = np.zeros(int(mask_map.max(initial=0)) + 1, dtype=np.int64)
+        place[project.masks.mask_ids[first:last]] = np.arange(1, last - first + 1)
+        classes, ignore = project.classes.num_classes, project.classes.ignore_index
+        labels, truth = project.first_labels(image).astype(np.int64), project.ground_truth(image).astype(np.int64)
+        layer = np.full(mask_map.shape, KEEP) if said is None else said
+        row, label, true, own, pixels = joint_counts(
+            place[mask_map],
+            np.where(labels == ignore, 0, labels + 1),
+            np.where(truth == ignore, 0, truth + 1),
+            layer - KEEP,
+            sizes=(int(last - first) + 1, classes + 1, classes + 1, classes - KEEP),
+        )
+        return np.stack([np.where(row > 0, row - 1 + first, -1), label - 1, true - 1, own + KEEP, pixels])
 
     def _train(self, number: int, began: float) -> str:
         """A model of the corrected labels."""
@@ -446,41 +690,75 @@ class Loop:
             }
             self._finish(number, "train", began, details)
             return "nothing to train: probabilities come from files"
-        fit_model = _training("fit").fit_model
-        folder = self.project.round_folder(number)
-        start = None
-        if number > 0 and self.plan.training.warm_start:
-            before, now = self._trained_with(number - 1), self.plan.training
-            weights = self.project.round_folder(number - 1) / "model.ckpt"
-            parts = ("model", "encoder", "output_stride")
-            if weights.is_file() and all(getattr(before, part) == getattr(now, part) for part in parts):
-                start = weights
-            else:
-                self.say(f"round {number}  train     another network than in round {number - 1}: it starts anew")
-        fitted = fit_model(
-            self.project,
-            self.plan.training,
-            self.project.state(),
-            folder,
-            seed=self._seed(number),
-            start=start,
-            model=self.model,
-            track=self.track,
-        )
-        training = self.plan.training.model_dump(mode="json")
-        details = asdict(fitted) | {"warm_start": start is not None, "training": training}
+        tasks = _training("tasks")
+        state, config = self.project.state(), self._training_config()
+        make = tasks.semi_supervised if self.method.training == "semi" else tasks.supervised
+        task = make(self.project, state, config, self._seed(number))
+        if not task.images:
+            self._finish(number, "train", began, {"skipped": _NO_LABELS})
+            return f"nothing to train: {_NO_LABELS}"
+        start, note = self._warm_start(number, "model.ckpt", config)
+        fitted = self._fit(number, task, config, start)
+        details = asdict(fitted) | {"warm_start": start is not None, "training": config.model_dump(mode="json")}
         self._finish(number, "train", began, details)
+        if note:
+            self.say(f"round {number}  train     {note}")
         if fitted.validation_miou is None:
             kept = "the last weights kept: there is no validation ground truth to choose by"
         else:
             kept = f"the {fitted.kept} weights kept, validation mIoU {fitted.validation_miou:.4f}"
         return f"{fitted.steps} steps, {kept}"
 
+    def _fit(self, number: int, task: Any, config: TrainingConfig, start: Path | None) -> Any:
+        return _training("fit").fit_model(
+            self.project,
+            config,
+            task,
+            self.project.round_folder(number),
+            seed=self._seed(number),
+            start=start,
+            model=self.model,
+            track=self.track,
+        )
+
+    def _training_config(self) -> TrainingConfig:
+        """The training settings, with the classifier the method needs."""
+        config = self.plan.training
+        return config if self.method.head == "linear" else config.model_copy(update={"head": self.method.head})
+
+    def _warm_start(self, number: int, name: str, config: TrainingConfig) -> tuple[Path | None, str]:
+        """Weights of the round before to go on from, if any, and why not, if the user should know."""
+        if number == 0 or not config.warm_start:
+            return None, ""
+        weights = self.project.round_folder(number - 1) / name
+        parts = ("model", "encoder", "output_stride", "head")
+        before = self._trained_with(number - 1)
+        if weights.is_file() and all(getattr(before, part) == getattr(config, part) for part in parts):
+            return weights, ""
+        if not weights.is_file() and (self._warm_up(number) or name != "model.ckpt"):
+            return None, ""
+        return None, f"another network than in round {number - 1}: it starts anew"
+
+    def _region_predictor(self, number: int) -> Any:
+        """What gives features of images, by a network trained on the classes of regions in this round."""
+        config = self._training_config()
+        weights = self.project.round_folder(number) / _REGION_WEIGHTS
+        if not weights.is_file():
+            view = self._pixel_view(number, None)
+            task = _training("tasks").regions(self.project, view.answers, config, **self.method.region_losses())
+            if not task.images:
+                return None
+            start, _ = self._warm_start(number, _REGION_WEIGHTS, config)
+            self._fit(number, task, config, start)
+        return _training("predict").predict_from_model(self.project, config, weights, self.model)
+
     def _evaluate(self, number: int, began: float) -> str:
         """Quality of labels and model against ground truth, where there is any."""
         project = self.project
         details: dict[str, Any] = {"model_miou": None, "model_iou": None, "measured_on": None}
         images = project.validation_images or (project.images if project.has_ground_truth else [])
+        if self._warm_up(number + 1):
+            images = []  # nothing was trained
         if images:
             predict = self._predictor(number + 1)
             missing = ""
@@ -488,7 +766,7 @@ class Loop:
             try:
                 with self.track("evaluating", len(images)) as advance:
                     for image in images:
-                        probs = predict(image)
+                        probs: Any = predict(image).probs
                         pred = np.asarray(probs.argmax(0) if isinstance(probs, np.ndarray) else probs.argmax(0).cpu())
                         counts.update(pred, project.ground_truth(image))
                         advance()
@@ -506,9 +784,10 @@ class Loop:
                 }
         line = []
         if project.has_ground_truth:
-            quality = project.truth.confusion(project.state(), project.classes.num_classes)
+            quality = project.confusion(project.state())
+            details |= {"coverage": quality.coverage}
             details |= {"data_miou": quality.miou, "data_iou": [None if np.isnan(v) else float(v) for v in quality.iou]}
-            line.append(f"data mIoU {quality.miou:.4f}")
+            line.append("no label yet" if np.isnan(quality.miou) else f"data mIoU {quality.miou:.4f}")
         if details["model_miou"] is not None:
             where = "" if project.validation_images else " (on the training images)"
             line.append(f"model mIoU {details['model_miou']:.4f}{where}")
@@ -530,29 +809,74 @@ class Loop:
                 return TrainingConfig.model_validate(stage.details["training"])
         return self.plan.training
 
+    def _scorer(self, number: int) -> Any:
+        """What gives the probabilities that score round `number`."""
+        if self._warm_up(number):
+            return _training("predict").predict_uniform(self.project)
+        weights = self.project.round_folder(number - 1) / _REGION_WEIGHTS
+        if self.method.trains_regions and weights.is_file():
+            # Published so: the network that learnt from regions chooses, the one of their pixels is what one gets.
+            config = self._trained_with(number - 1)
+            return _training("predict").predict_from_model(self.project, config, weights, self.model)
+        return self._predictor(number)
+
     def _predictor(self, number: int) -> Any:
-        """What gives the probabilities that score round `number`: the model of the round before, or files."""
+        """The model that round `number` begins with: that of the round before, or files of probabilities."""
         training = self._trained_with(number - 1)
         if self.model is None and "probabilities" in {training.model, self.plan.training.model}:
-            from a2lc.training.predict import probabilities_from_files
+            from a2lc.training.predict import predict_from_files
 
             # Files may have moved since: what is said now counts.
             folder = self.plan.training.probabilities or training.probabilities
             assert folder is not None
-            return probabilities_from_files(self.project, self.project.source_path(folder))
+            return predict_from_files(self.project, self.project.source_path(folder))
         weights = self.project.round_folder(number - 1) / "model.ckpt"
         if not weights.is_file():
             raise MissingFileError(
                 f"{weights} is missing: the model of round {number - 1} cannot score. Restore it from a copy."
             )
-        return _training("predict").probabilities_from_model(self.project, training, weights, self.model)
+        return _training("predict").predict_from_model(self.project, training, weights, self.model)
 
-    def _read_statistics(self, number: int, columns: frozenset[str]) -> Iterator[MaskStats]:
-        """Statistics of a round, a file at a time, only the columns asked for."""
+    def _read_statistics(
+        self, number: int, columns: frozenset[str]
+    ) -> Iterator[tuple[MaskStats, dict[str, NDArray[Any]]]]:
+        """Statistics of a round and columns a method added, a file at a time, only those asked for."""
         folder = self.project.round_folder(number) / "stats"
         for path in sorted(folder.glob("part-*.parquet")):
             # One thread: decoding so few columns is over before a second one has begun.
-            yield MaskStats.from_table(pq.read_table(path, columns=sorted(columns), use_threads=False))
+            table = pq.read_table(path, columns=sorted(columns), use_threads=False)
+            names = [name for name in self.method.extra_columns if name in table.column_names]
+            added = {name: table.column(name).to_numpy() for name in names}
+            yield MaskStats.from_table(table), added
+
+
+_NO_LABELS = "no label to learn from yet"
+_REGION_WEIGHTS = "regions.ckpt"
+
+
+def _no_columns(*_: Any) -> dict[str, NDArray[Any]]:
+    return {}
+
+
+class _Once:
+    """Makes something when it is first asked for."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self.made: Any = None
+
+    def __call__(self) -> Any:
+        if self.made is None:
+            self.made = self._make()
+        return self.made
+
+
+def _joined(
+    parts: Iterator[tuple[MaskStats, dict[str, NDArray[Any]]]],
+) -> Iterator[tuple[MaskStats, dict[str, NDArray[Any]]]]:
+    """All parts in one."""
+    stats, added = zip(*parts, strict=True)
+    yield MaskStats.concat(list(stats)), {name: np.concatenate([a[name] for a in added]) for name in added[0]}
 
 
 def _corrections(
@@ -603,7 +927,7 @@ def record_answer(project: Project, answer: Answer, cost: ClickCost | None = Non
     if cost is None:
         annotator = project.config.annotator
         cost = ClickCost(confirm=annotator.confirm_clicks, correct=annotator.correct_clicks)
-    clicks = cost.of(answer.kind)
+    clicks = cost.of_answer(answer.kind, len(answer.classes))
     # A changed answer belongs to the round it is given in: what earlier rounds came to stays as it was.
     number = project.ledger.rounds()[-1].round
     state = project.state()

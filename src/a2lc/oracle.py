@@ -6,27 +6,49 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from a2lc.ledger.replay import FIRST, VOID, MaskState, mask_keys
-from a2lc.records import Answer, AnswerKind, Query
+from a2lc.correction.multilabel import class_sets
+from a2lc.cost import polygon_vertices, region_clicks
+from a2lc.ledger.replay import FIRST, KEEP, VOID, MaskState, mask_keys
+from a2lc.records import Answer, AnswerKind, Query, QueryKind
 from a2lc.tables import MaskTable, TruthTable
 
-__all__ = ["ORACLE", "Oracle"]
+__all__ = ["ORACLE", "Oracle", "Seen"]
 
 ORACLE = "oracle"
 """The name its answers carry."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Seen:
+    """An answer that needed a look at the pixels.
+
+    Attributes:
+        answer: It.
+        clicks: What it costs, where that depends on the picture; None where the kind of answer says it.
+        pixels: (H, W) pixel labels that come with it, KEEP outside the region; None for most.
+    """
+
+    answer: Answer
+    clicks: float | None = None
+    pixels: NDArray[np.int32] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Oracle:
-    """Answers correction queries from ground truth, by A2LC's published rule.
+    """Answers queries from ground truth.
 
-    A mask whose current labels agree with ground truth on more than half of its pixels is kept as it is; any other
+    A correction query is answered by A2LC's published rule. A mask whose current labels agree with ground truth on more than half of its pixels is kept as it is; any other
     gets the most frequent true class of its pixels, which may be void. Ground truth without a class counts as a
-    mismatch. Ties go to the smallest class, and void loses them.
+    mismatch. Ties go to the smallest class, and void loses them. A dominant query gets the most frequent true class of
+    its pixels, whatever they carry. A pixel query gets the true class of its pixel; a multi-class query all classes of its
+    region but for a band along its border; a precise query the true class of every pixel.
 
     Attributes:
         num_classes: K.
+        gate: A pixel query keeps the class where more than half of the mask's pixels have it right, as ALC's code does and
+            a person who is shown one pixel cannot.
         error_rate: Share of answers that name a class drawn from the wrong ones.
         seed: Of those draws. Each depends on seed and mask alone, so an interrupted batch goes on with the same
             answers, and the order of questions changes none.
@@ -35,9 +57,92 @@ class Oracle:
     num_classes: int
     error_rate: float = 0.0
     seed: int = 0
+    gate: bool = False
+
+    def look(
+        self, queries: Sequence[Query], mask_map: NDArray[np.integer], truth: NDArray[np.integer],
+        labels: NDArray[np.integer], ignore_index: int,
+    ) -> list[Seen]:
+        """Answer questions about one image that need a look at its pixels.
+
+        Args:
+            queries: Of the kinds `pixel`, `classes` and `precise`.
+            mask_map: (H, W) mask ids.
+            truth: (H, W) true classes or `ignore_index`.
+            labels: (H, W) current labels.
+            ignore_index: Id of no class.
+
+        Returns:
+            An answer to each, in order. The clicks of a precise one are those of ClassBal (Cai et al., CVPR 2021):
+            polygon vertices, classes and intersections of its region.
+        """
+        # Signed first: among unsigned bytes VOID would become 255.
+        truth, labels = truth.astype(np.int32), labels.astype(np.int32)
+        truth = np.where(truth == ignore_index, VOID, truth)
+        labels = np.where(labels == ignore_index, VOID, labels)
+        clicks = None
+        if any(query.kind == QueryKind.PRECISE for query in queries):
+            with_void = np.where(truth == VOID, ignore_index, truth)
+            clicks = region_clicks(with_void, mask_map, polygon_vertices(with_void))
+            ids = np.unique(mask_map[mask_map > 0])
+            price = dict(zip(ids.tolist(), clicks.precise.tolist(), strict=True))
+        named = [query.mask_ids[0] for query in queries if query.kind == QueryKind.CLASSES]
+        sets = dict(zip(named, class_sets(mask_map, truth, named, ignore_index=VOID, num_classes=self.num_classes), strict=True))
+        seen = []
+        for query in queries:
+            inside = np.isin(mask_map, query.mask_ids)
+            if query.kind == QueryKind.PIXEL:
+                assert query.pixel is not None
+                right = float((labels[inside] == truth[inside])[truth[inside] != VOID].sum()) / max(1, int(inside.sum()))
+                seen.append(Seen(answer=self._at_pixel(query, int(truth.ravel()[query.pixel]), right)))
+            elif query.kind == QueryKind.CLASSES:
+                seen.append(Seen(answer=self._class_set(query, sets[query.mask_ids[0]])))
+            else:
+                found = np.unique(truth[inside])
+                classes = tuple(int(c) for c in found if c != VOID)
+                kind = AnswerKind.CLASSES if classes else AnswerKind.VOID
+                seen.append(
+                    Seen(
+                        answer=Answer(query_id=query.query_id, annotator=ORACLE, kind=kind, classes=classes),
+                        clicks=float(max(1.0, sum(price[mask] for mask in query.mask_ids))),
+                        pixels=np.where(inside, truth, KEEP).astype(np.int32),
+                    )
+                )
+        return seen
+
+    def _at_pixel(self, query: Query, true: int, right: float) -> Answer:
+        proposed = VOID if query.proposed is None else query.proposed
+        wanted = proposed if self.gate and right > 0.5 else true
+        wanted = self._or_wrong(query, wanted)
+        if wanted == proposed and proposed != VOID:
+            return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.CONFIRM, classes=(wanted,))
+        if wanted == VOID:
+            kept = proposed == VOID and self.gate and right > 0.5
+            kind = AnswerKind.MIXED if kept else AnswerKind.VOID
+            return Answer(query_id=query.query_id, annotator=ORACLE, kind=kind)
+        return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.CORRECT, classes=(wanted,))
+
+    def _class_set(self, query: Query, classes: tuple[int, ...]) -> Answer:
+        if not classes:
+            return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.VOID)
+        # An error ticks a wrong class in place of a right one.
+        changed = self._or_wrong(query, classes[0], right=classes)
+        classes = tuple(sorted({changed, *classes[1:]}))
+        return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.CLASSES, classes=classes)
+
+    def _or_wrong(self, query: Query, wanted: int, right: Sequence[int] = ()) -> int:
+        """The class to answer, or, at the rate of errors, one drawn from the others."""
+        if self.error_rate <= 0:
+            return wanted
+        key = int(mask_keys(np.array([query.image]), np.array([query.mask_ids[0]]))[0])
+        rng = np.random.default_rng([self.seed, key])
+        if rng.random() >= self.error_rate:
+            return wanted
+        wrong = [c for c in range(self.num_classes) if c != wanted and c not in right]
+        return int(rng.choice(wrong)) if wrong else wanted
 
     def answer(self, queries: Sequence[Query], masks: MaskTable, truth: TruthTable, state: MaskState) -> list[Answer]:
-        """Answer questions, each about the labels as they stand in `state`.
+        """Answer correction and dominant queries, each about the labels as they stand in `state`.
 
         Args:
             queries: The questions; masks of one question are taken together.
@@ -71,16 +176,11 @@ class Oracle:
         mode = int(np.argmax(by_class))
         wanted = VOID if mode == self.num_classes else mode
         proposed = VOID if query.proposed is None else query.proposed
-        if accuracy > 0.5:
+        if accuracy > 0.5 and query.kind == QueryKind.CORRECTION:
             wanted = proposed
             if proposed == VOID:  # void is its most frequent label, yet most of its pixels are right: they stay
                 return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.MIXED)
-        if self.error_rate > 0:
-            key = int(mask_keys(np.array([query.image]), np.array([query.mask_ids[0]]))[0])
-            rng = np.random.default_rng([self.seed, key])
-            if rng.random() < self.error_rate:
-                wrong = [c for c in range(self.num_classes) if c != wanted]
-                wanted = int(rng.choice(wrong)) if wrong else wanted
+        wanted = self._or_wrong(query, wanted)
         if wanted == proposed and proposed != VOID and (accuracy > 0.5 or not mixed):
             return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.CONFIRM, classes=(wanted,))
         if wanted == VOID:

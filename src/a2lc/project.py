@@ -5,9 +5,11 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +22,27 @@ from numpy.typing import NDArray
 from a2lc.classes import ClassTable
 from a2lc.config import ProjectConfig, read_config
 from a2lc.data.intake import decode_labels, reading
-from a2lc.data.png import read_ids, read_rgb
+from a2lc.data.png import read_ids, read_rgb, write_ids
 from a2lc.errors import ConfigError, InputError, LedgerError, LockedError, MissingFileError, require_known
-from a2lc.files import write_text
-from a2lc.ledger import CorrectionRows, Ledger, MaskState, apply_to_labels, replay
+from a2lc.files import sha256, write_text
+from a2lc.ledger import (
+    CorrectionRows,
+    LayerRecord,
+    Ledger,
+    MaskState,
+    apply_layer,
+    apply_to_labels,
+    replay,
+)
+from a2lc.ledger.replay import KEEP
+from a2lc.metrics import ConfusionCounts
 from a2lc.records import ImageRecord
 from a2lc.tables import MaskTable, TruthTable
 
-__all__ = ["Project"]
+__all__ = ["MADE_MASKS", "Project"]
+
+MADE_MASKS = ".masks.made"
+"""Folder in a project with new masks, complete, that are about to take the place of those there."""
 
 
 class Project:
@@ -72,7 +87,16 @@ class Project:
                 f"{self.folder / 'project.yaml'}: {changed[0]} was {fixed[changed[0]]} when the project was made and is now "
                 f"{now[changed[0]]}; the ledger would mean something else. Put it back. Names and colours may be changed."
             )
+        self.mended_masks: dict[str, Any] | None = None
+        if (self.folder / MADE_MASKS).is_dir():
+            # A process was killed while new masks took the place of old ones: they must not meet tables of the old ones.
+            with self.lock():
+                if (self.folder / MADE_MASKS).is_dir():  # not done by another one meanwhile
+                    self.install_masks()
+            self.mended_masks = json.loads((self.folder / "tables" / "masks.json").read_text(encoding="utf-8"))
         self.ledger = Ledger(self.folder / "ledger.sqlite")
+        self._layer_files: dict[int, dict[int, tuple[str, int]]] = {}
+        self._layer_truth: dict[int, TruthTable] = {}
 
     def close(self) -> None:
         """Let go of the files."""
@@ -107,6 +131,23 @@ class Project:
     def masks(self) -> MaskTable:
         """The masks of all images to correct."""
         return MaskTable.load(self.folder / "tables" / "masks.parquet")
+
+    def install_masks(self) -> None:
+        """Put new masks and their tables, complete in their folder, in place of those there; the caller holds the lock.
+
+        Each step may be the last of a killed process: the steps left are done by the next one that opens the project.
+        """
+        made = self.folder / MADE_MASKS
+        for name in ("masks", "truth"):
+            self.__dict__.pop(name, None)  # remembered of the old masks
+        if (made / "masks").is_dir():
+            if (self.folder / "masks").exists():
+                shutil.rmtree(self.folder / "masks")
+            os.replace(made / "masks", self.folder / "masks")
+        for name in ("truth.parquet", "masks.parquet", "masks.json"):
+            if (made / name).is_file():
+                os.replace(made / name, self.folder / "tables" / name)
+        made.rmdir()
 
     @property
     def has_ground_truth(self) -> bool:
@@ -191,11 +232,94 @@ class Project:
         return self.ledger.correction_rows(through=through)
 
     def state(self, through: int | None = None) -> MaskState:
-        """What each mask carries now, or carried at the end of round `through`."""
-        return replay(self.corrections(through), self.masks.keys)
+        """What each mask carries now, or carried at the end of round `through`, and the layer in force over it."""
+        return self.with_layer(replay(rows := self.corrections(through), self.masks.keys), rows, through)
+
+    def with_layer(self, state: MaskState, rows: CorrectionRows, through: int | None = None) -> MaskState:
+        """A replay of corrections with the layer of labels below the mask that is in force at the end of a round."""
+        layer = self.layer(through)
+        if layer is None:
+            return state
+        newer = state.winner >= 0
+        newer[newer] = rows.ids[state.winner[newer]] > layer.after
+        return replace(state, layer=layer.round, newer=newer)
+
+    def layer(self, through: int | None = None) -> LayerRecord | None:
+        """The last layer of labels below the mask that was not taken back."""
+        found = [layer for layer in self.ledger.layers() if through is None or layer.round <= through]
+        undos = [undo for undo in self.ledger.undos() if through is None or undo.round < through]
+        gone = {undo.undone for undo in undos if undo.source in {"all", "automatic"}}
+        found = [layer for layer in found if layer.round not in gone]
+        return found[-1] if found else None
+
+    def layer_pixels(self, number: int, image: ImageRecord) -> NDArray[np.int32] | None:
+        """(H, W) what a round's layer says of an image: class, VOID, or KEEP; None where it says nothing.
+
+        Raises:
+            MissingFileError: Its file is gone.
+            LedgerError: Its file is not the one that was recorded.
+        """
+        if number not in self._layer_files:
+            self._layer_files[number] = self.ledger.layer_files(number)
+        recorded = self._layer_files[number].get(image.index)
+        if recorded is None:
+            return None
+        return self._read_said(self.round_folder(number) / "pixels" / f"{image.image_id}.png", recorded[0])
+
+    def answered_pixels(self, digest: str) -> NDArray[np.int32]:
+        """(H, W) pixel labels that came with an answer, KEEP where it says nothing."""
+        return self._read_said(self.folder / "answers" / f"{digest}.png", digest)
+
+    def write_layer(self, number: int, image: ImageRecord, said: NDArray[Any]) -> tuple[str, int] | None:
+        """Write what a round's layer says of an image, (H, W); its hash and pixels, or None where it says nothing."""
+        count = int((said != KEEP).sum())
+        if not count:
+            return None
+        path = self.round_folder(number) / "pixels" / f"{image.image_id}.png"
+        self._write_said(path, said)
+        return sha256(path), count
+
+    def write_answered_pixels(self, said: NDArray[Any]) -> str:
+        """Write pixel labels that come with an answer, (H, W), under the name of their hash, which comes back."""
+        temporary = self.folder / "answers" / ".new.png"
+        self._write_said(temporary, said)
+        digest = sha256(temporary)
+        os.replace(temporary, self.folder / "answers" / f"{digest}.png")
+        return digest
+
+    def _write_said(self, path: Path, said: NDArray[Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # KEEP is stored as 0: what nothing is said of compresses to nothing.
+        kind = np.uint8 if self.classes.num_classes - KEEP <= 255 else np.uint16
+        write_ids(path, (said - KEEP).astype(kind))
+
+    def _read_said(self, path: Path, digest: str) -> NDArray[np.int32]:
+        if not path.is_file():
+            raise MissingFileError(f"{path} is missing: labels of single pixels were in it. Restore it from a copy.")
+        if sha256(path) != digest:
+            raise LedgerError(f"{path} is not the file that the ledger recorded. Restore it from a copy.")
+        return read_ids(path, max_pixels=self.config.sources.max_pixels).astype(np.int32) + KEEP
+
+    def confusion(self, state: MaskState) -> ConfusionCounts:
+        """Confusion of the corrected labels in a state against ground truth.
+
+        Raises:
+            InputError: The project has none.
+        """
+        truth = self.truth
+        if state.layer is not None:
+            if state.layer not in self._layer_truth:
+                path = self.round_folder(state.layer) / "truth.parquet"
+                self._layer_truth[state.layer] = TruthTable.load(path)
+            truth = self._layer_truth[state.layer]
+        return truth.confusion(state, self.classes.num_classes)
 
     def corrected_labels(
-        self, image: ImageRecord | str, state: MaskState | None = None, through: int | None = None
+        self,
+        image: ImageRecord | str,
+        state: MaskState | None = None,
+        through: int | None = None,
+        mask_map: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
         """(H, W) class indices of an image: first labels plus the ledger.
 
@@ -203,17 +327,18 @@ class Project:
             image: A record, or an image's name.
             state: Of all masks, where the caller has it; replayed otherwise.
             through: As of the end of this round.
+            mask_map: (H, W) the image's masks, where the caller has them.
         """
         record = self.record(image) if isinstance(image, str) else image
         state = self.state(through) if state is None else state
         first, last = np.searchsorted(self.masks.image, [record.index, record.index + 1])
-        return apply_to_labels(
-            self.first_labels(record),
-            self.mask_map(record),
-            self.masks.mask_ids[first:last],
-            state.classes[first:last],
-            self.classes.ignore_index,
-        )
+        mask_map = self.mask_map(record) if mask_map is None else mask_map
+        ids, ignore = self.masks.mask_ids[first:last], self.classes.ignore_index
+        labels = apply_to_labels(self.first_labels(record), mask_map, ids, state.classes[first:last], ignore)
+        if state.layer is None or state.newer is None:
+            return labels
+        said = self.layer_pixels(state.layer, record)
+        return labels if said is None else apply_layer(labels, said, mask_map, ids, state.newer[first:last], ignore)
 
     def round_folder(self, number: int) -> Path:
         """Where the files of a round lie."""

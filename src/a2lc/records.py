@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.features import FeatureMap
 from a2lc.stats import MaskStats
 
 __all__ = [
@@ -16,9 +18,14 @@ __all__ = [
     "AnswerKind",
     "Changes",
     "ImageRecord",
+    "Inspection",
     "MaskKey",
+    "PixelView",
+    "PoolTotals",
     "Query",
+    "QueryKind",
     "Reason",
+    "RegionAnswer",
     "RoundView",
     "Source",
 ]
@@ -44,6 +51,20 @@ class AnswerKind(StrEnum):
     MIXED = "mixed"
     VOID = "void"
     SKIP = "skip"
+
+
+class QueryKind(StrEnum):
+    """What a question asks.
+
+    `correction`: is the mask's class right, and if not, which is? `dominant`: which class is most of it? `pixel`: is the
+    class right at one pixel, and if not, which is? `classes`: which classes are in it? `precise`: where in it is which?
+    """
+
+    CORRECTION = "correction"
+    DOMINANT = "dominant"
+    PIXEL = "pixel"
+    CLASSES = "classes"
+    PRECISE = "precise"
 
 
 class Source(StrEnum):
@@ -100,6 +121,8 @@ class Query:
         score: Value of the acquisition function.
         reason: Why it is asked.
         inclusion_probability: Chance of this mask to be asked, where it was drawn at random.
+        kind: What is asked of them.
+        pixel: Flat index into H*W of the pixel asked about, for `pixel`.
     """
 
     query_id: int = 0
@@ -111,6 +134,8 @@ class Query:
     score: float
     reason: Reason = Reason.ACQUISITION
     inclusion_probability: float | None = None
+    kind: QueryKind = QueryKind.CORRECTION
+    pixel: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +150,7 @@ class Answer:
         milliseconds: From question to key, None for the oracle.
         answer_id: Row in the ledger; 0 until it is recorded.
         replaces: The answer this one takes the place of.
+        pixels: SHA-256 of the pixel labels that came with it, see `Project.answered_pixels`; None for most.
     """
 
     query_id: int
@@ -134,6 +160,7 @@ class Answer:
     milliseconds: int | None = None
     answer_id: int = 0
     replaces: int | None = None
+    pixels: str | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -152,6 +179,47 @@ class Changes:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class PoolTotals:
+    """Sums over all masks of a project, or over their groups where a method merges them: what class balance needs.
+
+    Attributes:
+        masks_by_dominant: (K,) masks by dominant predicted class.
+        pixels_by_dominant: (K,) pixels of those masks.
+        prob_sums: (K,) summed probabilities of all their pixels.
+    """
+
+    masks_by_dominant: NDArray[np.int64]
+    pixels_by_dominant: NDArray[np.int64]
+    prob_sums: NDArray[np.float64]
+
+    @property
+    def mean_probs(self) -> NDArray[np.float64]:
+        """(K,) mean predicted probability over the pixels of all masks."""
+        return np.asarray(self.prob_sums / max(1, int(self.pixels_by_dominant.sum())), dtype=np.float64)
+
+    @classmethod
+    def of(cls, parts: Sequence[MaskStats], num_classes: int) -> PoolTotals:
+        """Of a pool that is in memory."""
+        total = cls(
+            masks_by_dominant=np.zeros(num_classes, dtype=np.int64),
+            pixels_by_dominant=np.zeros(num_classes, dtype=np.int64),
+            prob_sums=np.zeros(num_classes),
+        )
+        for stats in parts:
+            total = total.plus(stats)
+        return total
+
+    def plus(self, stats: MaskStats) -> PoolTotals:
+        """With the masks of one more part."""
+        by_area = np.bincount(stats.dominant, weights=stats.area, minlength=stats.num_classes)
+        return PoolTotals(
+            masks_by_dominant=self.masks_by_dominant + np.bincount(stats.dominant, minlength=stats.num_classes),
+            pixels_by_dominant=self.pixels_by_dominant + by_area.astype(np.int64),
+            prob_sums=self.prob_sums + stats.prob_sums.sum(axis=0, dtype=np.float64),
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RoundView:
     """What a method is shown. There is no field for ground truth.
 
@@ -163,6 +231,8 @@ class RoundView:
         void_pixels: Pixels without a class in those masks.
         round: Number of the round, from 1.
         seed: Of the round: methods draw from it alone.
+        totals: Sums over the whole pool, for methods that say they need them.
+        extra: (M,) columns the method added to the statistics, by name.
     """
 
     stats: MaskStats
@@ -172,3 +242,68 @@ class RoundView:
     void_pixels: int
     round: int
     seed: int
+    totals: PoolTotals | None = None
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionAnswer:
+    """What an annotator has said of one or more masks of an image, in any round.
+
+    Attributes:
+        mask_ids: The masks.
+        kind: What was said.
+        classes: The classes named.
+        round: In which round it was asked.
+        pixels: SHA-256 of pixel labels that came with it, or None.
+    """
+
+    mask_ids: tuple[int, ...]
+    kind: AnswerKind
+    classes: tuple[int, ...]
+    round: int
+    pixels: str | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inspection:
+    """What a network says of one image, beyond its predicted class.
+
+    Attributes:
+        probs: (K, H, W) float32 at the image's size.
+        features: Penultimate features on their own grid, unit length; None where the network does not show them.
+        class_logits: (K, h, w) products of features and class weights on that grid, without temperature; or None.
+        errors: (H, W) float32 in [0, 1], how likely the prediction is wrong, by an error head; or None.
+    """
+
+    probs: NDArray[np.float32]
+    features: FeatureMap | None = None
+    class_logits: NDArray[np.float32] | None = None
+    errors: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PixelView:
+    """What a method is shown that gives labels below the mask. There is no field for ground truth.
+
+    Attributes:
+        images: Positions of the images.
+        num_classes: K.
+        round: Number of the round.
+        seed: Of the round.
+        answers: For each image with any, what was said of its masks so far.
+        mask_map: From an image to its (H, W) mask ids.
+        labels: From an image to its (H, W) class indices by masks alone, VOID for none.
+        answered_pixels: From the hash in an answer to its (H, W) pixel labels, KEEP where nothing is said.
+        inspect: From an image to what the network says of it; None where there is no network yet.
+    """
+
+    images: Sequence[int]
+    num_classes: int
+    round: int
+    seed: int
+    answers: Mapping[int, Sequence[RegionAnswer]]
+    mask_map: Callable[[int], NDArray[Any]]
+    labels: Callable[[int], NDArray[np.int32]]
+    answered_pixels: Callable[[str], NDArray[np.int32]]
+    inspect: Callable[[int], Inspection] | None

@@ -108,7 +108,8 @@ def project_status(project: Project) -> dict[str, Any]:
             "method": done["select"].details.get("plan", {}).get("method", record.method)
             if "select" in done
             else record.method,
-            "queries": waiting.get(number, 0),
+            # Questions left over when the clicks were spent were put to no one.
+            "queries": len(answered.get(number, set())) if "answer" in done else waiting.get(number, 0),
             "answered": len(answered.get(number, set())),
             "clicks": float(sum(answers.get(number, []))),
             # A mask whose answer was changed is one mask.
@@ -144,5 +145,5 @@ def project_status(project: Project) -> dict[str, Any]:
 
 
 def _quality(project: Project, through: int | None) -> dict[str, Any]:
-    counts = project.truth.confusion(project.state(through), project.classes.num_classes)
+    counts = project.confusion(project.state(through))
     return {"data_miou": counts.miou, "coverage": counts.coverage, "pixel_accuracy": counts.pixel_accuracy}

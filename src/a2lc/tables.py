@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from a2lc.errors import MissingFileError
 from a2lc.files import atomic_path
-from a2lc.ledger.replay import FIRST, VOID, MaskState, mask_keys
+from a2lc.ledger.replay import FIRST, KEEP, VOID, MaskState, mask_keys
 from a2lc.metrics import ConfusionCounts
 
 __all__ = ["MaskTable", "TruthTable", "joint_counts"]
@@ -32,6 +32,7 @@ class _Table:
                 pa.array([0, len(getattr(self, field.name))], pa.int32()), pa.array(getattr(self, field.name))
             )
             for field in fields(self)  # type: ignore[arg-type]
+            if getattr(self, field.name) is not None
         }
         with atomic_path(path) as temporary:
             pq.write_table(pa.table(columns), temporary)
@@ -125,12 +126,14 @@ class TruthTable(_Table):
         label: (T,) first label, VOID for the ignore value.
         truth: (T,) true class, VOID for the ignore value.
         pixels: (T,) pixels of this combination.
+        layer: (T,) class that a layer of labels below the mask gives, VOID, or KEEP; None without a layer.
     """
 
     row: Int
     label: Int
     truth: Int
     pixels: Int
+    layer: Int | None = None
 
     def confusion(self, state: MaskState, num_classes: int) -> ConfusionCounts:
         """Confusion of the corrected labels against ground truth, for any state of the ledger."""
@@ -139,6 +142,11 @@ class TruthTable(_Table):
         labels = self.label.copy()
         now = state.classes[self.row[inside]]
         labels[inside] = np.where(now == FIRST, labels[inside], now)
+        if self.layer is not None:
+            said = self.layer != KEEP
+            if state.newer is not None:
+                said[inside] &= ~state.newer[self.row[inside]]
+            labels = np.where(said, self.layer, labels)
         counts.add(labels, self.truth, self.pixels)
         return counts
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -68,6 +69,48 @@ def test_init_says_what_was_imported(scenes, tmp_path, capsys):
     assert re.search(r"4 images, \d+ masks, 11 classes", printed)
     assert re.search(r"data mIoU 0\.\d{4}, pixel accuracy 0\.\d{4}, coverage 0\.\d{4}", printed)
     assert "1 validation images" in printed
+
+
+def test_without_labels_init_leads_to_masks_and_masks_to_a_method_for_it(scenes, tmp_path, capsys):
+    folder = tmp_path / "u.a2lc"
+    assert _main(init_arguments(scenes, folder, labels=None, masks=None)) == 0
+    out = capsys.readouterr().out
+    assert f"4 images, 0 masks, {scene_classes().num_classes} classes" in out
+    assert "there are no labels: every pixel starts without a class" in out
+    assert "nan" not in out
+    assert out.endswith(f"next: a2lc masks {folder} --method seeds\n")
+    mistake(capsys, ["run", folder], r"has no masks to ask about\. Make some: a2lc masks .* --method seeds")
+    assert _main(["masks", str(folder), "--method", "grid", "--size", "16"]) == 0
+    assert capsys.readouterr().out == (
+        f"48 masks of 256 pixels on average in 4 images\nnext: a2lc run {folder} --method classbal\n"
+    )
+    mistake(capsys, ["masks", folder, "--method", "slic"], r"has 48 masks already\. Pass --replace")
+    assert _main(["masks", str(folder), "--method", "slic", "--count", "30", "--replace"]) == 0
+    assert re.match(r"\d+ masks of \d+ pixels", capsys.readouterr().out)
+
+
+def test_masks_of_a_project_with_labels(scenes, project, capsys):
+    arguments = ["masks", str(project), "--method", "components"]
+    mistake(capsys, arguments, r"masks already\. Pass --replace to make others in their place")
+    mistake(capsys, ["masks", project, "--method", "sead"], "No way to make masks 'sead'. Did you mean 'seeds'")
+    assert _main([*arguments, "--replace"]) == 0
+    assert capsys.readouterr().out.endswith(f"next: a2lc run {project}\n")
+    run = ["run", str(project), "--rounds", "0", "--probabilities", str(scenes / "probs")]
+    assert _main(run) == 0
+    capsys.readouterr()
+    mistake(capsys, [*arguments, "--replace"], "has rounds already, and its ledger names masks by their numbers")
+
+
+def test_labels_for_some_images(scenes, tmp_path, capsys):
+    labels = tmp_path / "labels"
+    shutil.copytree(scenes / "scenes/labels", labels)
+    next(iter(sorted(labels.rglob("*.png")))).unlink()
+    arguments = init_arguments(scenes, tmp_path / "p.a2lc", labels=labels)
+    mistake(capsys, arguments, "1 images without labels.* or --partial to start those without labels")
+    assert _main([*arguments, "--partial"]) == 0
+    out = capsys.readouterr().out
+    assert "1 images have no label map: their pixels start without a class" in out
+    assert out.endswith(f"next: a2lc run {tmp_path / 'p.a2lc'}\n")
 
 
 def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):

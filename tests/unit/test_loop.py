@@ -129,18 +129,18 @@ def test_a_score_broken_between_its_files_does_not_repeat_them(made, project, mo
     loop.run(0)
     real, calls = loop._image_statistics, []
 
-    def failing(probs, image, state):
+    def failing(seen, image, state, columns_of):
         calls.append(image.image_id)
         if len(calls) == 4:
             raise RuntimeError("killed")
-        return real(probs, image, state)
+        return real(seen, image, state, columns_of)
 
     monkeypatch.setattr(loop, "_image_statistics", failing)
     with pytest.raises(RuntimeError, match="killed"):
         loop.run_stage("score")
     again = Loop(project, plan(made))
     real_again, second = again._image_statistics, []
-    monkeypatch.setattr(again, "_image_statistics", lambda p, i, s: second.append(i.image_id) or real_again(p, i, s))
+    monkeypatch.setattr(again, "_image_statistics", lambda p, i, *m: second.append(i.image_id) or real_again(p, i, *m))
     assert again.run_stage("score")
     assert second == calls[2:] + [image.image_id for image in project.images[4:]]
 

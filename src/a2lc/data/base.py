@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES
 from a2lc.errors import InputError, MissingFileError, first_names
 
-__all__ = ["FORMATS", "Found", "Sample", "Sources", "find_files", "register_format"]
+__all__ = ["FORMATS", "Found", "Reader", "Sample", "Sources", "find_files", "register_format"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,8 @@ class Sources:
     Attributes:
         format: Name of the layout.
         images: Folder of images, or the root of a layout that knows its own folders.
-        labels: Folder of doubtful labels.
-        masks: Folder of mask maps, or None for connected components of the labels.
+        labels: Folder of doubtful labels, or None to start without any.
+        masks: Folder of mask maps, or None for connected components of the labels, if there are any.
         ground_truth: Folder of ground truth of the same images, or None.
         validation_images: Folder of images that only measure models, or None.
         validation_ground_truth: Their ground truth.
@@ -37,7 +38,7 @@ class Sources:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The files of one image."""
+    """The files of one image; without `labels`, no pixel of it carries a class yet."""
 
     image_id: str
     image: Path
@@ -67,14 +68,22 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-FORMATS: dict[str, Callable[[Sources], Found]] = {}
+class Reader(Protocol):
+    """Finds the files of a layout."""
+
+    def __call__(self, sources: Sources, *, partial: bool = False) -> Found:
+        """Match images with their files; with `partial`, images without labels are found as well."""
+        ...
+
+
+FORMATS: dict[str, Reader] = {}
 """Layouts by name."""
 
 
-def register_format(name: str) -> Callable[[Callable[[Sources], Found]], Callable[[Sources], Found]]:
+def register_format(name: str) -> Callable[[Reader], Reader]:
     """Make a layout known by a name."""
 
-    def add(function: Callable[[Sources], Found]) -> Callable[[Sources], Found]:
+    def add(function: Reader) -> Reader:
         FORMATS[name] = function
         return function
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from a2lc.data.base import Found, Sample, Sources, images_in, maps_in, register_format
@@ -14,18 +15,20 @@ _VALIDATION = ("val", "valid", "validation")
 
 
 @register_format("folder")
-def read_folder(sources: Sources) -> Found:
+def read_folder(sources: Sources, *, partial: bool = False) -> Found:
     """Match images with their labels, masks and ground truth by name.
 
     Where the image folder holds nothing but a training and a validation folder, those are the two splits, and the
     other folders are looked into for folders of the same name.
 
+    Args:
+        sources: The folders; without one of labels, all images start without.
+        partial: Images without a label map start without labels.
+
     Raises:
         MissingFileError: A folder is missing or empty.
-        InputError: No labels were named, or two files share a name.
+        InputError: Two files share a name, or half a validation set was named.
     """
-    if sources.labels is None:
-        raise InputError("No labels: pass --labels with the folder of doubtful labels, one map an image.")
     split = _splits(sources.images)
     if split is None:
         train_images, train_name = sources.images, None
@@ -54,6 +57,7 @@ def read_folder(sources: Sources) -> Found:
             "ground truth": _below(sources.ground_truth, train_name),
         },
         unmatched,
+        optional={"labels"} if partial else set(),
     )
     validation: list[Sample] = []
     if validation_images is not None:
@@ -78,16 +82,22 @@ def read_folder(sources: Sources) -> Found:
     )
 
 
-def match(images: dict[str, Path], folders: dict[str, Path | None], unmatched: dict[str, list[str]]) -> list[Sample]:
+def match(
+    images: dict[str, Path],
+    folders: dict[str, Path | None],
+    unmatched: dict[str, list[str]],
+    optional: Collection[str] = (),
+) -> list[Sample]:
     """Join images with maps of the same name.
 
     Args:
         images: Image files by name.
         folders: Folders of `labels`, `masks` and `ground truth`; None where there are none.
         unmatched: Gets, by what is wrong, a line for each file without partner.
+        optional: Folders that need not have a map for each image.
 
     Returns:
-        A sample for each image that has all its partners.
+        A sample for each image that has all its partners, but for optional ones.
     """
     maps: dict[str, dict[str, Path]] = {}
     for what, folder in folders.items():
@@ -96,13 +106,13 @@ def match(images: dict[str, Path], folders: dict[str, Path | None], unmatched: d
         maps[what] = maps_in(folder, f"{what} files")
         missing = [f"{name} (expected {folder / name}.png)" for name in images if name not in maps[what]]
         extra = [f"{name} (at {path})" for name, path in maps[what].items() if name not in images]
-        if missing:
+        if missing and what not in optional:
             unmatched.setdefault(f"images without {what}", []).extend(missing)
         if extra:
             unmatched.setdefault(f"{what} files without an image", []).extend(extra)
     samples = []
     for name, path in images.items():
-        if all(name in found for found in maps.values()):
+        if all(name in found for what, found in maps.items() if what not in optional):
             samples.append(
                 Sample(
                     image_id=name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,16 @@ from a2lc.records import ImageRecord
 from a2lc.tables import MaskTable, TruthTable, joint_counts
 from a2lc.version import __version__
 
-__all__ = ["IntakeSummary", "ReadRules", "create_project", "decode_labels", "reading"]
+__all__ = [
+    "IntakeSummary",
+    "ReadRules",
+    "create_project",
+    "decode_labels",
+    "in_order",
+    "mask_columns",
+    "mask_tables",
+    "reading",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,7 @@ class ReadRules:
         exif: `refuse`, `apply` or `ignore` an EXIF orientation that turns the image.
         max_pixels: Larger images are refused.
         skip_bad: Leave out images that cannot be used, in place of refusing the whole set.
+        partial: Images without a label map start without labels, in place of being refused.
     """
 
     value_map: dict[int, int] = field(default_factory=dict)
@@ -51,6 +61,7 @@ class ReadRules:
     exif: str = "refuse"
     max_pixels: int = SourcesConfig.model_fields["max_pixels"].default
     skip_bad: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +70,7 @@ class IntakeSummary:
 
     Attributes:
         images: Images whose labels are to be corrected.
+        unlabelled: Those of them that start without labels.
         validation_images: Images that only measure models.
         masks: Masks.
         quality: Confusion of the labels with ground truth, None without it.
@@ -67,6 +79,7 @@ class IntakeSummary:
     """
 
     images: int
+    unlabelled: int
     validation_images: int
     masks: int
     quality: ConfusionCounts | None
@@ -177,7 +190,7 @@ def _create(
     track: Track,
 ) -> IntakeSummary:
     _check_map(rules.value_map, classes)
-    found = FORMATS[require_known("format", sources.format, FORMATS)](sources)
+    found = FORMATS[require_known("format", sources.format, FORMATS)](sources, partial=rules.partial)
     skipped: dict[str, str] = {}
     notes = list(found.notes)
     if found.unmatched:
@@ -186,20 +199,30 @@ def _create(
             raise InputError(
                 f"{len(found.train)} images have all their files. "
                 + ". ".join(lines)
-                + ". Add or remove files so that names agree, or pass --skip-bad to go on without them."
+                + ". Add or remove files so that names agree, or pass --skip-bad to go on without them"
+                + (
+                    ", or --partial to start those without labels."
+                    if "images without labels" in found.unmatched
+                    else "."
+                )
             )
         notes += [f"left out: {line}" for line in lines]
     if not found.train:
         raise InputError(f"No image in {found.root} has all its files.")
     faults = _Faults()
-    checked = _check_all(found.train, classes, rules, faults, track, "checking")
-    validation = _check_all(found.validation, classes, rules, faults, track, "checking validation")
+    checked = _check_all(found.train, classes, rules, faults, track, "checking", True)
+    validation = _check_all(found.validation, classes, rules, faults, track, "checking validation", False)
     _raise_faults(faults, classes, rules, len(found.train) + len(found.validation))
     if rules.skip_bad and faults.unreadable:
         skipped = dict(faults.unreadable)
     if not checked:
         raise InputError("No image is left to import: all were left out as unreadable.")
-    if not any(len(item.masks[0]) and item.masks[0].max() > 0 for item in checked):
+    unlabelled = sum(item.sample.labels is None for item in checked)
+    if unlabelled:
+        _void_value(classes, rules)
+    # Without any labels and masks, masks are made afterwards from the images.
+    expected = sources.masks is not None or unlabelled < len(checked)
+    if expected and not any(len(item.masks[0]) and item.masks[0].max() > 0 for item in checked):
         raise InputError(
             f"There is no mask in {len(checked)} images, so nothing to ask about: "
             + ("the mask maps are 0 everywhere." if sources.masks else "the labels carry no class anywhere.")
@@ -222,6 +245,7 @@ def _create(
     config.save(partial / "project.yaml")
     return IntakeSummary(
         images=summary[0],
+        unlabelled=unlabelled,
         validation_images=len(validation),
         masks=summary[1],
         quality=summary[2],
@@ -251,20 +275,35 @@ def _check_map(value_map: dict[int, int], classes: ClassTable) -> None:
             )
 
 
+def _void_value(classes: ClassTable, rules: ReadRules) -> int:
+    """A value of label files that is read as no class, for images without a label map.
+
+    Raises:
+        InputError: The value map leaves none.
+    """
+    for value in (classes.ignore, *sorted(rules.value_map)):
+        if rules.value_map.get(value, value) == classes.ignore:
+            return value
+    raise InputError(
+        f"--map {classes.ignore}={rules.value_map[classes.ignore]} leaves no value for images without labels: "
+        f"{classes.ignore} is the ignore value. Give the classes file another one."
+    )
+
+
 def _check_all(
-    samples: list[Sample], classes: ClassTable, rules: ReadRules, faults: _Faults, track: Track, what: str
+    samples: list[Sample], classes: ClassTable, rules: ReadRules, faults: _Faults, track: Track, what: str, train: bool
 ) -> list[_Checked]:
     if not samples:
         return []
 
     def check(sample: Sample) -> tuple[_Checked | None, _Faults]:
         own = _Faults()
-        return _check(sample, classes, rules, own), own
+        return _check(sample, classes, rules, own, train), own
 
     checked = []
     # Decoding lets go of the interpreter's lock: threads keep the cores busy.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool, track(what, len(samples)) as advance:
-        for result, own in _in_order(pool, check, samples):
+        for result, own in in_order(pool, check, samples):
             advance()
             faults.unreadable |= own.unreadable
             faults.sizes += own.sizes
@@ -279,7 +318,7 @@ def _check_all(
     return checked
 
 
-def _in_order(pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+def in_order(pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """Results in order with a bounded number in flight: `map` of a pool would hold them all."""
     from collections import deque
 
@@ -292,7 +331,7 @@ def _in_order(pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: I
         yield waiting.popleft().result()
 
 
-def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Faults) -> _Checked | None:
+def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Faults, train: bool) -> _Checked | None:
     try:
         width, height, orientation = stored_size(sample.image, rules.max_pixels)
         read_rgb(sample.image, max_pixels=rules.max_pixels)  # all of it: a truncated file shows only at its end
@@ -347,12 +386,14 @@ def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Fault
             faults.value_files[what, value].append(str(path))
     columns: tuple[NDArray[Any], ...] = ()
     max_mask = 0
-    labels = ids["labels"]
-    if labels is not None:
+    if train:
+        labels = ids["labels"]
+        if labels is None:
+            labels = np.full(size[::-1], classes.ignore_index, dtype=classes.dtype)
         masks = maps["masks"]
         if masks is None:
             masks = component_masks(labels, classes.ignore_index)
-        columns = _columns(masks, labels, ids["ground truth"], classes)
+        columns = mask_columns(masks, labels, ids["ground truth"], classes)
         max_mask = int(masks.max())
         if max_mask > 65535:
             faults.unreadable[sample.image_id] = (
@@ -362,10 +403,20 @@ def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Fault
     return _Checked(sample=sample, width=size[0], height=size[1], sha256=digest, masks=columns, max_mask=max_mask)
 
 
-def _columns(
+def mask_columns(
     masks: NDArray[Any], labels: NDArray[Any], truth: NDArray[Any] | None, classes: ClassTable
 ) -> tuple[NDArray[Any], ...]:
-    """Mask id, label, truth and pixels of every combination in an image; VOID for the ignore index."""
+    """Mask id, label, truth and pixels of every combination in an image; VOID for the ignore index.
+
+    Args:
+        masks: (H, W) mask ids, 0 where there is no mask.
+        labels: (H, W) class indices or the ignore index.
+        truth: The same of the ground truth, None without.
+        classes: The classes.
+
+    Returns:
+        Four columns of one length, ordered by mask, label and truth; truth is 0 without ground truth.
+    """
     size = classes.num_classes + 1
     label = np.where(labels == classes.ignore_index, classes.num_classes, labels)
     target = np.zeros_like(label) if truth is None else np.where(truth == classes.ignore_index, size - 1, truth)
@@ -460,12 +511,19 @@ def _write(
     has_truth = all(item.sample.ground_truth is not None for item in checked)
     with track("importing", len(checked) + len(validation)) as advance:
         for item in checked:
-            assert item.sample.labels is not None
-            _copy_map(item.sample.labels, folder / "labels" / f"{item.sample.image_id}.png", colours, rules)
+            copy = folder / "labels" / f"{item.sample.image_id}.png"
+            if item.sample.labels is None:
+                value = _void_value(classes, rules)
+                kind = np.uint8 if value <= 255 else np.uint16
+                write_ids(copy, np.full((item.height, item.width), value, dtype=kind))
+            else:
+                _copy_map(item.sample.labels, copy, colours, rules)
             target = folder / "masks" / f"{item.sample.image_id}.png"
             if item.sample.masks is not None:
                 raw = read_ids(item.sample.masks, max_pixels=rules.max_pixels)
                 write_ids(target, raw.astype(np.uint16))
+            elif item.sample.labels is None:
+                write_ids(target, np.zeros((item.height, item.width), dtype=np.uint16))
             else:
                 raw = _read_map(item.sample.labels, colours, rules)  # type: ignore[assignment]
                 labels, _ = decode_labels(raw, classes, rules.value_map)
@@ -495,7 +553,7 @@ def _write(
                     sha256=item.sha256,
                 )
             )
-    table, truth_table = _tables(checked, has_truth)
+    table, truth_table = mask_tables([item.masks for item in checked], has_truth)
     table.save(folder / "tables" / "masks.parquet")
     quality = None
     if has_truth:
@@ -508,9 +566,13 @@ def _write(
     return len(checked), len(table), quality
 
 
-def _tables(checked: list[_Checked], has_truth: bool) -> tuple[MaskTable, TruthTable]:
-    image = np.repeat(np.arange(len(checked)), [len(item.masks[0]) for item in checked])
-    mask, label, truth, pixels = (np.concatenate([item.masks[i] for item in checked]) for i in range(4))
+def mask_tables(images: Sequence[tuple[NDArray[Any], ...]], has_truth: bool) -> tuple[MaskTable, TruthTable]:
+    """The tables of a project's masks, from what `mask_columns` gives for each image, by position.
+
+    Without ground truth the second table is empty.
+    """
+    image = np.repeat(np.arange(len(images)), [len(columns[0]) for columns in images])
+    mask, label, truth, pixels = (np.concatenate([columns[i] for columns in images]) for i in range(4))
     inside = mask > 0
     key = (image << 32) | mask
     keys, row = np.unique(key[inside], return_inverse=True)
@@ -593,4 +655,5 @@ def _sources_config(sources: Sources, found: Found, rules: ReadRules, folder: Pa
         value_map=rules.value_map,
         colours=rules.colours,
         max_pixels=rules.max_pixels,
+        partial=rules.partial,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from a2lc.classes import ClassTable
-from a2lc.data.base import Found, Sources, images_in, register_format
+from a2lc.data.base import Found, Sources, images_in, maps_in, register_format
 from a2lc.data.folder import match
 from a2lc.errors import InputError, MissingFileError
 
@@ -44,11 +44,18 @@ def voc_classes() -> ClassTable:
 
 
 @register_format("voc")
-def read_voc(sources: Sources) -> Found:
+def read_voc(sources: Sources, *, partial: bool = False) -> Found:
     """Read a VOC root: `--images` names the folder that holds JPEGImages.
 
     The training list is ImageSets/Segmentation/train.txt, or all of trainval.txt, or every labelled image;
     val.txt is the validation split where its images have ground truth in SegmentationClass.
+
+    Labels are those of SegmentationClass where no other folder is named. Where that folder is missing, or was named as
+    the ground truth, images start without labels.
+
+    Args:
+        sources: The root, and other folders of labels, masks and ground truth.
+        partial: Images without a label map start without labels.
 
     Raises:
         MissingFileError: A folder or listed file is missing.
@@ -57,13 +64,19 @@ def read_voc(sources: Sources) -> Found:
     root = sources.images
     images = images_in(root / "JPEGImages")
     own = root / "SegmentationClass"
-    labels = sources.labels or own
+    labels = sources.labels
+    # Labels that are the ground truth would leave nothing to correct.
+    is_truth = sources.ground_truth is not None and own.absolute() == sources.ground_truth.absolute()
+    if labels is None and own.is_dir() and not is_truth:
+        labels = own
     lists = root / "ImageSets" / "Segmentation"
     listed = _stems(lists / "train.txt") or _stems(lists / "trainval.txt")
     notes = []
-    if listed is None:
-        from a2lc.data.base import maps_in
-
+    if listed is None and (labels is None or partial):
+        listed = sorted(images)
+        notes.append(f"no list in {lists}: took all {len(listed)} images")
+    elif listed is None:
+        assert labels is not None
         listed = sorted(set(maps_in(labels, "labels files")) & set(images))
         notes.append(f"no list in {lists}: took the {len(listed)} images that have labels")
     validation_list = _stems(lists / "val.txt") if _stems(lists / "train.txt") else None
@@ -77,7 +90,7 @@ def read_voc(sources: Sources) -> Found:
     chosen = {stem: images[stem] for stem in listed}
     folders = {"labels": labels, "masks": sources.masks, "ground truth": sources.ground_truth}
     unmatched: dict[str, list[str]] = {}
-    train = match(chosen, folders, unmatched)
+    train = match(chosen, folders, unmatched, optional={"labels"} if partial else set())
     # The folders hold the maps of other splits as well: that is the layout, not a fault.
     unmatched = {what: names for what, names in unmatched.items() if what.startswith("images without")}
     validation = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from a2lc.data.png import open_image, write_ids
 from a2lc.errors import InputError, require_known
 from a2lc.files import json_safe, new_folder, write_bytes, write_text
 from a2lc.history import deciders
-from a2lc.ledger import FIRST, VOID, CorrectionRows, MaskState, replay
+from a2lc.ledger import FIRST, KEEP, VOID, CorrectionRows, MaskState, apply_layer
+from a2lc.ledger import replay as replayed
 from a2lc.ledger.replay import SOURCES
 from a2lc.progress import Track, no_progress
 from a2lc.project import Project
@@ -84,7 +85,7 @@ def export_project(
     if format == "voc" and max(*project.classes.file_values, project.classes.ignore) > 255:
         raise InputError("VOC label maps hold values up to 255, and this project's go higher. Use --format folder.")
     rows = project.corrections(through)
-    state = replay(rows, project.masks.keys)
+    state = project.with_layer(replayed(rows, project.masks.keys), rows, through)
     undos = [undo for undo in project.ledger.undos() if through is None or undo.round < through]
     decider = deciders(rows, undos, state, project.masks.keys)
     source = provenance(rows, decider)
@@ -172,7 +173,14 @@ def _write_labels(
     file_values = np.array([*project.classes.file_values, project.classes.ignore], dtype=np.int64)
     # FIRST stays -1; VOID, which is -1 among classes, is the last of the values.
     values = np.where(classes == FIRST, -1, file_values[np.where(classes < 0, len(file_values) - 1, classes)])
-    new = corrected_file_values(raw, project.mask_map(image), project.masks.mask_ids[span], values)
+    mask_map = project.mask_map(image)
+    new = corrected_file_values(raw, mask_map, project.masks.mask_ids[span], values)
+    said = None if state.layer is None else project.layer_pixels(state.layer, image)
+    if said is not None and state.newer is not None:
+        kind = np.uint16 if file_values.max() > 255 else new.dtype
+        layer = np.where(said == KEEP, KEEP, file_values[np.where(said < 0, len(file_values) - 1, said)])
+        masks, newer = project.masks.mask_ids[span], state.newer[span]
+        new = apply_layer(new.astype(kind), layer, mask_map, masks, newer, project.classes.ignore)
     pixels = int((new != raw).sum())
     if not pixels and (not palette or mode == "P"):
         write_bytes(target, source.read_bytes())
@@ -205,6 +213,10 @@ def _write_provenance(
     first = project.first_labels(image)
     now = project.corrected_labels(image, state)
     found = np.where(first == now, 0, table[mask_map]).astype(np.uint8)
+    if state.layer is not None:
+        # What the layer decides, no one looked at pixel by pixel.
+        by_masks = project.corrected_labels(image, replace(state, layer=None), mask_map=mask_map)
+        found[(now != by_masks) & (now != first)] = PROVENANCE["automatic"]
     write_ids(folder / "provenance" / f"{image.image_id}.png", found, _PROVENANCE_PALETTE)
 
 

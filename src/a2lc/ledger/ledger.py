@@ -20,9 +20,9 @@ from a2lc.errors import AlreadyAnsweredError, LedgerError
 from a2lc.files import json_safe
 from a2lc.ledger import schema
 from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, UndoRecord, mask_keys
-from a2lc.records import Answer, AnswerKind, ImageRecord, Query, Reason, Source
+from a2lc.records import Answer, AnswerKind, ImageRecord, Query, QueryKind, Reason, Source
 
-__all__ = ["Ledger", "RoundRecord", "StageRecord"]
+__all__ = ["LayerRecord", "Ledger", "RoundRecord", "StageRecord"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,23 @@ class StageRecord:
     seconds: float
     details: dict[str, Any]
     ended: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRecord:
+    """A round's labels below the mask.
+
+    Attributes:
+        round: The round; a later layer takes the place of an earlier one as a whole.
+        after: The last correction there was: masks corrected later are not covered.
+        model: What it rests on.
+        time: When.
+    """
+
+    round: int
+    after: int
+    model: str
+    time: str = ""
 
 
 def _now() -> str:
@@ -222,6 +239,8 @@ class Ledger:
                             "score": q.score,
                             "reason": q.reason.value,
                             "inclusion_probability": q.inclusion_probability,
+                            "kind": q.kind.value,
+                            "pixel": q.pixel,
                         }
                         for i, q in enumerate(queries)
                     ],
@@ -265,12 +284,17 @@ class Ledger:
                 score=row.score,
                 reason=Reason(row.reason),
                 inclusion_probability=row.inclusion_probability,
+                kind=QueryKind(row.kind),
+                pixel=row.pixel,
             )
             for row in rows
         ]
 
     def asked_masks(self, *, before: int | None = None, answered: bool = False) -> NDArray[np.uint64]:
         """Keys of the masks that were asked about, ascending.
+
+        Questions that were left over when the clicks of their round were spent were never put to anyone: their masks are
+        not among these.
 
         Args:
             before: Only in rounds below this one.
@@ -287,6 +311,13 @@ class Ledger:
                 schema.answers.c.kind != AnswerKind.SKIP.value,
                 ~select(later.c.id).where(later.c.replaces == schema.answers.c.id).exists(),
             )
+        else:
+            of_query = schema.queries.alias()
+            closed = select(schema.stages.c.round).where(schema.stages.c.stage == "answer")
+            left_over = select(of_query.c.id).where(
+                of_query.c.round.in_(closed), ~of_query.c.id.in_(select(schema.answers.c.query))
+            )
+            statement = statement.where(~schema.query_masks.c.query.in_(left_over))
         with self._read() as connection:
             rows = np.array([tuple(row) for row in connection.execute(statement)], dtype=np.int64).reshape(-1, 2)
         return np.unique(mask_keys(rows[:, 0], rows[:, 1]))
@@ -319,8 +350,8 @@ class Ledger:
             for answer, clicks, rows in answers:
                 before = standing.get(answer.query_id)
                 if before is not None and answer.replaces != before.answer_id:
-                    same = (before.kind, before.classes, before.annotator)
-                    if same == (answer.kind, answer.classes, answer.annotator):
+                    same = (before.kind, before.classes, before.annotator, before.pixels)
+                    if same == (answer.kind, answer.classes, answer.annotator, answer.pixels):
                         continue
                     raise AlreadyAnsweredError(
                         f"Question {answer.query_id} was answered {before.kind.value!r} by {before.annotator}. To change "
@@ -339,6 +370,7 @@ class Ledger:
                         milliseconds=answer.milliseconds,
                         time=_now(),
                         replaces=answer.replaces,
+                        pixels=answer.pixels,
                     ),
                 )
                 standing[answer.query_id] = replace(answer, answer_id=answer_id)
@@ -406,9 +438,22 @@ class Ledger:
         *,
         confidences: NDArray[Any] | None = None,
         model: str | None = None,
+        layer: Mapping[int, tuple[str, int]] | None = None,
         stage: tuple[str, float, Mapping[str, Any]] | None = None,
     ) -> None:
         """Record corrections that rest on no answer, and the end of the stage that made them.
+
+        Args:
+            number: The round.
+            source: Where the corrections come from.
+            image: (n,) images.
+            mask_ids: (n,) masks.
+            old: (n,) class before, VOID or FIRST.
+            new: (n,) class after.
+            confidences: (n,) in [0, 1].
+            model: What they rest on.
+            layer: The round's labels below the mask, if it makes any: hash and pixels of the file of each image.
+            stage: Name, seconds and details of the stage that ends with them.
 
         Raises:
             LedgerError: One would overwrite an answer; none is recorded then.
@@ -432,8 +477,32 @@ class Ledger:
         with self._write() as connection:
             if rows:
                 connection.execute(schema.corrections.insert(), rows)
+            if layer is not None:
+                after = connection.execute(select(func.max(schema.corrections.c.id))).scalar_one() or 0
+                connection.execute(
+                    schema.layers.insert().values(round=number, after=after, model=model or "", time=_now())
+                )
+                files = [{"round": number, "image": i, "sha256": h, "pixels": n} for i, (h, n) in layer.items()]
+                if files:
+                    connection.execute(schema.layer_files.insert(), files)
             if stage is not None:
                 _add_stage(connection, number, *stage)
+
+    def layers(self) -> list[LayerRecord]:
+        """Layers of labels below the mask, by round."""
+        table = schema.layers
+        with self._read() as connection:
+            return [
+                LayerRecord(round=row.round, after=row.after, model=row.model, time=row.time)
+                for row in connection.execute(select(table).order_by(table.c.round))
+            ]
+
+    def layer_files(self, number: int) -> dict[int, tuple[str, int]]:
+        """Hash and pixels of the file of each image that a round's layer says anything of."""
+        table = schema.layer_files
+        with self._read() as connection:
+            rows = connection.execute(select(table).where(table.c.round == number).order_by(table.c.image))
+            return {row.image: (row.sha256, row.pixels) for row in rows}
 
     def add_undo(
         self,
@@ -610,6 +679,7 @@ def _answer(row: Any) -> Answer:
         classes=tuple(json.loads(row.classes)),
         milliseconds=row.milliseconds,
         replaces=row.replaces,
+        pixels=row.pixels,
     )
 
 

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 __all__ = [
     "FIRST",
+    "KEEP",
     "SOURCES",
     "VOID",
     "CorrectionRows",
     "MaskState",
     "UndoRecord",
+    "apply_layer",
     "apply_to_labels",
     "mask_keys",
     "replay",
@@ -25,6 +27,9 @@ FIRST = -2
 
 VOID = -1
 """In the ledger: the ignore index."""
+
+KEEP = -3
+"""In a layer of labels below the mask: nothing is said of the pixel."""
 
 SOURCES = ("first", "manual", "automatic", "import", "undo")
 """What the codes of `MaskState.source` and `CorrectionRows.source` stand for."""
@@ -93,11 +98,15 @@ class MaskState:
         classes: (M,) class, VOID, or FIRST where nothing was corrected.
         source: (M,) position in SOURCES of what decided it; 0 where nothing did.
         winner: (M,) position among the rows of the correction that decided it, -1 where none did.
+        layer: Round whose layer of labels below the mask is in force, None for none.
+        newer: (M,) True where the mask was corrected after that layer was made, which does not cover it then.
     """
 
     classes: NDArray[np.int32]
     source: NDArray[np.int8]
     winner: NDArray[np.int64]
+    layer: int | None = None
+    newer: NDArray[np.bool_] | None = None
 
 
 def mask_keys(image: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[np.uint64]:
@@ -158,3 +167,30 @@ def apply_to_labels(
     table[mask_ids[inside]] = np.where(classes[inside] == VOID, ignore_index, classes[inside])
     replacement = table[mask_map]
     return np.where(replacement >= 0, replacement, first).astype(first.dtype)
+
+
+def apply_layer(
+    labels: NDArray[Any],
+    layer: NDArray[Any],
+    mask_map: NDArray[Any],
+    mask_ids: NDArray[Any],
+    newer: NDArray[Any],
+    ignore_index: int,
+) -> NDArray[Any]:
+    """Labels with a layer of labels below the mask laid over them.
+
+    Args:
+        labels: (H, W) by masks alone.
+        layer: (H, W) class, VOID, or KEEP.
+        mask_map: (H, W) mask ids, 0 where there is none.
+        mask_ids: (n,) masks of this image.
+        newer: (n,) True for masks corrected after the layer was made: it does not cover them.
+        ignore_index: What VOID becomes.
+    """
+    said = layer != KEEP
+    if newer.any():
+        table = np.zeros(int(mask_map.max(initial=0)) + 1, dtype=bool)
+        inside = mask_ids < len(table)
+        table[mask_ids[inside]] = newer[inside]
+        said &= ~table[mask_map]
+    return np.where(said, np.where(layer == VOID, ignore_index, layer), labels).astype(labels.dtype)

@@ -33,6 +33,8 @@ __all__ = [
     "answers",
     "corrections",
     "images",
+    "layer_files",
+    "layers",
     "metadata",
     "migrate",
     "queries",
@@ -104,6 +106,14 @@ queries = Table(
         Float,
         CheckConstraint("inclusion_probability > 0 and inclusion_probability <= 1"),
     ),
+    Column(
+        "kind",
+        String,
+        CheckConstraint("kind in ('correction', 'dominant', 'pixel', 'classes', 'precise')"),
+        nullable=False,
+        server_default="correction",
+    ),
+    Column("pixel", Integer, CheckConstraint("pixel >= 0")),  # flat index of the pixel asked about
 )
 
 query_masks = Table(
@@ -132,6 +142,7 @@ answers = Table(
     Column("milliseconds", Integer, CheckConstraint("milliseconds >= 0")),
     Column("time", String, nullable=False),
     Column("replaces", Integer, ForeignKey("answers.id"), unique=True),  # an answer is replaced once
+    Column("pixels", String(64)),  # SHA-256 of the pixel labels that came with it, a file beside the round
     Index("answers_by_query", "query"),
 )
 
@@ -168,15 +179,31 @@ undos = Table(
     Column("time", String, nullable=False),
 )
 
-_APPEND_ONLY = (images, annotators, rounds, stages, queries, query_masks, answers, corrections, undos)
+# Labels below the mask, of a whole round: PNG files beside it, each named by its hash.
+layers = Table(
+    "layers",
+    metadata,
+    Column("round", Integer, ForeignKey("rounds.round"), primary_key=True, autoincrement=False),
+    Column("after", Integer, nullable=False),  # the last correction there was: a mask corrected later is not covered
+    Column("model", String, nullable=False),
+    Column("time", String, nullable=False),
+)
+
+layer_files = Table(
+    "layer_files",
+    metadata,
+    Column("round", Integer, ForeignKey("layers.round"), primary_key=True, autoincrement=False),
+    Column("image", Integer, ForeignKey("images.id"), primary_key=True, autoincrement=False),
+    Column("sha256", String(64), nullable=False),
+    Column("pixels", Integer, CheckConstraint("pixels > 0"), nullable=False),
+)
+
+_LAYERS = (layers, layer_files)
+_APPEND_ONLY = (images, annotators, rounds, stages, queries, query_masks, answers, corrections, undos, *_LAYERS)
 
 
-def _first(connection: Connection) -> None:
-    """Version 1: all tables, and the triggers that keep them append-only."""
-    metadata.create_all(connection)
-    if connection.dialect.name != "sqlite":
-        return
-    for table in _APPEND_ONLY:
+def _append_only(connection: Connection, tables: tuple[Table, ...]) -> None:
+    for table in tables:
         for verb in ("UPDATE", "DELETE"):
             connection.execute(
                 text(
@@ -184,6 +211,14 @@ def _first(connection: Connection) -> None:
                     f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: {verb} on {table.name}'); END"
                 )
             )
+
+
+def _create(connection: Connection) -> None:
+    """All tables as they are today, and the triggers that keep them append-only."""
+    metadata.create_all(connection)
+    if connection.dialect.name != "sqlite":
+        return
+    _append_only(connection, _APPEND_ONLY)
     connection.execute(
         text(
             "CREATE TRIGGER answer_before_automatic BEFORE INSERT ON corrections WHEN NEW.source = 'automatic' AND "
@@ -202,8 +237,21 @@ def _first(connection: Connection) -> None:
     )
 
 
-_MIGRATIONS = (_first,)
-LATEST = len(_MIGRATIONS)
+def _second(connection: Connection) -> None:
+    """Version 2: what a question asks, pixel labels that come with an answer, and layers of labels below the mask."""
+    kinds = "'correction', 'dominant', 'pixel', 'classes', 'precise'"
+    for statement in (
+        f"ALTER TABLE queries ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'correction' CHECK (kind in ({kinds}))",
+        "ALTER TABLE queries ADD COLUMN pixel INTEGER CHECK (pixel >= 0)",
+        "ALTER TABLE answers ADD COLUMN pixels VARCHAR(64)",
+    ):
+        connection.execute(text(statement))
+    metadata.create_all(connection, tables=list(_LAYERS))
+    _append_only(connection, _LAYERS)
+
+
+_MIGRATIONS = {2: _second}
+LATEST = 2
 """Version of the schema that this package writes."""
 
 _versions = Table(
@@ -233,6 +281,9 @@ def migrate(connection: Connection) -> None:
             "Install the a2lc that made the project, or a newer one: pip install -U a2lc"
         )
     _versions.create(connection, checkfirst=True)
+    if version == 0:
+        _create(connection)
     for number in range(version + 1, LATEST + 1):
-        _MIGRATIONS[number - 1](connection)
+        if version:
+            _MIGRATIONS[number](connection)
         connection.execute(_versions.insert().values(version=number))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.acquisition import class_weights, score
+from a2lc.acquisition import ACQUISITIONS, class_weights, score
 from a2lc.correction.module import LabelCorrectionModule
 from a2lc.correction.rules import automatic_changes, class_ranks
 from a2lc.errors import ConfigError, require_known
@@ -31,7 +31,8 @@ class A2LC(Method):
     """
 
     acquisition: str = "abc"
-    lcm: bool = True  # False: no automatic corrections, the published ablation
+    lcm: bool = True  # False: no automatic corrections
+    parts: Literal["both", "abc", "lcm", "neither"] = "both"  # the published ablation: without ABC, SIM asks
     thresholds: tuple[float, ...] = (0.99,)  # τ of round 1, 2, ..; the last goes on. The code's default
     tail_fraction: float = 0.5  # α
     power: float = 3.0  # of the divergence in ABC's weights
@@ -48,8 +49,6 @@ class A2LC(Method):
             ConfigError: A share or a threshold is outside [0, 1].
             UnknownNameError: There is no such acquisition function.
         """
-        from a2lc.acquisition import ACQUISITIONS
-
         require_known("acquisition function", self.acquisition, ACQUISITIONS)
         if not self.thresholds or not all(0 <= t <= 1 for t in self.thresholds):
             raise ConfigError(f"thresholds must be one or more numbers in [0, 1], found {self.thresholds}.")
@@ -62,21 +61,30 @@ class A2LC(Method):
 
     def score(self, view: RoundView) -> NDArray[np.float64]:
         """ABC by the weights of what the masks not asked before carry now."""
-        if self.acquisition != "abc":
-            return super().score(view)
+        if self._asks_by != "abc":
+            return score(self._asks_by, view.stats, seed=view.seed)
         void = view.void_pixels if self.count_void else 0
         weights = class_weights(view.pixels_per_class, void_pixels=void, power=self.power)
         return score("abc", view.stats, weights=weights)
 
     @property
+    def _asks_by(self) -> str:
+        """The acquisition function, unless the ablation takes ABC away."""
+        return "sim" if self.acquisition == "abc" and self.parts in {"lcm", "neither"} else self.acquisition
+
+    def columns(self) -> frozenset[str]:
+        """Of the acquisition function in use."""
+        return ACQUISITIONS[self._asks_by].columns
+
+    @property
     def corrects(self) -> bool:
         """With the label correction module on."""
-        return self.lcm
+        return self.lcm and self.parts in {"both", "lcm"}
 
     def propagate(self, view: RoundView, answered: NDArray[Any], classes: NDArray[Any]) -> Changes:
         """Fit the label correction module on this round's answers and keep the proposals that pass its rule."""
         named = classes >= 0  # void is no target
-        if not self.lcm or not named.any():
+        if not self.corrects or not named.any():
             return super().propagate(view, answered, classes)
         order = np.argsort(answered[named])
         module = LabelCorrectionModule(

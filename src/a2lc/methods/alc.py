@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from a2lc.methods.base import Method, register
+from a2lc.records import QueryKind
 
 __all__ = ["ALC"]
 
@@ -18,8 +20,23 @@ __all__ = ["ALC"]
 class ALC(Method):
     """Active label correction with foundation models (Kim et al., ICML 2024, arXiv:2403.10820).
 
-    SIM over masks, each represented by its most typical pixel; an answer is expanded to the whole mask. As in
-    A2LC's comparison, the answer is the mask's majority class and no mask is asked about twice.
+    The pool is diversified: of each mask only its most typical pixel can be asked about. That pixel is scored by the doubt
+    its answer would remove once expanded to the mask (`sim`; `lcil` and `cil` are the paper's others), and the answer is
+    expanded to the whole mask. With `ask="mask"` the answer is the mask's majority class, as in A2LC's comparison; with
+    `ask="pixel"` it is the class of that pixel. Differences are listed in docs/methods/alc.md.
     """
 
     acquisition: str = "sim"
+    ask: Literal["mask", "pixel"] = "mask"
+    gate: bool = False  # True: the oracle of `ask="pixel"` keeps masks that are mostly right, as coded
+    memory: bool = True  # False: masks may be asked about again, as in the released scripts
+
+    @property
+    def query_kind(self) -> QueryKind:
+        """Is the mask's class right, or the one of its representative pixel?"""
+        return QueryKind.PIXEL if self.ask == "pixel" else QueryKind.CORRECTION
+
+    @property
+    def remembers(self) -> bool:
+        """As set."""
+        return self.memory

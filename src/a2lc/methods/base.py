@@ -12,22 +12,87 @@ from pydantic import TypeAdapter, ValidationError
 
 from a2lc.acquisition import ACQUISITIONS, score
 from a2lc.errors import A2LCError, ConfigError, require_known
-from a2lc.records import Changes, RoundView
+from a2lc.records import Changes, Inspection, PixelView, QueryKind, RoundView
+from a2lc.stats import MaskStats
 
 __all__ = ["METHODS", "Method", "create_method", "register"]
 
 
+Labeller = Callable[[int], "NDArray[np.int32] | None"]
+"""From an image to (H, W) labels of single pixels: class, VOID, or KEEP where it says nothing; None for nothing at all."""
+
+MaskColumns = Callable[[int, Inspection, MaskStats, NDArray[Any]], dict[str, NDArray[Any]]]
+"""From an image, what the network says of it, its M mask statistics and its (H, W) mask ids to (M,) columns by name."""
+
+
 class Method:
-    """A method of active label correction: how masks are ranked, and what answers are spread to.
+    """A method of active label correction: how masks are ranked, what is asked, and what answers are spread to.
 
     Subclasses are frozen dataclasses whose fields are the method's settings, so that they are checked, printed and
     kept with every round.
+
+    Attributes:
+        name: As the command line has it.
+        paper: Where it comes from.
+        summary: One line.
+        starts: Labels it is made for: `pseudo` (all images, doubtful), `nothing`, or `subset` (some images, trusted).
+        head: Classifier of the network it trains: `linear`, `cosine` or `error`.
+        training: What its networks are trained on: `labels`, or `semi` for unlabelled pixels as well.
+        needs_totals: Its scores need sums over the whole pool.
+        whole_pool: Its scores need all masks at once: they are handed to it in one piece.
+        extra_columns: Columns it adds to the statistics of masks.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     summary: ClassVar[str]
+    starts: ClassVar[str] = "pseudo"
+    head: ClassVar[str] = "linear"
+    training: ClassVar[str] = "labels"
+    needs_totals: ClassVar[bool] = False
+    whole_pool: ClassVar[bool] = False
+    extra_columns: ClassVar[tuple[str, ...]] = ()
     acquisition: str
+
+    @property
+    def query_kind(self) -> QueryKind:
+        """What a question asks."""
+        return QueryKind.CORRECTION
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a mask that was asked about is never asked about again."""
+        return True
+
+    @property
+    def overshoots(self) -> bool:
+        """Whether the answer that passes the budget is still taken, where answers differ in clicks."""
+        return False
+
+    @property
+    def trains_regions(self) -> bool:
+        """Whether a network is first trained on the classes of regions, to label their pixels (see `labeller`)."""
+        return False
+
+    def region_losses(self) -> dict[str, Any]:
+        """How that network is trained: arguments of `a2lc.training.tasks.regions`."""
+        return {}
+
+    @property
+    def labels_pixels(self) -> bool:
+        """Whether it gives labels below the mask."""
+        return False
+
+    def labeller(self, view: PixelView) -> Labeller:
+        """What labels single pixels, once answers are in; each round's labels take the place of the last one's."""
+        return lambda image: None
+
+    def mask_columns(self, view: PixelView) -> MaskColumns:
+        """What adds columns to the statistics of an image's masks, while its probabilities are at hand.
+
+        A column `region` joins masks: those of one number are asked about as one.
+        """
+        return lambda image, inspection, stats, mask_map: {}
 
     def columns(self) -> frozenset[str]:
         """Fields of `MaskStats` that `score` reads."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from a2lc.config import TrainingConfig
 from a2lc.errors import ConfigError, require_known
+from a2lc.models.heads import HeadedNet
 
 __all__ = ["MODELS", "build_model", "encoder_parameters"]
 
@@ -72,6 +73,11 @@ def build_model(config: TrainingConfig, num_classes: int) -> nn.Module:
         UnknownNameError: There is no such model.
         ConfigError: The function cannot be imported, or returns no module.
     """
+    network = _build_base(config, num_classes)
+    return network if config.head == "linear" else HeadedNet(network, num_classes, config.head)
+
+
+def _build_base(config: TrainingConfig, num_classes: int) -> nn.Module:
     if ":" not in config.model:
         return MODELS[require_known("model", config.model, [*MODELS, "probabilities", "package.module:function"])](
             config, num_classes

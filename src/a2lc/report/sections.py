@@ -149,7 +149,7 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
     undos = [undo for undo in project.ledger.undos() if through is None or undo.round < through]
     gone = taken_back(rows, undos)
     first = replay(rows.take(np.zeros(len(rows), dtype=bool)), masks.keys)
-    now = replay(rows, masks.keys)
+    now = project.with_layer(replay(rows, masks.keys), rows, through)
     decider = deciders(rows, undos, now, masks.keys)
     by = np.where(decider >= 0, rows.source[decider] if len(rows) else 0, 0).astype(np.int8)
     queries = [query for query in project.ledger.queries() if query.round <= last]
@@ -265,8 +265,8 @@ def headline(facts: Facts) -> Headline:
     changed = facts.changed_pixels > 0
     first = now = None
     if facts.truth is not None:
-        first = facts.truth.confusion(facts.first, facts.num_classes).miou
-        now = facts.truth.confusion(facts.now, facts.num_classes).miou
+        first = facts.project.confusion(facts.first).miou
+        now = facts.project.confusion(facts.now).miou
     measured = [row for row in facts.status["rounds"] if row["model_miou"] is not None]
     by_method: dict[str, list[int]] = {}
     for record in facts.rounds:
@@ -430,7 +430,7 @@ def class_rows(facts: Facts) -> list[ClassRow]:
     after, void_after = facts.masks.pixels_by_class(facts.now, facts.num_classes)
     iou: list[tuple[float | None, float | None]] = [(None, None)] * facts.num_classes
     if facts.truth is not None:
-        old, new = (facts.truth.confusion(state, facts.num_classes).iou for state in (facts.first, facts.now))
+        old, new = (facts.project.confusion(state).iou for state in (facts.first, facts.now))
         iou = list(zip(old.tolist(), new.tolist(), strict=True))
     table = facts.project.classes
     rows = [
@@ -648,8 +648,8 @@ def automatic(facts: Facts) -> AutomaticSection:
     right = changes.right
     with_them = without = float("nan")
     if facts.truth is not None:
-        with_them = facts.truth.confusion(facts.now, facts.num_classes).miou
-        without = _confusion_without_automatic(facts, facts.truth).miou
+        with_them = facts.project.confusion(facts.now).miou
+        without = _confusion_without_automatic(facts).miou
     was_right = changes.old == changes.true_class
     numbers = [record.round for record in facts.rounds if record.round > 0]
     rounds = [_tally(changes, changes.rounds == number, number, has_truth) for number in numbers]
@@ -708,13 +708,13 @@ def _tally(
     )
 
 
-def _confusion_without_automatic(facts: Facts, truth: TruthTable) -> ConfusionCounts:
+def _confusion_without_automatic(facts: Facts) -> ConfusionCounts:
     """Label quality had nothing been corrected automatically: what a person said and did not take back, replayed.
 
     Undo rows are left out with the rest, since they may go back to an automatic class.
     """
     own = ((facts.rows.source == _MANUAL) | (facts.rows.source == _IMPORT)) & ~facts.taken_back
-    return truth.confusion(replay(facts.rows.take(own), facts.masks.keys), facts.num_classes)
+    return facts.project.confusion(replay(facts.rows.take(own), facts.masks.keys))
 
 
 def _checked_later(facts: Facts, changes: AutomaticChanges) -> tuple[int, int]:

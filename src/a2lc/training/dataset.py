@@ -14,9 +14,9 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
 from a2lc.config import TrainingConfig
-from a2lc.ledger import MaskState
 from a2lc.project import Project
 from a2lc.training.canvas import Canvas, fit_ids, fit_image
+from a2lc.training.tasks import Task
 
 __all__ = ["StepSampler", "TrainingSet", "ValidationSet", "canvas_tensor"]
 
@@ -58,15 +58,14 @@ class StepSampler(Sampler[int]):
 
 
 class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Images and corrected labels, augmented by a function of seed, epoch and image alone."""
+    """Images and their targets, augmented by a function of seed, epoch and image alone."""
 
-    def __init__(self, project: Project, state: MaskState, canvas: Canvas, config: TrainingConfig, seed: int) -> None:
+    def __init__(self, project: Project, task: Task, canvas: Canvas, config: TrainingConfig, seed: int) -> None:
         self.project = project
-        self.state = state
+        self.task = task
         self.canvas = canvas
         self.config = config
         self.seed = seed
-        self.ignore_index = project.classes.ignore_index
         self._cache: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
         self._cache_left = config.cache_megabytes * 2**20
         jitter = config.colour_jitter
@@ -74,7 +73,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self.project.images)
+        return len(self.task.images)
 
     def __getitem__(self, key: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Image (3, h, w) uint8 and target (h, w) int64 of a sampler's key."""
@@ -91,9 +90,9 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def _load(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
         if index in self._cache:
             return self._cache[index]
-        record = self.project.images[index]
+        record = self.project.images[self.task.images[index]]
         pixels = fit_image(self.project.pixels(record), self.canvas)
-        labels = fit_ids(self.project.corrected_labels(record, self.state), self.canvas)
+        labels = fit_ids(self.task.targets(record), self.canvas)
         size = pixels.nbytes + labels.nbytes
         if size <= self._cache_left:
             self._cache_left -= size
@@ -117,7 +116,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if bottom or right:
             # Padding carries no class: filling labels with 0 would train it as the first one.
             image = functional.pad(image, [0, 0, right, bottom], fill=[124, 116, 104])
-            target = functional.pad(target, [0, 0, right, bottom], fill=self.ignore_index)
+            target = functional.pad(target, [0, 0, right, bottom], fill=self.task.fill)
         top = int(rng.integers(image.shape[-2] - height + 1))
         left = int(rng.integers(image.shape[-1] - width + 1))
         return (

@@ -23,13 +23,13 @@ from torch.utils.data import DataLoader
 from a2lc.config import TrainingConfig
 from a2lc.errors import ConfigError
 from a2lc.files import atomic_path, write_text
-from a2lc.ledger import MaskState
 from a2lc.models.build import build_model
+from a2lc.models.heads import HeadedNet
 from a2lc.progress import Advance, Track, no_progress
 from a2lc.project import Project
 from a2lc.training.canvas import Canvas, canvas_for
 from a2lc.training.dataset import StepSampler, TrainingSet, ValidationSet
-from a2lc.training.module import SegmentationModule
+from a2lc.training.tasks import Task
 
 __all__ = ["Fitted", "fit_model", "load_model", "pick_precision", "project_canvas", "save_model"]
 
@@ -112,7 +112,7 @@ def pick_precision(config: TrainingConfig) -> Any:
 def fit_model(
     project: Project,
     config: TrainingConfig,
-    state: MaskState,
+    task: Task,
     folder: Path,
     *,
     seed: int,
@@ -120,12 +120,12 @@ def fit_model(
     model: nn.Module | None = None,
     track: Track = no_progress,
 ) -> Fitted:
-    """Train a model on the corrected labels and write `model.ckpt` into a folder.
+    """Train a network and write its weights into a folder.
 
     Args:
         project: Images and labels.
         config: How.
-        state: The corrected labels.
+        task: What to.
         folder: Of the round. Checkpoints lie in `training/` below it until it ends.
         seed: Of weights, order and augmentation.
         start: Weights to go on from, for `warm_iterations` steps; None starts anew.
@@ -138,16 +138,20 @@ def fit_model(
     _quiet()
     torch.manual_seed(seed)
     model = build_model(config, project.classes.num_classes) if model is None else model
+    if config.head != "linear" and not isinstance(model, HeadedNet):
+        model = HeadedNet(model, project.classes.num_classes, config.head)
     if start is not None:
         _load_weights(model, start)
     model = model.to(memory_format=torch.channels_last)
     steps = config.iterations if start is None else config.warm_iterations
     canvas = project_canvas(project, config)
-    module = SegmentationModule(model, config, project.classes.num_classes, project.classes.ignore_index, steps, seed)
-    work = folder / "training"
-    best = _keeps_best(project, config)
+    module = task.module(model, config, project.classes.num_classes, project.classes.ignore_index, steps, seed)
+    work = folder / ("training" if task.weights == "model.ckpt" else f"training-{task.name}")
+    best = task.validates and _keeps_best(project, config)
     last = work / "last.ckpt"
-    _forget_other_settings(work, {"config": config.model_dump(mode="json"), "seed": seed, "warm": start is not None})
+    settings = {"config": config.model_dump(mode="json"), "seed": seed, "warm": start is not None}
+    settings |= {"task": task.name, "images": len(task.images), **task.stamp}
+    _forget_other_settings(work, json.loads(json.dumps(settings)))
     done = _finished_steps(last) if last.is_file() else 0
     callbacks: list[Callback] = [
         _SaveLast(last, config.checkpoint_every, config.validate_every if best else None, done)
@@ -190,7 +194,7 @@ def fit_model(
             )
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise ConfigError(f"Lightning refuses the training settings: {' '.join(str(error).split())}") from None
-        data = TrainingSet(project, state, canvas, config, seed)
+        data = TrainingSet(project, task, canvas, config, seed)
         sampler = StepSampler(
             len(data), config.batch_size, steps, seed, start=done, rank=trainer.global_rank, world=trainer.world_size
         )
@@ -221,7 +225,7 @@ def fit_model(
             weights = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
             module.load_state_dict(weights)
     if trainer.is_global_zero:
-        save_model(module.model, folder / "model.ckpt")
+        save_model(module.kept_model(), folder / task.weights)
         shutil.rmtree(work, ignore_errors=True)
     return Fitted(steps=steps, kept=kept, validation_miou=miou)
 
@@ -242,6 +246,8 @@ def load_model(config: TrainingConfig, num_classes: int, path: Path, model: nn.M
     if model is None:
         # The weights are in the file: none are fetched.
         model = build_model(config.model_copy(update={"encoder_weights": None}), num_classes)
+    if config.head != "linear" and not isinstance(model, HeadedNet):
+        model = HeadedNet(model, num_classes, config.head)
     _load_weights(model, path)
     return model.to(memory_format=torch.channels_last).eval()
 

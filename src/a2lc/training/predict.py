@@ -4,51 +4,65 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from a2lc.config import TrainingConfig
 from a2lc.errors import ImageFileError, MissingFileError, ShapeError
+from a2lc.features import FeatureMap, interpolation_matrix
 from a2lc.project import Project
-from a2lc.records import ImageRecord
+from a2lc.records import ImageRecord, Inspection
 
-__all__ = ["Predictor", "probabilities_from_files", "probabilities_from_model"]
+__all__ = ["Predictor", "predict_from_files", "predict_from_model", "predict_uniform"]
 
 
 class Predictor:
-    """From an image to its probabilities (K, H, W) float32: a NumPy array, or a torch tensor on a GPU.
+    """From an image to what a network says of it.
 
     Attributes:
         forward_seconds: Time spent in the network so far, or in reading files that stand for it.
     """
 
-    def __init__(self, read: Callable[[ImageRecord], Any], forward: Callable[[ImageRecord, Any], Any]) -> None:
+    def __init__(
+        self, read: Callable[[ImageRecord], Any], forward: Callable[[ImageRecord, Any], Inspection]
+    ) -> None:
         self._read = read
         self._forward = forward
+        self._last: tuple[int, Inspection] | None = None
         self.forward_seconds = 0.0
 
-    def __call__(self, image: ImageRecord) -> Any:
-        """Probabilities of one image, at its own size."""
+    def __call__(self, image: ImageRecord) -> Inspection:
+        """What the network says, its probabilities (K, H, W) float32 a NumPy array, or a torch tensor on a GPU."""
+        if self._last is not None and self._last[0] == image.index:
+            return self._last[1]
         given = self._read(image)
         began = time.perf_counter()
-        probs = self._forward(image, given)
+        found = self._forward(image, given)
         self.forward_seconds += time.perf_counter() - began
-        return probs
+        # A method that asks for the same image again while it is worked on gets what is there.
+        self._last = (image.index, found)
+        return found
+
+    def inspect(self, image: ImageRecord) -> Inspection:
+        """The same, all of it NumPy arrays."""
+        found = self(image)
+        return found if isinstance(found.probs, np.ndarray) else replace(found, probs=found.probs.cpu().numpy())
 
 
-def probabilities_from_model(
+def predict_from_model(
     project: Project, config: TrainingConfig, weights: Path, model: Any | None = None
 ) -> Predictor:
     """Predict with a model of the project, on the GPU where there is one."""
     import torch
 
+    from a2lc.models.heads import HeadOutput
     from a2lc.training.canvas import normalise, to_probs
     from a2lc.training.dataset import canvas_tensor
     from a2lc.training.fit import load_model, pick_precision, project_canvas
-    from a2lc.training.module import logits_of
+    from a2lc.training.module import resized_logits
 
     use_gpu = config.accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available()
     device = torch.device("cuda" if use_gpu else "cpu")
@@ -59,18 +73,41 @@ def probabilities_from_model(
     def read(image: ImageRecord) -> Any:
         return canvas_tensor(project.pixels(image), canvas)
 
-    def forward(image: ImageRecord, given: Any) -> Any:
+    def forward(image: ImageRecord, given: Any) -> Inspection:
         tensor, fitted = given
         batch = normalise(tensor[None].to(device)).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(device.type, dtype=kind, enabled=kind is not None):
-            logits = logits_of(network, batch)[0]
-        probs = to_probs(logits, fitted, (image.height, image.width))
-        return probs if use_gpu else probs.numpy()
+            output = network(batch)
+            logits = resized_logits(output, batch.shape[-2:])[0]
+        size = (image.height, image.width)
+        probs = to_probs(logits, fitted, size)
+        found = Inspection(probs=probs if use_gpu else probs.numpy())
+        if not isinstance(output, HeadOutput):
+            return found
+        height, width = output.features.shape[-2:]
+        rows = interpolation_matrix(size[0], fitted[0], height, batch.shape[-2] / height)
+        cols = interpolation_matrix(size[1], fitted[1], width, batch.shape[-1] / width)
+        features = FeatureMap(values=output.features[0].float().cpu().numpy(), rows=rows, cols=cols)
+        errors = None
+        if output.errors is not None:
+            errors = features.upsample(torch.sigmoid(output.errors).float().cpu().numpy())[0]
+        class_logits = output.class_logits[0].float().cpu().numpy()
+        return replace(found, features=features, class_logits=class_logits, errors=errors)
 
     return Predictor(read, forward)
 
 
-def probabilities_from_files(project: Project, folder: Path) -> Predictor:
+def predict_uniform(project: Project) -> Predictor:
+    """All classes alike: what is known before anything was trained."""
+    num_classes = project.classes.num_classes
+
+    def forward(image: ImageRecord, given: Any) -> Inspection:
+        return Inspection(probs=np.full((num_classes, image.height, image.width), 1 / num_classes, dtype=np.float32))
+
+    return Predictor(lambda image: None, forward)
+
+
+def predict_from_files(project: Project, folder: Path) -> Predictor:
     """Read probabilities that someone else computed: IMAGE_ID.npy below a folder, (K, H, W) float16 or float32.
 
     Raises:
@@ -80,7 +117,7 @@ def probabilities_from_files(project: Project, folder: Path) -> Predictor:
         raise MissingFileError(f"No folder of probabilities at {folder}.")
     num_classes = project.classes.num_classes
 
-    def forward(image: ImageRecord, given: Any) -> NDArray[Any]:
+    def forward(image: ImageRecord, given: Any) -> Inspection:
         path = folder / f"{image.image_id}.npy"
         if not path.is_file():
             raise MissingFileError(f"No probabilities of image {image.image_id}: expected {path}.")
@@ -91,6 +128,6 @@ def probabilities_from_files(project: Project, folder: Path) -> Predictor:
         expected = (num_classes, image.height, image.width)
         if probs.shape != expected or not np.issubdtype(probs.dtype, np.floating):
             raise ShapeError(f"{path}: expected floats of shape {expected}, found {probs.dtype} {probs.shape}.")
-        return np.asarray(probs, dtype=np.float32)
+        return Inspection(probs=np.asarray(probs, dtype=np.float32))
 
     return Predictor(lambda image: None, forward)

@@ -116,6 +116,110 @@ def test_all_void_labels_have_no_masks(make_dataset):
         data.create()
 
 
+# ---- without labels, or with some ---------------------------------------------------------------------------------
+
+
+def test_without_labels_every_pixel_is_void_and_there_are_no_masks(make_dataset, snapshot):
+    data = make_dataset(("a", "b"), truth=True)
+    before = snapshot(data.root)
+    summary = data.create(labels=None)
+    assert snapshot(data.root) == before
+    assert (summary.images, summary.unlabelled, summary.masks) == (2, 2, 0)
+    assert summary.quality.coverage == 0
+    with opened(data) as project:
+        assert project.config.sources.labels is None
+        assert not project.config.sources.partial
+        assert len(project.masks) == 0
+        for image in project.images:
+            assert project.first_labels(image).shape == (6, 9)
+            assert (project.first_labels(image) == 255).all()
+            assert (project.corrected_labels(image) == 255).all()
+            assert not project.mask_map(image).any()
+            np.testing.assert_array_equal(
+                project.ground_truth(image), np.roll(data.labels_of(image.image_id), 1, axis=1)
+            )
+        assert project.truth.pixels.sum() == 2 * 54, "truth outside masks is kept for the figures"
+
+
+def test_masks_without_labels(make_dataset):
+    data = make_dataset(masks=True)
+    summary = data.create(labels=None)
+    assert (summary.unlabelled, summary.masks) == (3, 3)
+    with opened(data) as project:
+        assert project.masks.label.tolist() == [-1] * 3
+        assert project.masks.area.tolist() == [19] * 3
+
+
+def test_part_of_the_images_has_labels(make_dataset):
+    data = make_dataset()
+    data.path("labels", "b").unlink()
+    summary = data.create(ReadRules(partial=True))
+    assert (summary.images, summary.unlabelled) == (3, 1)
+    with opened(data) as project:
+        assert project.config.sources.partial
+        assert [image.image_id for image in project.images] == ["a", "b", "c"]
+        assert (project.first_labels(project.record("b")) == 255).all()
+        np.testing.assert_array_equal(project.first_labels(project.record("c")), data.labels_of("c"))
+        assert set(project.masks.image.tolist()) == {0, 2}, "components of the labels there are"
+
+
+def test_all_labels_with_partial_are_a_project_as_any(make_dataset):
+    data = make_dataset()
+    assert data.create(ReadRules(partial=True)).unlabelled == 0
+
+
+def test_partial_is_of_labels_alone(make_dataset, snapshot):
+    data = make_dataset(masks=True, truth=True)
+    data.path("ground_truth", "b").unlink()
+    data.path("labels", "b").unlink()
+    data.map("labels", "zzz", data.labels_of("zzz"))
+    text = refused(data, snapshot, InputError, "1 images without ground truth: b", ReadRules(partial=True))
+    assert "1 labels files without an image: zzz" in text
+    assert "--partial" not in text
+
+
+@pytest.mark.parametrize("ignore", [255, 65535, 7])
+def test_void_labels_are_files_as_the_user_would_write_them(make_dataset, ignore):
+    data = make_dataset(("a",), classes=ClassTable.from_names(["road", "tree", "car"], ignore))
+    data.create(labels=None)
+    with opened(data) as project:
+        assert (project.raw_labels(project.images[0]) == ignore).all()
+        assert (project.first_labels(project.images[0]) == 255).all()
+
+
+def test_ignore_value_that_is_read_as_a_class(make_dataset, snapshot):
+    data = make_dataset(("a",))
+    data.path("labels", "a").unlink()
+    data.map("labels", "b", data.labels_of("b"))
+    data.image("b")
+    message = r"^--map 255=1 leaves no value for images without labels: 255 is the ignore value\. Give"
+    refused(data, snapshot, InputError, message, ReadRules(value_map={255: 1}, partial=True))
+    summary = data.create(ReadRules(value_map={255: 1, 99: 255}, partial=True))
+    assert summary.unlabelled == 1
+    with opened(data) as project:
+        assert (project.first_labels(project.record("a")) == 255).all()
+        assert project.first_labels(project.record("b"))[0, 8] == 1
+
+
+def test_labels_that_carry_no_class_are_still_refused(make_dataset, snapshot):
+    data = make_dataset(("a", "b"))
+    data.map("labels", "a", np.full((6, 9), 255, dtype=np.uint8))
+    data.path("labels", "b").unlink()
+    message = "no mask in 2 images, so nothing to ask about: the labels carry no class anywhere"
+    refused(data, snapshot, InputError, message, ReadRules(partial=True))
+
+
+def test_project_of_before_says_nothing_of_partial(make_dataset):
+    data = make_dataset()
+    data.create()
+    path = data.project / "project.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    assert "  partial: false\n" in lines
+    path.write_text("".join(line for line in lines if "partial" not in line))
+    with opened(data) as project:
+        assert not project.config.sources.partial
+
+
 def test_png_labels_are_copied_byte_for_byte(make_dataset):
     data = make_dataset(("grey", "palette", "wide", "few"))
     image = Image.fromarray(data.labels_of("palette"))
@@ -244,7 +348,7 @@ def test_missing_labels(make_dataset, snapshot):
         r"^1 images have all their files\. 7 images without labels: b \(expected .*labels/b\.png\), c .* and 2 more\. "
     )
     text = refused(data, snapshot, InputError, message)
-    assert text.endswith("pass --skip-bad to go on without them.")
+    assert text.endswith("pass --skip-bad to go on without them, or --partial to start those without labels.")
     summary = data.create(ReadRules(skip_bad=True))
     assert summary.images == 1
     assert "7 images without labels" in summary.notes[0]

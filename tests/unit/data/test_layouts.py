@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,8 +70,18 @@ def test_folders_beside_each_other(tmp_path):
 
 
 def test_no_labels_named(tmp_path):
-    with pytest.raises(InputError, match="No labels: pass --labels with the folder of doubtful labels"):
-        read_folder(Sources(images=tmp_path))
+    touch(tmp_path, "images/train/a.png", "images/train/b.png", "masks/train/a.png", "masks/train/b.png")
+    found = read_folder(Sources(images=tmp_path / "images", masks=tmp_path / "masks"))
+    assert [(s.image_id, s.labels) for s in found.train] == [("a", None), ("b", None)]
+    assert found.train[1].masks == tmp_path / "masks/train/b.png"
+    assert found.unmatched == {}
+
+
+def test_partial_labels(tmp_path):
+    touch(tmp_path, "images/a.png", "images/b.png", "images/c.png", "labels/b.png", "labels/x.png")
+    found = read_folder(folder(tmp_path), partial=True)
+    assert [(s.image_id, s.labels and s.labels.name) for s in found.train] == [("a", None), ("b", "b.png"), ("c", None)]
+    assert list(found.unmatched) == ["labels files without an image"]
 
 
 def test_missing_image_folder(tmp_path):
@@ -220,3 +232,29 @@ def test_palette_of_voc_files_is_ours(tmp_path):
     image.save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as back:
         assert back.convert("RGB").getpixel((15, 0)) == (192, 128, 128)
+
+
+def test_voc_without_labels(tmp_path):
+    sources = voc(tmp_path, {"train": ["a", "c"]}, labelled=())
+    assert [(s.image_id, s.labels) for s in read_voc(sources).train] == [("a", None), ("c", None)]
+
+
+def test_voc_whose_labels_are_the_ground_truth_starts_without(tmp_path):
+    sources = voc(tmp_path, {"train": ["a"], "val": ["b"]})
+    found = read_voc(replace(sources, ground_truth=tmp_path / "SegmentationClass"))
+    assert [(s.image_id, s.labels) for s in found.train] == [("a", None)]
+    assert found.train[0].ground_truth == tmp_path / "SegmentationClass/a.png"
+    assert ids(found.validation) == ["b"]
+
+
+def test_voc_with_some_labels(tmp_path):
+    sources = voc(tmp_path, {}, labelled=("b",))
+    assert ids(read_voc(sources).train) == ["b"]
+    found = read_voc(sources, partial=True)
+    assert [(s.image_id, s.labels is None) for s in found.train] == [
+        ("a", True),
+        ("b", False),
+        ("c", True),
+        ("d", True),
+    ]
+    assert "took all 4 images" in found.notes[0]

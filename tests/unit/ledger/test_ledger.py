@@ -42,7 +42,7 @@ def full(ledger):
     """A ledger with a row in every table."""
     query, other = ask(ledger, (0, 5), (1, 6))
     ledger.add_answers(1, [(reply(query), 1.0, [(0, 5, FIRST, 1)]), (reply(other, "skip", ()), 0.0, [])])
-    automatic(ledger, (2, 7, FIRST, 2))
+    automatic(ledger, (2, 7, FIRST, 2), layer={0: ("a" * 64, 9)})
     ledger.add_undo(1, "automatic", 2, *arrays((2, 7, 2, FIRST)))
     return ledger
 

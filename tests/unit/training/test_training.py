@@ -20,7 +20,12 @@ from a2lc.training.canvas import Canvas, canvas_for, fit_ids, fit_image, to_prob
 from a2lc.training.dataset import StepSampler, TrainingSet, canvas_tensor  # noqa: E402
 from a2lc.training.fit import fit_model, load_model, pick_precision, save_model  # noqa: E402
 from a2lc.training.module import SegmentationModule  # noqa: E402
-from a2lc.training.predict import probabilities_from_model  # noqa: E402
+from a2lc.training.predict import predict_from_model  # noqa: E402
+from a2lc.training.tasks import supervised  # noqa: E402
+
+
+def labels_task(project, state=None):
+    return supervised(project, project.state() if state is None else state, TINY, 0)
 
 
 class Small(torch.nn.Module):
@@ -81,7 +86,7 @@ def whole(project, tmp_path_factory):
     validated = []
     with pytest.MonkeyPatch.context() as patch:
         watch(patch, validated)
-        fitted = fit_model(project, TINY, project.state(), folder, seed=7)
+        fitted = fit_model(project, TINY, labels_task(project), folder, seed=7)
     assert fitted.steps == 6 and fitted.kept in {"best", "last"} and 0 <= fitted.validation_miou <= 1
     assert not (folder / "training").exists() and validated == [2, 4, 6, 6]
     return fitted, weights(folder)
@@ -116,11 +121,11 @@ def test_resumed_training_comes_to_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(fit._Progress, "on_train_batch_end", die)
         with pytest.raises(Killed):
-            fit_model(project, config, project.state(), tmp_path, seed=7)
+            fit_model(project, config, labels_task(project), tmp_path, seed=7)
     before = len(validated)
     with monkeypatch.context() as patch:
         patch.setattr(fit._Progress, "on_train_batch_end", lambda self, trainer, *_: steps.append(trainer.global_step))
-        fitted = fit_model(project, config, project.state(), tmp_path, seed=7)
+        fitted = fit_model(project, config, labels_task(project), tmp_path, seed=7)
     assert steps == [*range(1, kill_after + 1), *range(resumed_at + 1, 7)]
     assert validated[before:] == [step for step in (2, 4, 6, 6) if step > resumed_at]
     assert fitted == whole[0] and same(weights(tmp_path), whole[1])
@@ -128,15 +133,15 @@ def test_resumed_training_comes_to_the_same_weights(
 
 def test_seeds_decide_the_weights(project, tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
-        fit_model(project, TINY, project.state(), tmp_path / name, seed=seed)
+        fit_model(project, TINY, labels_task(project), tmp_path / name, seed=seed)
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
 def test_warm_start_goes_on_from_weights(project, tmp_path):
-    fit_model(project, TINY, project.state(), tmp_path / "first", seed=1)
+    fit_model(project, TINY, labels_task(project), tmp_path / "first", seed=1)
     still = TINY.model_copy(update={"learning_rate": 1e-12, "floor": 0.0, "warm_iterations": 2, "checkpoint": "last"})
     fitted = fit_model(
-        project, still, project.state(), tmp_path / "second", seed=2, start=tmp_path / "first/model.ckpt"
+        project, still, labels_task(project), tmp_path / "second", seed=2, start=tmp_path / "first/model.ckpt"
     )
     assert fitted.steps == 2 and fitted.kept == "last" and fitted.validation_miou is None
     first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
@@ -146,20 +151,20 @@ def test_warm_start_goes_on_from_weights(project, tmp_path):
 
 def test_last_weights_without_validation_and_best_is_refused(project, tmp_path, monkeypatch):
     monkeypatch.setitem(vars(project), "validation_images", [])
-    fitted = fit_model(project, TINY, project.state(), tmp_path, seed=1)
+    fitted = fit_model(project, TINY, labels_task(project), tmp_path, seed=1)
     assert fitted.kept == "last" and fitted.validation_miou is None
     with pytest.raises(ConfigError, match="no validation images"):
-        fit_model(project, TINY.model_copy(update={"checkpoint": "best"}), project.state(), tmp_path, seed=1)
+        fit_model(project, TINY.model_copy(update={"checkpoint": "best"}), labels_task(project), tmp_path, seed=1)
 
 
 def test_training_lowers_the_loss_on_its_own_labels(project, tmp_path):
     config = TINY.model_copy(update={"iterations": 60, "checkpoint": "last", "learning_rate": 1e-2})
-    fit_model(project, config, project.state(), tmp_path, seed=3)
-    predict = probabilities_from_model(project, config, tmp_path / "model.ckpt")
+    fit_model(project, config, labels_task(project), tmp_path, seed=3)
+    predict = predict_from_model(project, config, tmp_path / "model.ckpt")
     right = total = 0
     for image in project.images:
         labels = project.first_labels(image)
-        right += int((predict(image).argmax(0) == labels).sum())
+        right += int((predict(image).probs.argmax(0) == labels).sum())
         total += int((labels != 255).sum())
     share = np.bincount(np.concatenate([project.first_labels(i).ravel() for i in project.images]), minlength=256)[
         :255
@@ -168,9 +173,9 @@ def test_training_lowers_the_loss_on_its_own_labels(project, tmp_path):
 
 
 def test_deeplab_gives_probabilities_of_the_image_size(project, tmp_path):
-    fit_model(project, REAL, project.state(), tmp_path, seed=1)
+    fit_model(project, REAL, labels_task(project), tmp_path, seed=1)
     image = project.images[0]
-    probs = probabilities_from_model(project, REAL, tmp_path / "model.ckpt")(image)
+    probs = predict_from_model(project, REAL, tmp_path / "model.ckpt")(image).probs
     assert probs.shape == (project.classes.num_classes, image.height, image.width) and probs.dtype == np.float32
     np.testing.assert_allclose(probs.sum(0), 1, atol=1e-5)
 
@@ -184,31 +189,31 @@ def test_own_module_by_argument_and_by_name(project, tmp_path, monkeypatch):
         def forward(self, x):
             return self.conv(x)
 
-    fit_model(project, TINY, project.state(), tmp_path / "arg", seed=1, model=Own(project.classes.num_classes))
+    fit_model(project, TINY, labels_task(project), tmp_path / "arg", seed=1, model=Own(project.classes.num_classes))
     assert set(weights(tmp_path / "arg")) == {"conv.weight", "conv.bias"}
     (tmp_path / "own_models.py").write_text(
         "import torch\ndef build(num_classes):\n    return torch.nn.Conv2d(3, num_classes, 1)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     named = TINY.model_copy(update={"model": "own_models:build"})
-    fit_model(project, named, project.state(), tmp_path / "named", seed=1)
-    assert probabilities_from_model(project, named, tmp_path / "named/model.ckpt")(project.images[0]).ndim == 3
+    fit_model(project, named, labels_task(project), tmp_path / "named", seed=1)
+    assert predict_from_model(project, named, tmp_path / "named/model.ckpt")(project.images[0]).probs.ndim == 3
     with pytest.raises(ConfigError, match="cannot be imported"):
-        fit_model(project, TINY.model_copy(update={"model": "own_models:nothing"}), project.state(), tmp_path, seed=1)
+        fit_model(project, TINY.model_copy(update={"model": "own_models:nothing"}), labels_task(project), tmp_path, seed=1)
 
 
 def test_bad_training_settings(project, tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean 'deeplabv3plus'"):
-        fit_model(project, REAL.model_copy(update={"model": "deeplabv3"}), project.state(), tmp_path, seed=1)
+        fit_model(project, REAL.model_copy(update={"model": "deeplabv3"}), labels_task(project), tmp_path, seed=1)
     with pytest.raises(ConfigError, match="resnet18x"):
-        fit_model(project, REAL.model_copy(update={"encoder": "resnet18x"}), project.state(), tmp_path, seed=1)
+        fit_model(project, REAL.model_copy(update={"encoder": "resnet18x"}), labels_task(project), tmp_path, seed=1)
     with pytest.raises(ConfigError, match="precision 'half'"):
         pick_precision(TINY.model_copy(update={"precision": "half"}))
     with pytest.raises(ConfigError, match="research alone"):
         fit_model(
             project,
             REAL.model_copy(update={"encoder": "mit_b0", "encoder_weights": "imagenet", "model": "unet"}),
-            project.state(),
+            labels_task(project),
             tmp_path,
             seed=1,
         )
@@ -226,7 +231,7 @@ def test_weights_that_cannot_be_fetched_start_from_scratch_and_say_so(project, t
 
     monkeypatch.setattr(smp, "DeepLabV3Plus", offline)
     with caplog.at_level(logging.WARNING, logger="a2lc"):
-        fit_model(project, REAL.model_copy(update={"encoder_weights": "imagenet"}), project.state(), tmp_path, seed=1)
+        fit_model(project, REAL.model_copy(update={"encoder_weights": "imagenet"}), labels_task(project), tmp_path, seed=1)
     assert "training starts from scratch" in caplog.text and "no route to host" in caplog.text
 
 
@@ -283,7 +288,7 @@ def test_probs_of_the_filled_part_alone():
 
 def test_samples_depend_on_seed_epoch_and_image_alone(project):
     config = TINY.model_copy(update={"scale": (0.5, 2.0), "colour_jitter": 0.5})
-    sets = [TrainingSet(project, project.state(), Canvas(32, 64), config, seed=s) for s in (4, 4, 5)]
+    sets = [TrainingSet(project, labels_task(project), Canvas(32, 64), config, seed=s) for s in (4, 4, 5)]
     key = 3 * 2**32 + 1
     first, again, other = (s[key] for s in sets)
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
@@ -294,7 +299,7 @@ def test_samples_depend_on_seed_epoch_and_image_alone(project):
 
 def test_padding_carries_no_class(project):
     config = TINY.model_copy(update={"scale": (0.3, 0.3001), "colour_jitter": 0.0, "crop": 64})
-    _, target = TrainingSet(project, project.state(), Canvas(32, 64), config, seed=0)[0]
+    _, target = TrainingSet(project, labels_task(project), Canvas(32, 64), config, seed=0)[0]
     assert (target[:, 40:] == 255).all() and (target != 255).any()
 
 
@@ -304,7 +309,7 @@ def test_training_targets_are_the_corrected_labels(project):
     image = project.images[0]
     mask = int(np.flatnonzero(project.masks.image == 0)[project.masks.area[project.masks.image == 0].argmax()])
     state.classes[mask] = 9
-    _, target = TrainingSet(project, state, Canvas(None, None), config, seed=0)[0]
+    _, target = TrainingSet(project, labels_task(project, state), Canvas(None, None), config, seed=0)[0]
     inside = project.mask_map(image) == project.masks.mask_ids[mask]
     target = target[: image.height, : image.width].numpy()
     assert (target[inside] == 9).all()

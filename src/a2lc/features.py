@@ -1,0 +1,84 @@
+"""Features on their own coarse grid, interpolated where they are needed (pure).
+
+Interpolation is linear, so products of features with a direction are taken on the grid and interpolated: nothing of
+D channels at the size of an image is ever made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FeatureMap", "interpolation_matrix"]
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureMap:
+    """Features of one image.
+
+    Attributes:
+        values: (D, h, w) float32 on the grid.
+        rows: (H, h) float32 weights that interpolate from the grid's rows to the image's.
+        cols: (W, w) float32, the same for columns.
+    """
+
+    values: FloatArray
+    rows: FloatArray
+    cols: FloatArray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the image."""
+        return len(self.rows), len(self.cols)
+
+    def upsample(self, maps: NDArray[Any]) -> FloatArray:
+        """(P, H, W) maps at the image's size from (P, h, w) maps on the grid."""
+        return self.window(maps, slice(None), slice(None))
+
+    def window(self, maps: NDArray[Any], rows: slice, cols: slice) -> FloatArray:
+        """The same in a window of the image alone."""
+        found = self.rows[rows] @ np.asarray(maps, dtype=np.float32) @ self.cols[cols].T
+        return np.asarray(found, dtype=np.float32)
+
+    def at(self, rows: NDArray[Any], cols: NDArray[Any]) -> FloatArray:
+        """(n, D) interpolated features at pixels of the image."""
+        down, across = self.rows[rows], self.cols[cols]
+        found = np.einsum("nh,dhw,nw->nd", down, self.values, across, optimize=["einsum_path", (0, 1), (0, 1)])
+        return np.asarray(found, dtype=np.float32)
+
+
+def interpolation_matrix(size: int, fitted: float, cells: int, stride: float) -> FloatArray:
+    """Bilinear weights from cells of features to pixels of an image side, as with `align_corners=False`.
+
+    Args:
+        size: Pixels of the image side.
+        fitted: Pixels of the canvas that the side was scaled to.
+        cells: Cells of the feature grid along the whole canvas side.
+        stride: Canvas pixels a cell stands for.
+
+    Returns:
+        (size, cells) float32, rows summing to 1; beyond the outermost centres the edge cell counts alone.
+
+    Example:
+        >>> interpolation_matrix(4, 4, 2, 2.0)
+        array([[1.  , 0.  ],
+               [0.75, 0.25],
+               [0.25, 0.75],
+               [0.  , 1.  ]], dtype=float32)
+    """
+    place = ((np.arange(size) + 0.5) * fitted / size) / stride - 0.5
+    # Padding beyond the fitted part belongs to no pixel, and the last cells that hold the image are its edge.
+    last = min(cells - 1, max(0, int(np.ceil(fitted / stride)) - 1))
+    place = np.clip(place, 0, last)
+    low = np.minimum(place.astype(np.int64), max(last - 1, 0))
+    part = place - low
+    weights = np.zeros((size, cells), dtype=np.float32)
+    weights[np.arange(size), low] = 1 - part
+    if last > 0:
+        weights[np.arange(size), low + 1] += part
+    return weights

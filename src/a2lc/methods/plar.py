@@ -1,0 +1,158 @@
+"""PLAR: pseudo labels refined where they are doubtful and their features decide; the undecided goes to the annotator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.correction.clusters import ClassClusters, ClusterSums
+from a2lc.errors import ConfigError, InputError
+from a2lc.features import FeatureMap
+from a2lc.ledger.replay import KEEP, VOID
+from a2lc.methods.base import Labeller, MaskColumns, Method, register
+from a2lc.records import AnswerKind, Inspection, PixelView, QueryKind, RoundView
+from a2lc.stats import MaskStats
+
+__all__ = ["PLAR"]
+
+_SAMPLES = 512  # labelled pixels of an image that its classes' clusters are fitted on
+
+
+@register(
+    "plar",
+    paper="Ma et al. 2025, arXiv:2501.19227 (equations not available: our design from its description)",
+    summary="starts from some labelled images: refines doubtful pseudo labels by features, asks about what stays undecided",
+)
+@dataclass(frozen=True, kw_only=True)
+class PLAR(Method):
+    """Pseudo labels with automatic refinement (after Ma et al. 2025, arXiv:2501.19227).
+
+    A teacher labels the unlabelled pixels. An error mask, by a head trained on labels the networks never saw, says where
+    it is probably wrong. There the pixel's feature decides, if the nearest class of labelled pixels is the same by
+    Euclidean and by Mahalanobis distance, clearly so, and near enough (cluster assumption); else the method abstains, and
+    masks with most such pixels are asked about. The paper's equations were not available: docs/methods/plar.md says
+    which choices are ours, which is all of them.
+    """
+
+    acquisition: str = "margin"  # between masks with nothing undecided
+    error_threshold: float = 0.3  # τ_e: pseudo labels that are wrong with more than this chance are doubtful
+    margin: float = 0.1  # least relative distance between the nearest and the second-nearest class
+    shrinkage: float = 0.1  # of the covariances
+    distance_quantile: float = 0.95  # of labelled pixels' distances: beyond it a pixel belongs to no known class
+    refine: bool = True  # False: doubtful pixels are left without a label, all of them
+    first_labels: Literal["trusted", "doubtful"] = "trusted"  # doubtful: only answers count as labelled
+
+    starts: ClassVar[str] = "subset"
+    head: ClassVar[str] = "error"
+    training: ClassVar[str] = "semi"
+    extra_columns: ClassVar[tuple[str, ...]] = ("undecided",)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing.
+
+        Raises:
+            ConfigError: A number is outside [0, 1].
+        """
+        for name in ("error_threshold", "margin", "shrinkage", "distance_quantile"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in [0, 1], found {getattr(self, name)}.")
+
+    @property
+    def query_kind(self) -> QueryKind:
+        """The main class of a mask."""
+        return QueryKind.DOMINANT
+
+    def score(self, view: RoundView) -> NDArray[np.float64]:
+        """Expected wrong pixels among the undecided of a mask, then its margin."""
+        return view.extra["undecided"].astype(np.float64) + 1e-3 * super().score(view)
+
+    @property
+    def labels_pixels(self) -> bool:
+        """Refined pseudo labels."""
+        return True
+
+    def mask_columns(self, view: PixelView) -> MaskColumns:
+        """`undecided`: summed chance of an error over the unlabelled pixels of a mask that nothing decides."""
+        clusters = self._clusters(view)
+
+        def columns(
+            image: int, inspection: Inspection, stats: MaskStats, mask_map: NDArray[Any]
+        ) -> dict[str, NDArray[Any]]:
+            said = self._refined(view, image, inspection, clusters)
+            assert inspection.errors is not None
+            undecided = (said == KEEP) & (self._trusted(view, image) == VOID)
+            mass = np.bincount(mask_map.ravel(), weights=(inspection.errors * undecided).ravel())
+            return {"undecided": mass[stats.mask_ids].astype(np.float32)}
+
+        return columns
+
+    def labeller(self, view: PixelView) -> Labeller:
+        """Pseudo labels of unlabelled pixels, refined or withheld where they are doubtful."""
+        if view.inspect is None:
+            return lambda image: None
+        clusters = self._clusters(view)
+        inspect = view.inspect
+        return lambda image: self._refined(view, image, inspect(image), clusters)
+
+    def _trusted(self, view: PixelView, image: int) -> NDArray[np.int32]:
+        """(H, W) labels that were given: class, or VOID."""
+        labels = view.labels(image)
+        if self.first_labels == "trusted":
+            return labels
+        named = {AnswerKind.CONFIRM, AnswerKind.CORRECT, AnswerKind.CLASSES}
+        masks = [m for a in view.answers.get(image, ()) if a.kind in named and len(a.classes) == 1 for m in a.mask_ids]
+        return np.where(np.isin(view.mask_map(image), masks), labels, VOID).astype(np.int32)
+
+    def _clusters(self, view: PixelView) -> ClassClusters | None:
+        """Where the features of each class lie, from a sample of the labelled pixels; None without any."""
+        sums: ClusterSums | None = None
+        assert view.inspect is not None
+        for image in view.images:
+            trusted = self._trusted(view, image)
+            places = np.flatnonzero(trusted != VOID)
+            if not len(places):
+                continue
+            rng = np.random.default_rng([view.seed, image])
+            places = np.sort(rng.choice(places, size=min(_SAMPLES, len(places)), replace=False))
+            features = _features(view.inspect(image), image)
+            found = features.at(*np.unravel_index(places, trusted.shape))
+            if sums is None:
+                sums = ClusterSums(depth=found.shape[1], num_classes=view.num_classes, seed=view.seed)
+            sums.add(found, trusted.ravel()[places])
+        if sums is None:
+            return None
+        return ClassClusters.from_sums(sums, shrinkage=self.shrinkage, distance_quantile=self.distance_quantile)
+
+    def _refined(
+        self, view: PixelView, image: int, seen: Inspection, clusters: ClassClusters | None
+    ) -> NDArray[np.int32]:
+        """(H, W) pseudo labels of unlabelled pixels; KEEP for the undecided and for labelled ones."""
+        features = _features(seen, image)
+        assert seen.errors is not None
+        said = np.asarray(seen.probs).argmax(axis=0).astype(np.int32)
+        doubtful = seen.errors > self.error_threshold
+        if clusters is None or not self.refine:
+            said[doubtful] = KEEP
+        elif doubtful.any():
+            cells = features.values.shape[1:]
+            decision = clusters.decide(features.values.reshape(len(features.values), -1).T, margin=self.margin)
+            by_cell = np.where(decision.undecided, KEEP, decision.classes).reshape(cells)
+            rows, cols = features.rows.argmax(axis=1), features.cols.argmax(axis=1)
+            said = np.where(doubtful, by_cell[rows[:, None], cols], said).astype(np.int32)
+        said[self._trusted(view, image) != VOID] = KEEP
+        void = [m for a in view.answers.get(image, ()) if a.kind == AnswerKind.VOID for m in a.mask_ids]
+        if void:  # someone has said that there is no class
+            said[np.isin(view.mask_map(image), void)] = KEEP
+        return said
+
+
+def _features(seen: Inspection, image: int) -> FeatureMap:
+    if seen.features is None or seen.errors is None:
+        raise InputError(
+            "Method 'plar' needs a model that it trained itself: the last round's was trained for another method. "
+            "Begin a new project with it."
+        )
+    return seen.features

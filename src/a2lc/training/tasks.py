@@ -1,0 +1,159 @@
+"""What a network is fitted to: corrected labels, the classes of regions, or labels and unlabelled pixels together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.config import TrainingConfig
+from a2lc.ledger import VOID, MaskState
+from a2lc.project import Project
+from a2lc.records import AnswerKind, ImageRecord, RegionAnswer
+from a2lc.training.module import HELD_OUT, RegionModule, SegmentationModule, SemiModule
+
+__all__ = ["NO_REGION", "Task", "regions", "semi_supervised", "supervised"]
+
+NO_REGION = -1
+"""Target of pixels in no answered region."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a network is fitted to.
+
+    Attributes:
+        name: What settings.json tells a killed training by.
+        images: Positions of the images that are trained on.
+        targets: From an image to its (H, W) integer targets.
+        fill: Target of padding.
+        module: From network, settings, K, ignore index, steps and seed to the Lightning module.
+        weights: Name of the file the fitted weights go to.
+        validates: Whether the best weights on validation ground truth may be kept.
+        stamp: Anything else that decides the outcome.
+    """
+
+    name: str
+    images: Sequence[int]
+    targets: Callable[[ImageRecord], NDArray[Any]]
+    fill: int
+    module: Callable[..., SegmentationModule]
+    weights: str = "model.ckpt"
+    validates: bool = True
+    stamp: dict[str, Any] = field(default_factory=dict)
+
+
+def supervised(project: Project, state: MaskState, config: TrainingConfig, seed: int) -> Task:
+    """Cross entropy on corrected labels, over the images that carry any."""
+    return Task(
+        name="labels",
+        images=_labelled(project, state),
+        targets=lambda record: project.corrected_labels(record, state),
+        fill=project.classes.ignore_index,
+        module=SegmentationModule,
+    )
+
+
+def regions(
+    project: Project,
+    answers: Mapping[int, Sequence[RegionAnswer]],
+    config: TrainingConfig,
+    *,
+    pooling: str = "code",
+    single_weight: float = 16.0,
+    several_weight: float = 8.0,
+    prototype_weight: float = 1.0,
+) -> Task:
+    """MulActSeg's first stage: losses on the sets of classes that regions were said to hold (arXiv:2309.09319).
+
+    Args:
+        project: Images and masks.
+        answers: What was said, by image.
+        config: Training settings.
+        pooling: `code` or `slides`, see `RegionModule`.
+        single_weight: λ of the cross entropy on regions of one class.
+        several_weight: λ of the merged positive loss on regions of several.
+        prototype_weight: Of the prototypical pixel loss.
+    """
+    sets: list[tuple[int, ...]] = []
+    numbers: dict[int, dict[int, int]] = {}
+    for image, said in sorted(answers.items()):
+        for answer in said:
+            if answer.kind in {AnswerKind.CLASSES, AnswerKind.CONFIRM, AnswerKind.CORRECT} and answer.classes:
+                for mask in answer.mask_ids:
+                    numbers.setdefault(image, {})[mask] = len(sets)
+                sets.append(answer.classes)
+    table = np.zeros((max(1, len(sets)), project.classes.num_classes), dtype=bool)
+    for row, classes in enumerate(sets):
+        table[row, list(classes)] = True
+
+    def targets(record: ImageRecord) -> NDArray[Any]:
+        mask_map = project.mask_map(record)
+        lookup = np.full(int(mask_map.max(initial=0)) + 1, NO_REGION, dtype=np.int32)
+        for mask, row in numbers[record.index].items():
+            if mask < len(lookup):
+                lookup[mask] = row
+        return lookup[mask_map]
+
+    weights = {"single": single_weight, "several": several_weight, "prototype": prototype_weight}
+
+    def module(*args: Any, **more: Any) -> SegmentationModule:
+        return RegionModule(*args, table=table, pooling=pooling, weights=weights, **more)
+
+    return Task(
+        name="regions",
+        images=sorted(numbers),
+        targets=targets,
+        fill=NO_REGION,
+        module=module,
+        weights="regions.ckpt",
+        stamp={"regions": len(sets), "pooling": pooling, "weights": weights},
+    )
+
+
+def semi_supervised(project: Project, state: MaskState, config: TrainingConfig, seed: int) -> Task:
+    """Labels where there are any and a teacher's elsewhere; a part of the labels is kept from both for the error head.
+
+    Which masks are held out depends on the round's seed and the mask alone. Pixels that a layer labelled stand for the
+    teacher's: they are refined pseudo labels, and no error head learns from those.
+    """
+    share = 0.25  # ours: enough errors to learn from, at a price in labels that shows little
+    by_masks = MaskState(classes=state.classes, source=state.source, winner=state.winner)
+
+    def targets(record: ImageRecord) -> NDArray[Any]:
+        mask_map = project.mask_map(record)
+        trusted = project.corrected_labels(record, by_masks, mask_map=mask_map).astype(np.int32)
+        labels = project.corrected_labels(record, state, mask_map=mask_map).astype(np.int32)
+        draw = np.random.default_rng([seed, record.index]).random(int(mask_map.max(initial=0)) + 1)
+        draw[0] = 1.0
+        ignore = project.classes.ignore_index
+        held = (draw < share)[mask_map] & (trusted != ignore)
+        return np.where(held, labels + HELD_OUT, labels)
+
+    return Task(
+        name="semi",
+        images=range(len(project.images)) if _labelled(project, state) else [],
+        targets=targets,
+        fill=project.classes.ignore_index,
+        module=SemiModule,
+        stamp={"held_out": share},
+    )
+
+
+def _labelled(project: Project, state: MaskState) -> list[int]:
+    """Positions of the images with a label to learn from."""
+    sources = project.config.sources
+    if sources.labels is not None and not sources.partial:
+        return list(range(len(project.images)))
+    some = project.masks.current(state) != VOID
+    found = set(project.masks.image[some].tolist())
+    if state.layer is not None:
+        found |= set(project.ledger.layer_files(state.layer))
+    if sources.labels is not None:
+        # Labels may lie outside all masks.
+        bare = set(range(len(project.images))) - set(project.masks.image.tolist())
+        found |= {i for i in bare if (project.first_labels(project.images[i]) != project.classes.ignore_index).any()}
+    return sorted(found)
