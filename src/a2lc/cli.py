@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from a2lc.errors import A2LCError, ConfigError, InputError, require_known
+from a2lc.errors import A2LCError, ConfigError, InputError, first_names, require_known
 from a2lc.files import free_space_error, json_safe
 from a2lc.progress import console_progress
 from a2lc.version import __version__
@@ -444,12 +445,47 @@ def export(
 
 
 @app.command()
+def bench(
+    protocol: Annotated[
+        str, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML), or the name of one of the package.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to; default: bench-NAME.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the data, in place of the protocol's.")] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", metavar="1,2", help="In place of the protocol's.")] = None,
+    only: Annotated[str | None, typer.Option("--methods", metavar="A,B", help="Run these alone, by label.")] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Write tables and curves anew, run nothing.")] = False,
+) -> None:
+    """Run methods side by side by a protocol: tables and curves. Killed anywhere, the same command goes on."""
+    from a2lc.bench.protocol import read_protocol
+    from a2lc.bench.results import write_results
+    from a2lc.bench.runner import Bench, data_root
+
+    chosen, home = read_protocol(protocol)
+    place = out or Path(f"bench-{chosen.name}")
+    numbers = None if seeds is None else _seeds(seeds)
+    what = Bench(protocol=chosen, out=place.absolute(), root=data_root(chosen, home, data), say=_line)
+    runs = what.plan(numbers, None if only is None else [label.strip() for label in only.split(",")])
+    if not report_only:
+        what.run(runs)
+    outcomes = what.outcomes(numbers)
+    if not outcomes:
+        raise InputError(f"There is no result in {place}: run it first, without --report-only.")
+    command = shlex.join(["a2lc", *sys.argv[1:]])
+    for path in write_results(chosen, outcomes, place, command=command, where=protocol):
+        _line(f"wrote {path}")
+    failed = [o.run.name for o in outcomes if o.found is None and not o.skipped]
+    if failed:
+        _line(f"{len(failed)} runs failed: {first_names(failed)}; the same command tries them again")
+        raise typer.Exit(1)
+
+
+@app.command()
 def methods(as_json: Json = False) -> None:
     """List methods, with their papers, and acquisition functions."""
     from a2lc.acquisition import ACQUISITIONS
     from a2lc.methods import METHODS
 
-    rows = [{"name": name, "paper": m.paper, "summary": m.summary} for name, m in METHODS.items()]
+    rows = [{"name": n, "paper": m.paper, "starts": m.starts, "summary": m.summary} for n, m in METHODS.items()]
     functions = [{"name": name, "summary": a.summary} for name, a in ACQUISITIONS.items()]
     if as_json:
         print(json.dumps({"methods": rows, "acquisition": functions}, indent=1))
@@ -490,6 +526,14 @@ def _value_map(pairs: list[str]) -> dict[int, int]:
         except ValueError:
             raise InputError(f"--map {pair}: expected VALUE=VALUE, such as --map 34=255.") from None
     return found
+
+
+def _seeds(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    # As in `a2lc init`.
+    if not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts):
+        raise InputError(f"--seeds {text}: expected numbers of 0 or more, such as --seeds 1,2,3.")
+    return [int(part) for part in parts]
 
 
 def _check_names(*, preset: str | None = None, method: str | None = None) -> None:

@@ -47,9 +47,24 @@ class FeatureMap:
 
     def at(self, rows: NDArray[Any], cols: NDArray[Any]) -> FloatArray:
         """(n, D) interpolated features at pixels of the image."""
-        down, across = self.rows[rows], self.cols[cols]
-        found = np.einsum("nh,dhw,nw->nd", down, self.values, across, optimize=["einsum_path", (0, 1), (0, 1)])
-        return np.asarray(found, dtype=np.float32)
+        # A pixel lies between two cells a side, and the matrices are 0 everywhere else.
+        total = np.zeros((len(self.values), len(np.asarray(rows))), dtype=np.float32)
+        top, top_weights = _taps(self.rows[rows])
+        left, left_weights = _taps(self.cols[cols])
+        for down in range(2):
+            for across in range(2):
+                cells = self.values[:, top[:, down], left[:, across]]
+                total += cells * (top_weights[:, down] * left_weights[:, across])
+        return np.ascontiguousarray(total.T)
+
+
+def _taps(weights: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+    """(n, 2) cells that count for each of (n, cells) rows of weights, and by how much."""
+    first = np.argmax(weights > 0, axis=1)
+    second = np.minimum(first + 1, weights.shape[1] - 1)
+    near = np.take_along_axis(weights, first[:, None], axis=1)[:, 0]
+    far = np.where(second > first, np.take_along_axis(weights, second[:, None], axis=1)[:, 0], 0)
+    return np.stack([first, second], axis=1), np.stack([near, far], axis=1).astype(np.float32)
 
 
 def interpolation_matrix(size: int, fitted: float, cells: int, stride: float) -> FloatArray:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from a2lc.ledger import KEEP, VOID, MaskState, mask_keys
 from a2lc.methods import Method, create_method
 from a2lc.methods.base import MaskColumns
 from a2lc.metrics import ConfusionCounts
-from a2lc.oracle import ORACLE, Oracle
+from a2lc.oracle import ORACLE, Oracle, Seen
 from a2lc.progress import Track, no_progress
 from a2lc.project import Project
 from a2lc.records import (
@@ -157,7 +158,7 @@ class Loop:
         if not self.prices_differ:
             return self.queries_a_round
         lowest = self.cost.per_class if self.method.query_kind == QueryKind.CLASSES else 1.0
-        return min(left, max(1, int(self.plan.budget / lowest + 1e-9)))
+        return min(left, max(1, int(self.plan.budget / lowest + 1e-9)) + self.method.overshoots)
 
     def run(self, rounds: int) -> bool:
         """Run until `rounds` rounds are finished; rounds finished before count.
@@ -173,7 +174,7 @@ class Loop:
         selected = number if stage in {"answer", "correct", "train", "evaluate"} else number - 1
         missing = max(0, rounds - max(selected, 0)) * self.queries_a_round
         left = self.masks_left()
-        if missing > left:
+        if missing > left and self.method.remembers:
             raise PoolExhaustedError(
                 f"{rounds} rounds of {self.plan.budget:g} clicks need {missing} more masks, but only {left} were not asked "
                 "about yet. Lower --budget or --rounds."
@@ -492,13 +493,23 @@ class Loop:
             gate=bool(getattr(self.method, "gate", False)),
         )
         rows: list[tuple[Answer, float, list[tuple[int, int, int, int]]]] = []
+        cheapest = float("inf")
         for query, answer, clicks in self._replies(oracle, waiting, state):
-            if self.prices_differ and rows and spent + clicks > self.plan.budget + 1e-9 and not self.method.overshoots:
-                break
-            rows.append((answer, clicks, _corrections(project, query, answer, state)))
+            if self.prices_differ and not self.method.overshoots and spent + clicks > self.plan.budget + 1e-9:
+                if rows or answers:
+                    break
+                cheapest = min(cheapest, clicks)
+                continue  # the first that the budget pays for
+            taken = answer()
+            rows.append((taken, clicks, _corrections(project, query, taken, state)))
             spent += clicks
             if self.prices_differ and spent + 1e-9 >= self.plan.budget + (1e-6 if self.method.overshoots else 0):
                 break
+        if waiting and not rows and not answers:
+            raise PoolExhaustedError(
+                f"A budget of {self.plan.budget:g} clicks pays for none of the {len(waiting)} questions: the cheapest answer "
+                f"costs {cheapest:g}. Raise --budget, for which the round's questions must be chosen anew in a new project."
+            )
         details = {"answers": len(rows) + len(answers), "clicks": spent}
         project.ledger.add_answers(number, rows, stage=(time.perf_counter() - began, details))
         changed = sum(bool(corrections) for _, _, corrections in rows)
@@ -506,33 +517,31 @@ class Loop:
 
     def _replies(
         self, oracle: Oracle, queries: list[Query], state: MaskState
-    ) -> Iterator[tuple[Query, Answer, float]]:
-        """The oracle's replies in the order of the questions, with their clicks."""
+    ) -> Iterator[tuple[Query, Callable[[], Answer], float]]:
+        """The oracle's replies in the order of the questions, with their clicks; each is made when it is taken."""
         project = self.project
         by_table = {QueryKind.CORRECTION, QueryKind.DOMINANT}
         asked = [query for query in queries if query.kind in by_table]
         replies = dict(zip(asked, oracle.answer(asked, project.masks, project.truth, state), strict=True))
-        looked: dict[Query, tuple[Answer, float]] = {}
+        looked: dict[Query, Seen] = {}
         # An image is read once, however many questions there are about it.
         for index in sorted({query.image for query in queries if query.kind not in by_table}):
             image = project.images[index]
             mask_map, truth = project.mask_map(image), project.ground_truth(image)
             labels = project.corrected_labels(image, state, mask_map=mask_map)
             mine = [query for query in queries if query.image == index and query.kind not in by_table]
-            for query, seen in zip(mine, oracle.look(mine, mask_map, truth, labels, project.classes.ignore_index), strict=True):
-                answer = seen.answer
-                if seen.pixels is not None:
-                    answer = replace(answer, pixels=project.write_answered_pixels(seen.pixels))
-                clicks = seen.clicks
-                looked[query] = (
-                    answer,
-                    self.cost.of_answer(answer.kind, len(answer.classes)) if clicks is None else clicks,
-                )
+            found = oracle.look(mine, mask_map, truth, labels, project.classes.ignore_index)
+            looked |= dict(zip(mine, found, strict=True))
         for query in queries:
-            if query in looked:
-                yield query, *looked[query]
-            else:
-                yield query, replies[query], self.cost.of_answer(replies[query].kind, len(replies[query].classes))
+            seen = looked[query] if query in looked else Seen(answer=replies[query])
+            clicks = self.cost.of_answer(seen.answer.kind, len(seen.answer.classes))
+            yield query, partial(self._with_pixels, seen), clicks if seen.clicks is None else seen.clicks
+
+    def _with_pixels(self, seen: Seen) -> Answer:
+        """An answer, its pixel labels written down."""
+        if seen.pixels is None:
+            return seen.answer
+        return replace(seen.answer, pixels=self.project.write_answered_pixels(seen.pixels))
 
     def _correct(self, number: int, began: float) -> str:
         """Automatic corrections by the method, none over an answer, and its labels of single pixels."""

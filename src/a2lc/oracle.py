@@ -39,11 +39,13 @@ class Seen:
 class Oracle:
     """Answers queries from ground truth.
 
-    A correction query is answered by A2LC's published rule. A mask whose current labels agree with ground truth on more than half of its pixels is kept as it is; any other
-    gets the most frequent true class of its pixels, which may be void. Ground truth without a class counts as a
-    mismatch. Ties go to the smallest class, and void loses them. A dominant query gets the most frequent true class of
-    its pixels, whatever they carry. A pixel query gets the true class of its pixel; a multi-class query all classes of its
-    region but for a band along its border; a precise query the true class of every pixel.
+    A correction query is answered by A2LC's published rule. A mask whose current labels agree with ground truth on more
+    than half of its pixels is kept as it is; any other gets the most frequent true class of its pixels, which may be
+    void. Ground truth without a class counts as a mismatch. Ties go to the smallest class, and void loses them.
+
+    A dominant query gets the most frequent true class of its pixels, whatever they carry. A pixel query gets the true
+    class of its pixel; a multi-class query all classes of its region but for a band along its border; a precise query the
+    true class of every pixel.
 
     Attributes:
         num_classes: K.
@@ -60,8 +62,12 @@ class Oracle:
     gate: bool = False
 
     def look(
-        self, queries: Sequence[Query], mask_map: NDArray[np.integer], truth: NDArray[np.integer],
-        labels: NDArray[np.integer], ignore_index: int,
+        self,
+        queries: Sequence[Query],
+        mask_map: NDArray[np.integer],
+        truth: NDArray[np.integer],
+        labels: NDArray[np.integer],
+        ignore_index: int,
     ) -> list[Seen]:
         """Answer questions about one image that need a look at its pixels.
 
@@ -87,16 +93,19 @@ class Oracle:
             ids = np.unique(mask_map[mask_map > 0])
             price = dict(zip(ids.tolist(), clicks.precise.tolist(), strict=True))
         named = [query.mask_ids[0] for query in queries if query.kind == QueryKind.CLASSES]
-        sets = dict(zip(named, class_sets(mask_map, truth, named, ignore_index=VOID, num_classes=self.num_classes), strict=True))
+        sets = class_sets(mask_map, truth, np.array(named), ignore_index=VOID, num_classes=self.num_classes)
+        set_of = dict(zip(named, sets, strict=True))
         seen = []
         for query in queries:
             inside = np.isin(mask_map, query.mask_ids)
             if query.kind == QueryKind.PIXEL:
                 assert query.pixel is not None
-                right = float((labels[inside] == truth[inside])[truth[inside] != VOID].sum()) / max(1, int(inside.sum()))
+                right = float((labels[inside] == truth[inside])[truth[inside] != VOID].sum()) / max(
+                    1, int(inside.sum())
+                )
                 seen.append(Seen(answer=self._at_pixel(query, int(truth.ravel()[query.pixel]), right)))
             elif query.kind == QueryKind.CLASSES:
-                seen.append(Seen(answer=self._class_set(query, sets[query.mask_ids[0]])))
+                seen.append(Seen(answer=self._class_set(query, set_of[query.mask_ids[0]])))
             else:
                 found = np.unique(truth[inside])
                 classes = tuple(int(c) for c in found if c != VOID)

@@ -256,6 +256,9 @@ def test_batches_may_be_cut_anywhere(seed, parts, capacity):
 def test_a_larger_margin_decides_less(seed):
     features, labels, new, _ = samples(seed)
     clusters = ClassClusters.fit(features, labels, 3)
-    loose, strict = clusters.decide(new, margin=0.05), clusters.decide(new, margin=0.5)
+    loose = clusters.decide(new, margin=0.0)
+    decided = loose.margin[~loose.undecided]
+    strict = clusters.decide(new, margin=float(np.median(decided)))
     assert (loose.undecided <= strict.undecided).all()
+    assert 0 < (~strict.undecided).sum() < len(decided)
     np.testing.assert_array_equal(loose.classes[~strict.undecided], strict.classes[~strict.undecided])

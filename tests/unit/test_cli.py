@@ -225,9 +225,9 @@ def test_methods_lists_all_with_papers(capsys):
     found = json.loads(capsys.readouterr().out)
     assert {"a2lc", "alc", "random"} <= {row["name"] for row in found["methods"]}
     assert all(row["paper"] and row["summary"] for row in found["methods"])
-    assert {"random", "entropy", "margin", "softmin", "cil", "lcil", "sim", "abc"} == {
-        row["name"] for row in found["acquisition"]
-    }
+    assert {row["starts"] for row in found["methods"]} == {"pseudo", "nothing", "subset"}
+    functions = "random entropy margin softmin cil lcil sim abc classbal amss pixbal"
+    assert set(functions.split()) == {row["name"] for row in found["acquisition"]}
 
 
 def test_without_ground_truth_the_oracle_is_refused_and_a_person_awaited(scenes, tmp_path, capsys):

@@ -53,6 +53,7 @@ ORDER = [
     "loop",
     "export",
     "report",
+    "bench",
     "cli",
     "__main__",
 ]

@@ -134,7 +134,7 @@ def _classbal(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scor
     """ClassBal: u(s)·exp(−p(Do(s))), [0, 1], p the share of masks by dominant prediction (Cai et al., CVPR 2021)."""
     if weights is None:
         weights = share_weights(np.bincount(stats.dominant, minlength=stats.num_classes))
-    return _margin(stats, None, seed) * np.asarray(weights, dtype=np.float64)[stats.dominant]
+    return np.asarray(score("margin", stats) * np.asarray(weights, dtype=np.float64)[stats.dominant])
 
 
 @_register("amss", "bvsb_sum area dominant", "BvSB, less for classes that many pixels are taken for (AMSS)")
@@ -142,7 +142,7 @@ def _amss(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     """AMSS: u(s)·exp(−p(D(s))), [0, 1], p the share of pixels by dominant prediction (arXiv:2303.16817)."""
     if weights is None:
         weights = share_weights(np.bincount(stats.dominant, weights=stats.area, minlength=stats.num_classes))
-    return _margin(stats, None, seed) * np.asarray(weights, dtype=np.float64)[stats.dominant]
+    return np.asarray(score("margin", stats) * np.asarray(weights, dtype=np.float64)[stats.dominant])
 
 
 @_register("pixbal", "pred_bvsb prob_sums area", "BvSB, each pixel less the more its class is predicted (MulActSeg)")

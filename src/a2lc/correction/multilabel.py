@@ -105,7 +105,7 @@ def class_sets(
             f"ignore_index={ignore_index}."
         )
     pixels = np.bincount(row, minlength=len(ids))
-    if len(ids) and not pixels.all():
+    if not pixels.all():
         raise InputError(f"Mask {ids[pixels == 0][0]} is not in the mask map of this image.")
     left = np.bincount(row[kept], minlength=len(ids))
     counted = (kept | (left[row] == 0)) & ~void

@@ -45,7 +45,7 @@ def knee_threshold(confidences: NDArray[Any], *, points: int = 20, sensitivity: 
     if points < 1:
         raise InputError(f"The curve is to have {points} points; expected 1 or more.")
     try:
-        from kneed import KneeLocator  # type: ignore[import-untyped]  # no type information of its own
+        from kneed import KneeLocator
     except ImportError:
         raise MissingExtraError("Sieving needs kneed: pip install 'a2lc[train]'") from None
     curve = np.sort(values)[:: max(1, int(len(values) / points))]

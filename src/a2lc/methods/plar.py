@@ -110,13 +110,15 @@ class PLAR(Method):
         """Where the features of each class lie, from a sample of the labelled pixels; None without any."""
         sums: ClusterSums | None = None
         assert view.inspect is not None
+        # Many images with few labels each need no larger sample than a few with many.
+        each = max(_SAMPLES // 8, _SAMPLES * 64 // max(64, len(view.images)))
         for image in view.images:
             trusted = self._trusted(view, image)
             places = np.flatnonzero(trusted != VOID)
             if not len(places):
                 continue
             rng = np.random.default_rng([view.seed, image])
-            places = np.sort(rng.choice(places, size=min(_SAMPLES, len(places)), replace=False))
+            places = np.sort(rng.choice(places, size=min(each, len(places)), replace=False))
             features = _features(view.inspect(image), image)
             found = features.at(*np.unravel_index(places, trusted.shape))
             if sums is None:
@@ -132,16 +134,19 @@ class PLAR(Method):
         """(H, W) pseudo labels of unlabelled pixels; KEEP for the undecided and for labelled ones."""
         features = _features(seen, image)
         assert seen.errors is not None
-        said = np.asarray(seen.probs).argmax(axis=0).astype(np.int32)
+        said: NDArray[np.int32] = seen.probs.argmax(axis=0).astype(np.int32)
         doubtful = seen.errors > self.error_threshold
         if clusters is None or not self.refine:
             said[doubtful] = KEEP
         elif doubtful.any():
-            cells = features.values.shape[1:]
-            decision = clusters.decide(features.values.reshape(len(features.values), -1).T, margin=self.margin)
-            by_cell = np.where(decision.undecided, KEEP, decision.classes).reshape(cells)
-            rows, cols = features.rows.argmax(axis=1), features.cols.argmax(axis=1)
-            said = np.where(doubtful, by_cell[rows[:, None], cols], said).astype(np.int32)
+            rows, cols = features.rows.argmax(axis=1)[:, None], features.cols.argmax(axis=1)
+            # Only cells with a doubtful pixel in them.
+            wanted = np.zeros(features.values.shape[1:], dtype=bool)
+            wanted[np.broadcast_to(rows, said.shape)[doubtful], np.broadcast_to(cols, said.shape)[doubtful]] = True
+            decision = clusters.decide(features.values[:, wanted].T, margin=self.margin)
+            by_cell = np.full(wanted.shape, KEEP, dtype=np.int32)
+            by_cell[wanted] = np.where(decision.undecided, KEEP, decision.classes)
+            said = np.where(doubtful, by_cell[rows, cols], said).astype(np.int32)
         said[self._trusted(view, image) != VOID] = KEEP
         void = [m for a in view.answers.get(image, ()) if a.kind == AnswerKind.VOID for m in a.mask_ids]
         if void:  # someone has said that there is no class

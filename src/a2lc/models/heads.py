@@ -43,8 +43,10 @@ class HeadedNet(nn.Module):
     def __init__(self, base: nn.Module, num_classes: int, head: str, temperature: float = COSINE_TEMPERATURE) -> None:
         super().__init__()
         try:
-            self.encoder, self.decoder = base.encoder, base.decoder
-            first = next(m for m in base.segmentation_head.modules() if isinstance(m, nn.Conv2d))  # type: ignore[union-attr]
+            parts: Any = base
+            self.encoder: nn.Module = parts.encoder
+            self.decoder: nn.Module = parts.decoder
+            first = next(m for m in parts.segmentation_head.modules() if isinstance(m, nn.Conv2d))
         except (AttributeError, StopIteration):
             raise ConfigError(
                 f"A {head} classifier needs a network with encoder, decoder and segmentation_head, as "

@@ -18,7 +18,15 @@ from a2lc.metrics import ConfusionCounts
 from a2lc.models.build import encoder_parameters
 from a2lc.training.canvas import normalise, to_probs
 
-__all__ = ["HELD_OUT", "RegionModule", "SegmentationModule", "SemiModule", "logits_of", "region_losses", "resized_logits"]
+__all__ = [
+    "HELD_OUT",
+    "RegionModule",
+    "SegmentationModule",
+    "SemiModule",
+    "logits_of",
+    "region_losses",
+    "resized_logits",
+]
 
 
 def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -252,8 +260,8 @@ class SemiModule(SegmentationModule):
         with torch.no_grad():
             for kept, now in zip(self.teacher.parameters(), self.model.parameters(), strict=True):
                 kept.lerp_(now, 1 - decay)
-            for kept, now in zip(self.teacher.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(now)
+            for mean, current in zip(self.teacher.buffers(), self.model.buffers(), strict=True):
+                mean.copy_(current)
         # The friend judges today's student: its own weights need no average.
 
     def kept_model(self) -> nn.Module:

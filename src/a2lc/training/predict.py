@@ -26,9 +26,7 @@ class Predictor:
         forward_seconds: Time spent in the network so far, or in reading files that stand for it.
     """
 
-    def __init__(
-        self, read: Callable[[ImageRecord], Any], forward: Callable[[ImageRecord, Any], Inspection]
-    ) -> None:
+    def __init__(self, read: Callable[[ImageRecord], Any], forward: Callable[[ImageRecord, Any], Inspection]) -> None:
         self._read = read
         self._forward = forward
         self._last: tuple[int, Inspection] | None = None
@@ -49,12 +47,11 @@ class Predictor:
     def inspect(self, image: ImageRecord) -> Inspection:
         """The same, all of it NumPy arrays."""
         found = self(image)
-        return found if isinstance(found.probs, np.ndarray) else replace(found, probs=found.probs.cpu().numpy())
+        probs: Any = found.probs
+        return found if isinstance(probs, np.ndarray) else replace(found, probs=probs.cpu().numpy())
 
 
-def predict_from_model(
-    project: Project, config: TrainingConfig, weights: Path, model: Any | None = None
-) -> Predictor:
+def predict_from_model(project: Project, config: TrainingConfig, weights: Path, model: Any | None = None) -> Predictor:
     """Predict with a model of the project, on the GPU where there is one."""
     import torch
 
@@ -80,8 +77,9 @@ def predict_from_model(
             output = network(batch)
             logits = resized_logits(output, batch.shape[-2:])[0]
         size = (image.height, image.width)
-        probs = to_probs(logits, fitted, size)
-        found = Inspection(probs=probs if use_gpu else probs.numpy())
+        on_device = to_probs(logits, fitted, size)
+        probs: Any = on_device if use_gpu else on_device.numpy()
+        found = Inspection(probs=probs)
         if not isinstance(output, HeadOutput):
             return found
         height, width = output.features.shape[-2:]

@@ -1,0 +1,603 @@
+"""Runs of a benchmark, each in a process of its own, so that its peak memory and a crash are its own.
+
+Everything lies below one folder:
+
+    out/scenes-*/               made-up scenes, where the protocol asks for them
+    out/subsets/                label files of the images that starts from a subset have ground truth of
+    out/beginnings/*.a2lc       projects at the end of round 0, which runs that begin alike are copied from
+    out/runs/METHOD-SEED.a2lc   the project of a run, with bench.json: what decided it, and what came out
+    out/results.*, curves.*     written anew at the end of each call
+
+A process that is killed loses what its open stage did: the project goes on by itself when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from a2lc.bench.protocol import FilesData, Protocol, Run, ScenesData, planned_runs
+from a2lc.classes import ClassTable, read_classes
+from a2lc.config import MethodConfig
+from a2lc.cost import classification_bits, correction_bits, precise_clicks
+from a2lc.data.base import FORMATS, Sources
+from a2lc.data.intake import ReadRules, create_project
+from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
+from a2lc.data.voc import voc_classes
+from a2lc.errors import (
+    A2LCError,
+    ConfigError,
+    InputError,
+    LockedError,
+    MissingExtraError,
+    PoolExhaustedError,
+    require_known,
+)
+from a2lc.files import json_safe, new_folder, write_text
+from a2lc.loop import Loop, RoundPlan
+from a2lc.masks.make import make_masks
+from a2lc.project import Project
+from a2lc.records import AnswerKind, QueryKind
+from a2lc.status import project_status
+from a2lc.version import versions
+
+__all__ = ["Bench", "Failed", "Outcome", "answer_bits", "data_root", "execute", "run_folder"]
+
+Say = Callable[[str], None]
+
+_STATE = "bench.json"
+_OURS, _MISSING, _MISTAKE = 1, 3, 2
+"""How a run's process ends: an error of ours, a package that is missing, or what the user can mend."""
+
+
+class Failed(Exception):
+    """A run came to no end, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        run: Which.
+        found: As `execute` returns it, None where it came to no end.
+        fault: Why, in one line; empty where it did.
+        skipped: Left out, since it was optional and something it needs is missing.
+    """
+
+    run: Run
+    found: dict[str, Any] | None = None
+    fault: str = ""
+    skipped: bool = False
+
+
+def run_folder(out: Path, run: Run) -> Path:
+    """The project of a run."""
+    return out / "runs" / f"{run.name}.a2lc"
+
+
+def data_root(protocol: Protocol, home: Path, given: Path | None) -> Path | None:
+    """The folder of the data: as given, or as the protocol says, relative to its own folder; None where neither does.
+
+    Raises:
+        InputError: A folder was given for scenes that are made up.
+    """
+    data = protocol.data
+    if isinstance(data, ScenesData):
+        if given is not None:
+            raise InputError(f"--data {given}: the protocol's scenes are made up, so no folder of data is read.")
+        return None
+    return given.absolute() if given is not None else (home / data.root).absolute() if data.root else None
+
+
+# ---- all runs -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """A protocol and the folder that its runs lie in.
+
+    Attributes:
+        protocol: What to run.
+        out: Where to.
+        root: Folder of the data, None for made-up scenes.
+        isolate: Each run in a process of its own.
+        say: Gets a line as runs and rounds end.
+    """
+
+    protocol: Protocol
+    out: Path
+    root: Path | None = None
+    isolate: bool = True
+    say: Say = field(default=lambda line: None)
+
+    def plan(self, seeds: Iterable[int] | None = None, methods: Iterable[str] | None = None) -> list[Run]:
+        """The runs asked for.
+
+        Args:
+            seeds: In place of the protocol's.
+            methods: Labels, where not all are wanted.
+
+        Raises:
+            UnknownNameError: The protocol has no such method.
+        """
+        runs = planned_runs(self.protocol, seeds=seeds)
+        labels = list(dict.fromkeys(run.label for run in runs))
+        wanted = labels if methods is None else [require_known("method of the protocol", m, labels) for m in methods]
+        return [run for run in runs if run.label in wanted]
+
+    def run(self, runs: Iterable[Run]) -> None:
+        """Run what is not finished yet; a run that fails is noted, and the others go on.
+
+        Raises:
+            ConfigError: A run was begun by another protocol.
+            LockedError: Another process works in the folder.
+            MissingFileError: The data is not there.
+        """
+        runs = list(runs)
+        _check_begun(self.out, runs)
+        self.out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.out / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise LockedError(f"Another a2lc bench works in {self.out}. Wait for it, or name another --out.") from None
+        try:
+            finished = [run for run in runs if _finished(self.out, run)]
+            self.say(f"{len(runs)} runs, {len(finished)} of them finished before")
+            if len(finished) < len(runs):
+                self._data()
+            for number, run in enumerate(runs, start=1):
+                if run not in finished:
+                    self._one(run, f"[{number}/{len(runs)}]")
+        finally:
+            lock.release()
+
+    def outcomes(self, seeds: Iterable[int] | None = None) -> list[Outcome]:
+        """What came of the runs of the protocol, and of other seeds asked for; those never begun are left out.
+
+        Raises:
+            ConfigError: A run was begun by another protocol.
+        """
+        runs = planned_runs(self.protocol, seeds=[*self.protocol.seeds, *(seeds or ())])
+        _check_begun(self.out, runs)
+        found = []
+        for run in runs:
+            fault = _fault_file(self.out, run)
+            state = _state(run_folder(self.out, run))
+            if "result" in state and _finished(self.out, run):
+                found.append(Outcome(run=run, found=state["result"]))
+            elif fault.is_file():
+                found.append(Outcome(run=run, **json.loads(fault.read_text(encoding="utf-8"))))
+        return found
+
+    def _data(self) -> None:
+        """Write what the protocol makes up, and look whether what it names is there."""
+        data = self.protocol.data
+        if isinstance(data, ScenesData):
+            place = _scenes_place(self.out, data)
+            if not place.exists():
+                write_scenes(place, _scene_settings(data))
+                self.say(f"{data.images} made-up scenes in {place}")
+        else:
+            _sources(data, self.out, self.root)
+
+    def _one(self, run: Run, count: str) -> None:
+        fault = _fault_file(self.out, run)
+        fault.unlink(missing_ok=True)
+        told: dict[str, Any] | None = None
+        try:
+            found = (self._apart if self.isolate else self._here)(run)
+        except MissingExtraError as error:
+            told = {"fault": str(error), "skipped": run.optional}
+        except Failed as error:
+            told = {"fault": str(error)}
+        if told is not None:
+            write_text(fault, json.dumps(told))
+            self.say(f"{count} {run.name}: {'left out' if told.get('skipped') else 'FAILED'}: {told['fault']}")
+            return
+        last = found["rounds"][-1] if found["rounds"] else {}
+        seconds = sum(sum(row["seconds"].values()) for row in found["rounds"])
+        note = f"; {found['note']}" if found["note"] else ""
+        self.say(
+            f"{count} {run.name}: finished, data mIoU {_figure(last.get('data_miou'))}, model mIoU "
+            f"{_figure(last.get('model_miou'))}, {seconds:,.0f} s, {found['peak_mib']:,.0f} MiB{note}"
+        )
+
+    def _here(self, run: Run) -> dict[str, Any]:
+        try:
+            return execute(run, self.out, self.root, self.say)
+        except MissingExtraError:
+            raise
+        except (A2LCError, OSError) as error:
+            raise Failed(_one_line(error)) from None
+        except Exception as error:  # any other run may still be well
+            raise Failed(f"{type(error).__name__}: {_one_line(error)}") from error
+
+    def _apart(self, run: Run) -> dict[str, Any]:
+        log = self.out / "runs" / f"{run.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        job = {"run": run.model_dump(mode="json"), "out": str(self.out), "root": self.root and str(self.root)}
+        command = [sys.executable, "-m", "a2lc.bench.runner"]
+        with log.open("a", encoding="utf-8") as errors:
+            start = errors.tell()
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                # The pipe stays open: its end tells the run that nobody waits for it any more.
+                process.stdin.write(json.dumps(job) + "\n")
+                process.stdin.flush()
+                for line in process.stdout:
+                    self.say(line.rstrip("\n"))
+                code = process.wait()
+            except BrokenPipeError:  # it ended before it was told what to do
+                code = process.wait()
+            finally:
+                process.kill()
+                process.wait()
+        if not code:
+            return dict(_state(run_folder(self.out, run))["result"])
+        lines = [
+            line for line in log.read_text(encoding="utf-8", errors="replace")[start:].splitlines() if line.strip()
+        ]
+        reason = lines[-1] if lines else "it said nothing"
+        if code == _MISSING:
+            raise MissingExtraError(reason)
+        if code < 0:
+            reason = f"killed by signal {-code}" + (", as for want of memory" if code == -9 else "")
+        raise Failed(reason + ("" if code == _MISTAKE else f"; see {log}"))
+
+
+def _check_begun(out: Path, runs: Iterable[Run]) -> None:
+    for run in runs:
+        begun = _state(run_folder(out, run)).get("digest")
+        if begun is not None and begun != run.digest:
+            raise ConfigError(
+                f"Run {run.name} in {out} was begun with other settings than the protocol has now. Name another --out, "
+                f"or delete {run_folder(out, run)}."
+            )
+
+
+def _finished(out: Path, run: Run) -> bool:
+    state = _state(run_folder(out, run))
+    return "result" in state and bool(state["result"]["asked_rounds"] >= run.rounds)
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """What is recorded of a run, or of a beginning."""
+    try:
+        return dict(json.loads((folder / _STATE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+
+
+def _record(folder: Path, **told: Any) -> None:
+    write_text(folder / _STATE, json.dumps(_state(folder) | json_safe(told), indent=1))
+
+
+def _fault_file(out: Path, run: Run) -> Path:
+    return out / "runs" / f"{run.name}.failed.json"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+# ---- the data -------------------------------------------------------------------------------------------------------
+
+
+def _scene_settings(data: ScenesData) -> SceneSettings:
+    return SceneSettings(**data.model_dump(exclude={"kind"}))
+
+
+def _scenes_place(out: Path, data: ScenesData) -> Path:
+    told = "-".join(str(value) for value in data.model_dump(exclude={"kind"}).values())
+    return out / f"scenes-{told}"
+
+
+def _sources(data: ScenesData | FilesData, out: Path, root: Path | None) -> tuple[Sources, ClassTable]:
+    """The files of the data, all of them, and their classes.
+
+    Raises:
+        InputError: The protocol names no folder, and neither does the command line.
+        MissingFileError: A folder is not there.
+    """
+    if isinstance(data, ScenesData):
+        scenes = _scenes_place(out, data)
+        places = {kind: scenes / kind for kind in ("images", "labels", "masks", "ground_truth")}
+        return Sources(**places), scene_classes()
+    if root is None:
+        raise InputError("The protocol names no folder of data: pass --data DIR.")
+    if data.classes is None and data.format != "voc":
+        raise ConfigError("data.classes is missing: the file with the classes, relative to data.root.")
+    classes = voc_classes() if data.classes is None else read_classes(root / data.classes)
+
+    def place(name: str | None) -> Path | None:
+        return None if name is None else root / name
+
+    sources = Sources(
+        format=data.format,
+        images=root / data.images,
+        labels=place(data.labels),
+        masks=place(data.masks),
+        ground_truth=place(data.ground_truth),
+        validation_images=place(data.validation_images),
+        validation_ground_truth=place(data.validation_ground_truth),
+    )
+    for folder in (sources.images, sources.labels, sources.masks, sources.ground_truth):
+        if folder is not None and not folder.is_dir():
+            raise InputError(
+                f"No folder {folder}: the protocol expects it there. Pass the data's own folder: --data DIR."
+            )
+    return sources, classes
+
+
+def _write_subset(sources: Sources, folder: Path, images: int, seed: int) -> Path:
+    """Ground truth of a few images drawn by the seed, as label files; the folder of them comes back."""
+    if folder.is_dir():
+        return folder
+    everything = Sources(
+        format=sources.format, images=sources.images, labels=sources.ground_truth, ground_truth=sources.ground_truth
+    )
+    if sources.format != "folder":  # their splits come from lists
+        everything = sources
+    reader = FORMATS[require_known("format", sources.format, FORMATS)]
+    samples = [sample for sample in reader(everything, partial=True).train if sample.ground_truth is not None]
+    if images > len(samples):
+        raise InputError(f"subset.images is {images}, but only {len(samples)} images have ground truth.")
+    chosen = np.random.default_rng([seed, len(samples)]).choice(len(samples), size=images, replace=False)
+    with new_folder(folder) as partial:
+        for index in sorted(chosen.tolist()):
+            truth = samples[index].ground_truth
+            assert truth is not None
+            to = partial / f"{samples[index].image_id}{truth.suffix}"
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(truth, to)
+    return folder
+
+
+# ---- one run --------------------------------------------------------------------------------------------------------
+
+
+def execute(run: Run, out: Path, root: Path | None, say: Say = lambda line: None) -> dict[str, Any]:
+    """Run one method with one seed to its end, going on where a killed one stopped.
+
+    Args:
+        run: Which.
+        out: Folder of the benchmark.
+        root: Folder of the data.
+        say: Gets a line as each round ends.
+
+    Returns:
+        `rounds`: of `project_status`, finished ones, each with `bits`; `start_clicks`, `labelled_images`, `peak_mib`, `note`,
+        `asked_rounds`, `versions`, `device`, `classes`, `masks`, `images`. The same is recorded in the run's folder.
+
+    Raises:
+        A2LCError: What the user can mend.
+    """
+    folder = run_folder(out, run)
+    if not folder.is_dir():
+        beginning = _begin(run, out, root, say)
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(beginning, partial)
+        _record(partial, digest=run.digest, decided_by=run.model_dump(mode="json"))
+        os.replace(partial, folder)
+    note = ""
+    with Project(folder) as project, project.lock():
+        method = MethodConfig(name=run.method, settings=run.settings, budget=run.budget)
+        project.config = project.config.model_copy(
+            update={"method": method, "training": run.training, "annotator": run.annotator}
+        )
+        project.config.save(folder / "project.yaml")
+
+        def after(number: int) -> None:
+            _record(folder, peak_mib=max(_peak_mib(), _state(folder).get("peak_mib", 0.0)))
+            row = project_status(project)["rounds"][number]
+            say(
+                f"{run.name} round {number}: {row['clicks']:g} clicks, data mIoU {_figure(json_safe(row['data_miou']))}, model "
+                f"mIoU {_figure(row['model_miou'])}, {sum(row['seconds'].values()):.1f} s"
+            )
+
+        loop = _loop(project, run, after)
+        for number in range(run.rounds + 1):
+            try:
+                loop.run(number)
+            except PoolExhaustedError as error:
+                note = f"ended after round {number - 1}: {_one_line(error)}"
+                break
+        found = _measure(project, run) | {"note": note, "asked_rounds": run.rounds}
+    found["peak_mib"] = max(_peak_mib(), _state(folder).get("peak_mib", 0.0))
+    _record(folder, result=found)
+    return dict(_state(folder)["result"])
+
+
+def _begin(run: Run, out: Path, root: Path | None, say: Say) -> Path:
+    """A project with its masks at the end of round 0, made by whichever run needs it first."""
+    folder = out / "beginnings" / f"{run.beginning}.a2lc"
+    state = _state(folder)
+    if not state:
+        shutil.rmtree(folder, ignore_errors=True)  # a process was killed before its masks were there
+        sources, classes = _sources(run.data, out, root)
+        rules = ReadRules(partial=run.start == "subset")
+        labels, masks = sources.labels, sources.masks
+        if run.start == "nothing":
+            labels = masks = None
+        elif run.start == "subset":
+            assert run.subset is not None
+            place = out / "subsets" / f"{run.beginning}-{run.subset}"
+            labels, masks = _write_subset(sources, place, run.subset, run.seed), None
+        given = Sources(
+            format=sources.format,
+            images=sources.images,
+            labels=labels,
+            masks=masks,
+            ground_truth=sources.ground_truth,
+            validation_images=sources.validation_images,
+            validation_ground_truth=sources.validation_ground_truth,
+        )
+        summary = create_project(folder, given, classes, rules, name=run.name, seed=run.seed)
+        if run.start == "nothing" and summary.unlabelled < summary.images:
+            shutil.rmtree(folder)
+            raise InputError(
+                "The layout finds labels by itself, so this start is none from nothing: use format 'folder'."
+            )
+        labelled: list[int] = []
+        with Project(folder) as project, project.lock():
+            if run.masks is not None:
+                make_masks(project, run.masks.method, count=run.masks.count, size=run.masks.size, replace=True)
+            if run.start == "subset":
+                # What these labels cost is not given to anyone for free.
+                void = project.classes.ignore_index
+                some = [image for image in project.images if bool((project.first_labels(image) != void).any())]
+                labelled = [precise_clicks(project.ground_truth(image)) for image in some]
+        _record(folder, start_clicks=sum(labelled), labelled_images=len(labelled))
+    with Project(folder) as project, project.lock():
+
+        def after(number: int) -> None:
+            say(f"{run.name} round 0: trained for all runs that begin alike")
+
+        _loop(project, run, after).run(0)
+    _record(folder, peak_mib=max(_peak_mib(), _state(folder).get("peak_mib", 0.0)))
+    return folder
+
+
+def _loop(project: Project, run: Run, after: Callable[[int], None]) -> Loop:
+    plan = RoundPlan(
+        method=run.method,
+        settings=run.settings,
+        budget=run.budget,
+        training=run.training,
+        annotator=run.annotator,
+        seed=run.seed,
+    )
+    return Loop(project, plan, after_round=after)
+
+
+def _measure(project: Project, run: Run) -> dict[str, Any]:
+    """Figures of the finished rounds."""
+    status = project_status(project)
+    rounds = []
+    for row in status["rounds"]:
+        if row["finished"] and row["round"] <= run.rounds:
+            rounds.append(row | {"bits": answer_bits(project, row["round"])})
+    state = _state(project.folder)
+    return {
+        "rounds": rounds,
+        "start_clicks": state["start_clicks"],
+        "labelled_images": state["labelled_images"],
+        "images": status["images"],
+        "masks": status["masks"],
+        "classes": len(status["classes"]),
+        "versions": versions(),
+        "device": _device(),
+    }
+
+
+def answer_bits(project: Project, number: int) -> float | None:
+    """Bits that a round's answers cost (see `a2lc.cost`); None where no model says what they do.
+
+    A question whether a class is right, and which if not: by the share of answers that did not confirm. The main class of
+    a region: one choice among all classes; each class of a region: one such choice a class. Polygons are no choice among
+    classes, so precise labels have no bits.
+    """
+    classes = project.classes.num_classes
+    if classes < 2:
+        return None
+    kinds = {query.query_id: query.kind for query in project.ledger.queries(number)}
+    # Answers of the round's own questions; a skipped one told nothing.
+    said = [(kinds[a.query_id], a) for a, _ in project.ledger.answers(number) if a.kind != AnswerKind.SKIP]
+    if any(kind == QueryKind.PRECISE for kind, _ in said):
+        return None
+    checks = [answer for kind, answer in said if kind in {QueryKind.CORRECTION, QueryKind.PIXEL}]
+    wrong = sum(answer.kind != AnswerKind.CONFIRM for answer in checks)
+    bits = len(checks) * correction_bits(wrong / len(checks), classes) if checks else 0.0
+    for kind, answer in said:
+        if kind == QueryKind.DOMINANT:
+            bits += classification_bits(classes)
+        elif kind == QueryKind.CLASSES:
+            bits += max(1, len(answer.classes)) * classification_bits(classes)
+    return bits
+
+
+def _peak_mib() -> float:
+    """Most memory this process has held, MiB; 0.0 where the system does not say."""
+    try:
+        # What the process before it held counts in getrusage, even after a program of its own has begun.
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            held = [line.split()[1] for line in file if line.startswith("VmHWM")]
+        if held:
+            return int(held[0]) / 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _device() -> str:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name(0))
+    return "cpu"
+
+
+# ---- a process of its own -------------------------------------------------------------------------------------------
+
+
+def _child() -> NoReturn:
+    """Read a run from standard input, run it, and exit."""
+    job = json.loads(sys.stdin.readline())
+
+    def watch() -> None:
+        # Whoever waited was killed: a second run of the same project must not meet this one.
+        sys.stdin.read()
+        os._exit(_OURS)
+
+    threading.Thread(target=watch, daemon=True).start()
+    code = 0
+    try:
+        root = job["root"]
+        execute(
+            Run.model_validate(job["run"]),
+            Path(job["out"]),
+            None if root is None else Path(root),
+            lambda line: print(line, flush=True),
+        )
+    except MissingExtraError as error:
+        print(_one_line(error), file=sys.stderr)
+        code = _MISSING
+    except (A2LCError, OSError) as error:
+        print(_one_line(error), file=sys.stderr)
+        code = _MISTAKE
+    except Exception:
+        traceback.print_exc()
+        code = _OURS
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not by way of the interpreter's end: the watching thread holds standard input.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _child()
