@@ -453,7 +453,9 @@ def bench(
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the data, in place of the protocol's.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="1,2", help="In place of the protocol's.")] = None,
     only: Annotated[str | None, typer.Option("--methods", metavar="A,B", help="Run these alone, by label.")] = None,
-    report_only: Annotated[bool, typer.Option("--report-only", help="Write tables and curves anew, run nothing.")] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Write tables and curves anew, run nothing.")
+    ] = False,
 ) -> None:
     """Run methods side by side by a protocol: tables and curves. Killed anywhere, the same command goes on."""
     from a2lc.bench.protocol import read_protocol

@@ -63,18 +63,30 @@ def write_curves(protocol: Protocol, outcomes: Sequence[Outcome], out: Path) -> 
         out: Folder they go to.
     """
     labels = list(dict.fromkeys(o.run.label for o in outcomes if o.found))
-    entries = len(labels)
+    paid = [o for o in outcomes if o.found and o.found["start_clicks"]]
+    # Polygons of whole images are many times the clicks of a round: on one axis with them, all else would be a line.
+    columns = ["clicks", *(["paid"] if paid else []), "queries", "bits"]
     with rc_context(_STYLE):
-        figure = Figure(figsize=(13, 7.4 + 0.24 * (-(-entries // 5))), layout="constrained")
+        size = (13, 7.2 + 0.22 * -(-len(labels) // 5))
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(2, 3, sharex="col", sharey="row")
+        widths = [0.55 if column == "paid" else 1.0 for column in columns]
+        axes = figure.subplots(2, len(columns), sharex="col", sharey="row", width_ratios=widths)
+        handles: dict[str, Any] = {}
         for row, (name, title) in enumerate((("data_miou", "data mIoU"), ("model_miou", "model mIoU"))):
-            for column, over in enumerate(("clicks", "queries", "bits")):
-                at: Axes = axes[row, column]
-                _panel(at, outcomes, labels, over, name)
-                at.set_ylabel(title if column == 0 else "")
-                at.set_xlabel(over if row == 1 else "")
-        handles, names = axes[0, 0].get_legend_handles_labels()
+            for at, over in zip(axes[row], columns, strict=True):
+                handles |= _panel(at, outcomes, labels, over, name)
+                at.set_ylabel(title if over == "clicks" else "")
+                told = "clicks, labelled images included" if over == "paid" else over
+                at.set_xlabel(told if row == 1 else "")
+        figure.legend(
+            [handles[label] for label in labels],
+            labels,
+            loc="outside lower center",
+            ncols=min(5, len(labels)),
+            frameon=False,
+            handlelength=3.4,
+        )
         found = {o.run.label: o.run.start for o in outcomes if o.found}
         shown = [handle for _, handle in sorted(zip(names, handles, strict=True), key=lambda p: labels.index(p[0]))]
         figure.legend(
@@ -99,29 +111,34 @@ def write_curves(protocol: Protocol, outcomes: Sequence[Outcome], out: Path) -> 
     return written
 
 
-def _panel(axes: Axes, outcomes: Sequence[Outcome], labels: Sequence[str], over: str, figure: str) -> None:
+def _panel(axes: Axes, outcomes: Sequence[Outcome], labels: Sequence[str], over: str, figure: str) -> dict[str, Any]:
+    """Draw the methods that belong into a panel; their lines by label."""
+    drawn = {}
     for index, label in enumerate(labels):
         own = [o for o in outcomes if o.found and o.run.label == label]
-        offset = any(o.found and o.found["start_clicks"] for o in own)
-        if offset and over != "clicks":
-            continue  # what its labelled images cost is known in clicks alone
-        curves = [points for o in own if (points := curve_of(o, over, figure))]
+        paid = any(o.found and o.found["start_clicks"] for o in own)
+        if paid != (over == "paid"):
+            continue  # what labelled images cost is known in clicks alone
+        curves = [points for o in own if (points := curve_of(o, "clicks" if paid else over, figure))]
         x, y, spread = mean_curve(curves)
         colour = _COLOURS[index % len(_COLOURS)]
-        axes.plot(
+        again = index >= len(_COLOURS)
+        (drawn[label],) = axes.plot(
             x,
             y,
             color=colour,
             linestyle=_LINES[own[0].run.start],
-            linewidth=1.6,
+            linewidth=1.5,
             marker=_MARKERS[index % len(_MARKERS)],
-            markersize=5.5,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-            label=label,
+            markersize=6,
+            # A colour that comes a second time has hollow marks.
+            markerfacecolor="white" if again else colour,
+            markeredgecolor=colour if again else "white",
+            markeredgewidth=1.2 if again else 0.6,
         )
         if spread.any():
             axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.15, linewidth=0)
     axes.grid(True)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=3 if over == "paid" else 6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    return drawn

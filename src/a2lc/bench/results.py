@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import platform
@@ -127,7 +128,7 @@ def area_under(points: Points) -> float | None:
     """
     if len(points) < 2 or not points[-1][0] > points[0][0]:
         return None
-    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(points[:-1], points[1:], strict=True))
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(points))
     return area / (points[-1][0] - points[0][0])
 
 
@@ -219,7 +220,7 @@ def _summary(outcomes: Sequence[Outcome]) -> list[str]:
     def over(values: Iterable[float | None], shown: Callable[[float], str]) -> str:
         return _spread(list(values), len(outcomes), shown)
 
-    start = outcomes[0].run.start
+    start: str = outcomes[0].run.start
     offsets = [o.found["start_clicks"] for o in outcomes if o.found]
     if any(offsets):
         start += f", {over(offsets, _whole)} clicks"
@@ -279,4 +280,4 @@ def _notes(outcomes: Sequence[Outcome], done: dict[str, list[Outcome]]) -> list[
     kept = [f"{o.run.name} {o.found['note']}" for some in done.values() for o in some if o.found and o.found["note"]]
     if kept:
         notes.append(f"Ended early: {'; '.join(kept)}")
-    return [line for note in notes for line in (f"- {note}",)]
+    return [f"- {note}" for note in notes]

@@ -320,8 +320,13 @@ def _sources(data: ScenesData | FilesData, out: Path, root: Path | None) -> tupl
     """
     if isinstance(data, ScenesData):
         scenes = _scenes_place(out, data)
-        places = {kind: scenes / kind for kind in ("images", "labels", "masks", "ground_truth")}
-        return Sources(**places), scene_classes()
+        given = Sources(
+            images=scenes / "images",
+            labels=scenes / "labels",
+            masks=scenes / "masks",
+            ground_truth=scenes / "ground_truth",
+        )
+        return given, scene_classes()
     if root is None:
         raise InputError("The protocol names no folder of data: pass --data DIR.")
     if data.classes is None and data.format != "voc":

@@ -227,6 +227,8 @@ class SemiModule(SegmentationModule):
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
         """Cross entropy on labels, on the teacher's elsewhere, and of errors on the held-out ones."""
         images, targets = batch
+        if self.global_step:
+            self._follow()
         self.teacher.eval()
         ready = self._ready(images)
         with torch.no_grad():
@@ -254,15 +256,22 @@ class SemiModule(SegmentationModule):
         self.log("loss", loss)
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """The teacher follows the student."""
+    def on_train_end(self) -> None:
+        """The last step's student is followed too."""
+        self._follow()
+
+    def _follow(self) -> None:
+        """The teacher follows the student.
+
+        At the start of the next step, not at the end of this one: checkpoints are written in between, and a resumed
+        training must follow once, not twice or never.
+        """
         decay = min(self._DECAY, 1 - 1 / (self.global_step + 1))
         with torch.no_grad():
             for kept, now in zip(self.teacher.parameters(), self.model.parameters(), strict=True):
                 kept.lerp_(now, 1 - decay)
             for mean, current in zip(self.teacher.buffers(), self.model.buffers(), strict=True):
                 mean.copy_(current)
-        # The friend judges today's student: its own weights need no average.
 
     def kept_model(self) -> nn.Module:
         """The teacher."""
