@@ -88,15 +88,6 @@ def write_curves(protocol: Protocol, outcomes: Sequence[Outcome], out: Path) -> 
             handlelength=3.4,
         )
         found = {o.run.label: o.run.start for o in outcomes if o.found}
-        shown = [handle for _, handle in sorted(zip(names, handles, strict=True), key=lambda p: labels.index(p[0]))]
-        figure.legend(
-            shown,
-            labels[: len(shown)] if len(shown) == len(labels) else sorted(names, key=labels.index),
-            loc="outside lower center",
-            ncols=min(5, max(1, len(shown))),
-            frameon=False,
-            handlelength=3.4,
-        )
         lines = {"pseudo": "solid", "nothing": "dashed", "subset": "dotted"}
         starts = [f"{lines[s]} {_STARTS[s]}" for s in _LINES if s in found.values()]
         seeds = len({o.run.seed for o in outcomes if o.found})

@@ -148,6 +148,8 @@ class Bench:
         """
         runs = list(runs)
         _check_begun(self.out, runs)
+        if isinstance(self.protocol.data, FilesData):
+            _sources(self.protocol.data, self.out, self.root)  # refused before anything is written
         self.out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.out / ".lock")
         try:
@@ -184,15 +186,11 @@ class Bench:
         return found
 
     def _data(self) -> None:
-        """Write what the protocol makes up, and look whether what it names is there."""
+        """Write the scenes that the protocol asks for."""
         data = self.protocol.data
-        if isinstance(data, ScenesData):
-            place = _scenes_place(self.out, data)
-            if not place.exists():
-                write_scenes(place, _scene_settings(data))
-                self.say(f"{data.images} made-up scenes in {place}")
-        else:
-            _sources(data, self.out, self.root)
+        if isinstance(data, ScenesData) and not (place := _scenes_place(self.out, data)).exists():
+            write_scenes(place, _scene_settings(data))
+            self.say(f"{data.images} made-up scenes in {place}")
 
     def _one(self, run: Run, count: str) -> None:
         fault = _fault_file(self.out, run)
