@@ -240,6 +240,8 @@ def planned_runs(protocol: Protocol, where: str = "protocol", seeds: Iterable[in
         raise ConfigError(f"{where}: seeds: {protocol.seeds} names one twice.")
     if protocol.annotator.kind != "oracle":
         raise ConfigError(f"{where}: annotator.kind: people cannot be benchmarked this way; leave it at 'oracle'.")
+    if isinstance(protocol.data, FilesData) and protocol.data.classes is None and protocol.data.format != "voc":
+        raise ConfigError(f"{where}: data.classes: missing; the file that names the classes, relative to data.root.")
     for number, entry in enumerate(protocol.methods):
         key = f"{where}: methods[{number}]"
         slug = _slug(entry.shown)
@@ -291,7 +293,8 @@ def planned_runs(protocol: Protocol, where: str = "protocol", seeds: Iterable[in
 
 def _fault(error: ValidationError, where: str) -> ConfigError:
     """The first fault as one line, an unknown key with the nearest known one."""
-    first = error.errors()[0]
+    # A key that is missing is often there under a misspelt name.
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     models: list[type[BaseModel]] = [Protocol]
     key = ""
     for part in first["loc"]:

@@ -327,9 +327,6 @@ def _sources(data: ScenesData | FilesData, out: Path, root: Path | None) -> tupl
         return given, scene_classes()
     if root is None:
         raise InputError("The protocol names no folder of data: pass --data DIR.")
-    if data.classes is None and data.format != "voc":
-        raise ConfigError("data.classes is missing: the file with the classes, relative to data.root.")
-    classes = voc_classes() if data.classes is None else read_classes(root / data.classes)
 
     def place(name: str | None) -> Path | None:
         return None if name is None else root / name
@@ -348,7 +345,9 @@ def _sources(data: ScenesData | FilesData, out: Path, root: Path | None) -> tupl
             raise InputError(
                 f"No folder {folder}: the protocol expects it there. Pass the data's own folder: --data DIR."
             )
-    return sources, classes
+    if data.classes is None:
+        return sources, voc_classes()
+    return sources, read_classes(root / data.classes)
 
 
 def _write_subset(sources: Sources, folder: Path, images: int, seed: int) -> Path:

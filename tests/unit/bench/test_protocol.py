@@ -84,7 +84,8 @@ def test_published_settings_are_in_the_protocols():
         ("seeds = [0, 1]", "seeds = [1, 1]", r"seeds: \[1, 1\] names one twice"),
         ("seeds = [0, 1]", "seeds = [0, -1]", r"seeds\[1\]: .*found -1"),
         ("seeds = [0, 1]", "seeds = [0, 1", r"own\.toml: not valid TOML"),
-        ('kind = "scenes"\nimages = 4', 'kind = "files"\nground_truth = "t"', r"but data\.labels is not given"),
+        ('kind = "scenes"\nimages = 4', 'kind = "files"\nground_truth = "t"', r"data\.classes: missing"),
+        ('kind = "scenes"\nimages = 4', 'kind = "files"\nground_truth = "t"\nclasses = "c"', r"but data\.labels is not given"),
     ],
 )  # fmt: skip
 def test_faults_are_one_line_with_file_and_key(tmp_path, old, new, says):
