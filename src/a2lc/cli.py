@@ -670,6 +670,7 @@ def _print_status(found: dict[str, Any]) -> None:
         "automatic",
         "precision",
         "data mIoU",
+        "coverage",
         "pixel acc.",
         "model mIoU",
     )
@@ -684,6 +685,7 @@ def _print_status(found: dict[str, Any]) -> None:
             str(row["automatic_changed"]),
             _figure(row["automatic_precision"]),
             _figure(row["data_miou"]),
+            _figure(row["coverage"]),
             _figure(row["pixel_accuracy"]),
             _figure(row["model_miou"]),
             f"{sum(row['seconds'].values()):.0f}",

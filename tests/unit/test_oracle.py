@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from a2lc.ledger.replay import FIRST, VOID, MaskState
+from a2lc.ledger.replay import FIRST, KEEP, VOID, MaskState
 from a2lc.oracle import ORACLE, Oracle
-from a2lc.records import AnswerKind, Query
+from a2lc.records import AnswerKind, Query, QueryKind
 from a2lc.tables import MaskTable, TruthTable
 
 
@@ -123,3 +123,74 @@ def test_no_error_without_another_class():
     table, truth, state = world((0, {0: 10}))
     (answer,) = Oracle(num_classes=1, error_rate=0.999).answer(ask(table), table, truth, state)
     assert said(answer) == (AnswerKind.CONFIRM, (0,))
+
+
+# ---- questions that need a look at the pixels -------------------------------------------------------------------
+
+TRUTH = np.array([[0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 255]], dtype=np.uint8)
+MASKS = np.array([[1, 1, 1, 2, 2, 2], [1, 1, 1, 2, 2, 2]], dtype=np.uint16)
+LABELS = np.array([[0, 0, 0, 2, 2, 2], [0, 0, 0, 2, 2, 2]], dtype=np.uint8)
+
+
+def look(kind, *, mask=1, proposed=0, pixel=None, labels=LABELS, **oracle):
+    query = Query(
+        query_id=7, round=1, image=0, mask_ids=(mask,), proposed=proposed, score=0.0, kind=QueryKind(kind), pixel=pixel
+    )
+    (seen,) = Oracle(num_classes=3, **oracle).look([query], MASKS, TRUTH, labels, 255)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("pixel", "gate", "expected"),
+    [
+        (0, False, ("confirm", (0,))),
+        (2, False, ("correct", (1,))),  # the class of that pixel, though most of the mask is right
+        (2, True, ("confirm", (0,))),  # the code's gate: four of six pixels are right already
+        (8, True, ("confirm", (0,))),
+    ],
+)
+def test_a_pixel_is_looked_at(pixel, gate, expected):
+    assert said(look("pixel", pixel=pixel, gate=gate).answer) == expected
+
+
+def test_a_pixel_of_no_class():
+    assert said(look("pixel", mask=2, proposed=2, pixel=11).answer) == ("void", ())
+
+
+def test_the_gate_opens_at_half():
+    half = np.array([[0, 2, 2, 2, 2, 2], [0, 0, 2, 2, 2, 2]], dtype=np.uint8)
+    assert said(look("pixel", pixel=2, gate=True, labels=half).answer) == ("correct", (1,)), "three of six are right"
+
+
+def test_all_classes_of_a_region():
+    # The band along the border leaves nothing of so small a region, so all of it counts.
+    assert said(look("classes").answer) == ("classes", (0, 1))
+    assert said(look("classes", mask=2, proposed=None).answer) == ("classes", (1, 2)), "void is no class"
+
+
+def test_a_region_of_no_class_is_void():
+    query = Query(query_id=1, round=1, image=0, mask_ids=(1,), proposed=None, score=0, kind=QueryKind.CLASSES)
+    (seen,) = Oracle(num_classes=3).look([query], MASKS, np.full_like(TRUTH, 255), LABELS, 255)
+    assert said(seen.answer) == ("void", ())
+
+
+def test_precise_labels_are_those_of_the_region_alone():
+    seen = look("precise", mask=2, proposed=None)
+    assert said(seen.answer) == ("classes", (1, 2))
+    np.testing.assert_array_equal(seen.pixels, [[KEEP, KEEP, KEEP, 1, 2, 2], [KEEP, KEEP, KEEP, 1, 2, VOID]])
+    assert seen.clicks == int(seen.clicks) >= 3, "three pieces, the void one too, are each given a class"
+
+
+def test_errors_tick_a_wrong_class_in_place_of_a_right_one():
+    replies = {said(look("classes", error_rate=0.999, seed=seed).answer)[1] for seed in range(20)}
+    assert replies == {(1, 2)}, "class 2 is the only wrong one"
+    assert said(look("pixel", pixel=0, error_rate=0.999).answer)[0] == "correct"
+
+
+def test_a_dominant_query_gets_the_mode_whatever_the_mask_carries():
+    table, truth, state = world((0, {0: 6, 1: 4}), (2, {0: 4, 1: 6}))
+    said_of = []
+    for masks in [(1,), (2,), (1, 2)]:
+        query = Query(query_id=1, round=1, image=0, mask_ids=masks, proposed=None, score=0, kind=QueryKind.DOMINANT)
+        said_of += [said(a) for a in Oracle(num_classes=3).answer([query], table, truth, state)]
+    assert said_of == [("correct", (0,)), ("correct", (1,)), ("correct", (0,))]

@@ -43,7 +43,7 @@ class ScenesData(_Strict):
 
     kind: Literal["scenes"]
     images: int = Field(default=24, ge=1)
-    validation_images: int = Field(default=8, ge=0)
+    validation_images: int = Field(default=8, ge=1)
     height: int = Field(default=96, ge=16)
     width: int = Field(default=128, ge=16)
     seed: int = Field(default=0, ge=0)

@@ -232,6 +232,7 @@ class Headline:
         model_miou: Of the last model measured.
         model_round: The round it was trained in.
         measured_on: `validation images` or `training images`.
+        layer: A sentence on labels below the mask, if there are any.
         weights: Sentences on how weights were chosen.
         undone: Sentences on what was taken back.
     """
@@ -255,6 +256,7 @@ class Headline:
     model_miou: float | None
     model_round: int | None
     measured_on: str | None
+    layer: list[str]
     weights: list[str]
     undone: list[str]
 
@@ -295,6 +297,7 @@ def headline(facts: Facts) -> Headline:
         model_miou=measured[-1]["model_miou"] if measured else None,
         model_round=measured[-1]["round"] if measured else None,
         measured_on=_measured_on(facts).get(measured[-1]["round"]) if measured else None,
+        layer=_layer(facts),
         weights=_weights(facts),
         undone=[f"{_source_words(undo.source)} of round {undo.undone} were taken back." for undo in facts.undos],
     )
@@ -309,6 +312,20 @@ def _measured_on(facts: Facts) -> dict[int, str]:
         and stage.details.get("model_miou") is not None
         and stage.details.get("measured_on")
     }
+
+
+def _layer(facts: Facts) -> list[str]:
+    """What labels there are below the mask, in a sentence; none for most methods."""
+    number = facts.now.layer
+    if number is None:
+        return []
+    files = facts.project.ledger.layer_files(number)
+    pixels = sum(count for _, count in files.values())
+    methods = {record.round: record.method for record in facts.rounds}
+    return [
+        f"Besides, method {methods.get(number, '')} labelled, or withheld the label of, {pixels:,} single pixels in "
+        f"{len(files):,} images: a layer over the masks, made in round {number}. Label quality counts it."
+    ]
 
 
 def _weights(facts: Facts) -> list[str]:

@@ -331,7 +331,7 @@ seeds = [0]
 [data]
 kind = "scenes"
 images = 2
-validation_images = 0
+validation_images = 1
 height = 48
 width = 64
 [training]

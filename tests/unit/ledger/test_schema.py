@@ -17,9 +17,7 @@ def shape(path):
     """Columns with their types, defaults and whether they may be null, and triggers."""
     with sqlite3.connect(path) as connection:
         found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-        columns = {
-            table: {row[1:5] for row in connection.execute(f"PRAGMA table_info({table})")} for (table,) in found
-        }
+        columns = {table: {row[1:5] for row in connection.execute(f"PRAGMA table_info({table})")} for (table,) in found}
         triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
         return columns, triggers.fetchall()
 
@@ -37,7 +35,9 @@ def to_version_1(path):
             kept = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] not in columns]
         (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         lines = [line for line in sql.splitlines() if not any(line.strip().startswith(f"{c} ") for c in columns)]
-        text = "\n".join(line for line in lines if "CHECK (kind in ('correction'" not in line and "pixel >= 0" not in line)
+        text = "\n".join(
+            line for line in lines if "CHECK (kind in ('correction'" not in line and "pixel >= 0" not in line
+        )
         connection.execute(text.replace(f"CREATE TABLE {table}", f"CREATE TABLE old_{table}").replace(", \n)", "\n)"))
         names = ", ".join(kept)
         connection.execute(f"INSERT INTO old_{table} ({names}) SELECT {names} FROM {table}")
@@ -84,7 +84,9 @@ def test_nothing_recorded_is_lost(old):
 
 def test_questions_of_all_kinds_are_read_as_written(ledger):
     queries = [
-        Query(round=1, image=0, mask_ids=(m,), proposed=None, score=1.0, kind=kind, pixel=7 if kind == "pixel" else None)
+        Query(
+            round=1, image=0, mask_ids=(m,), proposed=None, score=1.0, kind=kind, pixel=7 if kind == "pixel" else None
+        )
         for m, kind in enumerate(QueryKind, start=1)
     ]
     ledger.add_queries(1, queries, 0.1, {})

@@ -23,7 +23,9 @@ class Parts(torch.nn.Module):
         super().__init__()
         self.encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, 2, 1), torch.nn.BatchNorm2d(6), torch.nn.ReLU())
         self.decoder = torch.nn.Conv2d(6, 5, 3, 2, 1)
-        self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(5, num_classes, 1), torch.nn.Upsample(scale_factor=4))
+        self.segmentation_head = torch.nn.Sequential(
+            torch.nn.Conv2d(5, num_classes, 1), torch.nn.Upsample(scale_factor=4)
+        )
 
     def forward(self, x):
         return self.segmentation_head(self.decoder(self.encoder(x)))
@@ -171,7 +173,9 @@ def test_no_network_no_knowledge(tiny_project):
 
 def test_a_head_needs_encoder_and_decoder():
     MODELS["flat"] = lambda config, num_classes: torch.nn.Conv2d(3, num_classes, 1)
-    with pytest.raises(ConfigError, match=r"A cosine classifier needs a network with encoder, decoder.* Conv2d has none"):
+    with pytest.raises(
+        ConfigError, match=r"A cosine classifier needs a network with encoder, decoder.* Conv2d has none"
+    ):
         build_model(CONFIG.model_copy(update={"model": "flat", "head": "cosine"}), 3)
 
 

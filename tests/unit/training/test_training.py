@@ -199,7 +199,9 @@ def test_own_module_by_argument_and_by_name(project, tmp_path, monkeypatch):
     fit_model(project, named, labels_task(project), tmp_path / "named", seed=1)
     assert predict_from_model(project, named, tmp_path / "named/model.ckpt")(project.images[0]).probs.ndim == 3
     with pytest.raises(ConfigError, match="cannot be imported"):
-        fit_model(project, TINY.model_copy(update={"model": "own_models:nothing"}), labels_task(project), tmp_path, seed=1)
+        fit_model(
+            project, TINY.model_copy(update={"model": "own_models:nothing"}), labels_task(project), tmp_path, seed=1
+        )
 
 
 def test_bad_training_settings(project, tmp_path):
@@ -231,7 +233,9 @@ def test_weights_that_cannot_be_fetched_start_from_scratch_and_say_so(project, t
 
     monkeypatch.setattr(smp, "DeepLabV3Plus", offline)
     with caplog.at_level(logging.WARNING, logger="a2lc"):
-        fit_model(project, REAL.model_copy(update={"encoder_weights": "imagenet"}), labels_task(project), tmp_path, seed=1)
+        fit_model(
+            project, REAL.model_copy(update={"encoder_weights": "imagenet"}), labels_task(project), tmp_path, seed=1
+        )
     assert "training starts from scratch" in caplog.text and "no route to host" in caplog.text
 
 
