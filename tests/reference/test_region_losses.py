@@ -15,7 +15,7 @@ EPS = 1e-8
 
 def plain(probs, targets, sets, pooling):
     """probs[b][k][r][c], targets[b][r][c], sets[region] -> the three losses."""
-    batch, classes, height, width = probs.shape
+    batch, _, height, width = probs.shape
     regions = {}
     for b in range(batch):
         for r in range(height):

@@ -30,9 +30,8 @@ def to_version_1(path):
     for name, _ in triggers:
         connection.execute(f"DROP TRIGGER {name}")
     for table, columns in _ADDED_COLUMNS.items():
-        for column in columns:
-            # SQLite drops no column that a CHECK names, so the table is made anew from its other columns.
-            kept = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] not in columns]
+        # SQLite drops no column that a CHECK names, so the table is made anew from its other columns.
+        kept = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] not in columns]
         (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         lines = [line for line in sql.splitlines() if not any(line.strip().startswith(f"{c} ") for c in columns)]
         text = "\n".join(
