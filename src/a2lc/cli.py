@@ -787,7 +787,15 @@ def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
         {"old": old, "new": new, "masks": len(sizes), "pixels": sum(sizes)} for (old, new), sizes in pairs.items()
     ]
     changes.sort(key=lambda change: -change["masks"])
-    return {"from": first, "to": second, "pixels": int(pixels.sum()), "changes": changes, "masks": rows}
+    found = {"from": first, "to": second, "pixels": int(pixels.sum()), "changes": changes, "masks": rows}
+    layers = [state.layer for state in states if state.layer is not None]
+    if layers:
+        # Labels below the mask are compared pixel by pixel, in the images that have any.
+        touched = sorted({image for layer in layers for image in project.ledger.layer_files(layer)})
+        touched = sorted({*touched, *masks.image[changed].tolist()})
+        labels = ([project.corrected_labels(project.images[i], state) for state in states] for i in touched)
+        found["pixels"] = sum(int((old != new).sum()) for old, new in labels)
+    return found
 
 
 # ---- the door -------------------------------------------------------------------------------------------------------

@@ -233,6 +233,16 @@ class Loop:
         settled = dict(done["select"].get("plan", {})) if "select" in done else {}
         if self.project.ledger.answers(number):
             settled["annotator"] = self._settled_annotator(number)
+        if "score" in done and "select" not in done:
+            begun, now = done["score"].get("columns_by", ""), self._columns_by(number)
+            if now not in {"", begun}:
+                opened = self.project.ledger.rounds()[-1].method
+                method = json.loads(begun)[0] if begun else opened
+                other = "other settings" if method == self.plan.method else f"method {method!r}"
+                raise StageError(
+                    f"Round {number} was scored for {other}, and method {self.plan.method!r} needs columns of its own. Go on "
+                    f"with what it was scored for, a2lc run DIR --rounds {number}, and change it for the next."
+                )
         plan = json.loads(json.dumps(self.plan.to_json()))
         differ = [key for key in settled if settled[key] != plan[key]]
         if differ:
@@ -283,29 +293,34 @@ class Loop:
         # Only when asked for: a run killed between this stage's last file and its record needs no model.
         scorer = _Once(lambda: self._scorer(number))
         columns_of: MaskColumns | None = None
+        signature = self._columns_by(number)
         with self.track("scoring", len(images)) as advance:
             for index, shard in enumerate(shards):
                 path = folder / f"part-{index:05d}.parquet"
-                if path.is_file():
+                # A killed run of another method, or with other settings, left other columns.
+                if path.is_file() and _signature_of(path) == signature:
                     advance(len(shard))
                     continue
                 if columns_of is None:
-                    wanted = self.method.extra_columns and not self._warm_up(number)
-                    columns_of = self.method.mask_columns(self._pixel_view(number, scorer())) if wanted else _no_columns
+                    view = self._pixel_view(number, scorer()) if signature else None
+                    columns_of = _no_columns if view is None else self.method.mask_columns(view)
                 parts, extra = [], []
                 for image in shard:
-                    stats, columns = self._image_statistics(scorer()(image), image, state, columns_of)
+                    inspection = scorer().inspect(image) if signature else scorer()(image)
+                    stats, columns = self._image_statistics(inspection, image, state, columns_of)
                     parts.append(stats)
                     extra.append(columns)
                     advance()
                 table = MaskStats.concat(parts).to_table()
                 for name in extra[0]:
                     table = table.append_column(name, pa.array(np.concatenate([columns[name] for columns in extra])))
+                table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SIGNATURE: signature})
                 with atomic_path(path) as temporary:
                     pq.write_table(table, temporary)
         masks = len(project.masks)
         forward = scorer().forward_seconds if scorer.made else 0.0
-        self._finish(number, "score", began, {"images": len(images), "masks": masks, "forward_seconds": forward})
+        details = {"images": len(images), "masks": masks, "forward_seconds": forward, "columns_by": signature}
+        self._finish(number, "score", began, details)
         return f"{masks:,} masks of {len(images):,} images"
 
     def _image_statistics(
@@ -326,6 +341,12 @@ class Loop:
         except InputError as error:
             raise type(error)(f"Image {image.image_id}: {error}") from None
         return stats.with_image(image.index), columns_of(image.index, inspection, stats, mask_map)
+
+    def _columns_by(self, number: int) -> str:
+        """The method and settings that columns of their own rest on; empty where there are none."""
+        if not self.method.extra_columns or self._warm_up(number):
+            return ""
+        return json.dumps([self.plan.method, self.plan.to_json()["settings"]], sort_keys=True)
 
     def _warm_up(self, number: int) -> bool:
         """Whether nothing has been trained yet, for want of labels: masks are then asked about at random."""
@@ -861,6 +882,15 @@ class Loop:
 
 _NO_LABELS = "no label to learn from yet"
 _REGION_WEIGHTS = "regions.ckpt"
+
+
+_SIGNATURE = b"a2lc_columns_by"
+
+
+def _signature_of(path: Path) -> str:
+    """What the columns a method added to a file of statistics rest on; empty where there are none."""
+    metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+    return metadata.get(_SIGNATURE, b"").decode()
 
 
 def _no_columns(*_: Any) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ from a2lc.config import AnnotatorConfig, TrainingConfig  # noqa: E402
 from a2lc.data.base import Sources  # noqa: E402
 from a2lc.data.intake import ReadRules, create_project  # noqa: E402
 from a2lc.data.png import write_ids, write_rgb  # noqa: E402
+from a2lc.errors import StageError  # noqa: E402
 from a2lc.loop import Loop, RoundPlan  # noqa: E402
 from a2lc.masks.make import make_masks  # noqa: E402
 from a2lc.methods import METHODS, create_method  # noqa: E402
@@ -225,3 +226,31 @@ def test_pixel_queries_name_the_representative_pixel(tmp_path):
             assert query.kind == QueryKind.PIXEL and query.pixel is not None
             mask_map = project.mask_map(project.images[query.image])
             assert mask_map.ravel()[query.pixel] == query.mask_ids[0]
+
+
+def test_columns_of_another_method_are_not_taken_for_ones_own(tmp_path):
+    with make_project(tmp_path / "a", "amss") as project:
+        loop_of(project, "amss").run(1)
+        other = loop_of(project, "classbal")
+        other.run_stage("score")
+        message = r"Round 2 was scored for method 'classbal', and method 'amss' needs columns of its own\. Go on with"
+        with pytest.raises(StageError, match=message):
+            loop_of(project, "amss").run_stage("select")
+        assert other.run_stage("select"), "the method it was scored for goes on"
+
+
+def test_files_a_killed_score_left_with_other_settings_are_made_again(tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    monkeypatch.setitem(VARIANTS, "alone", ("amss", {"merge": False}))
+    with make_project(tmp_path / "a", "amss") as project:
+        loop_of(project, "amss").run(1)
+        loop = loop_of(project, "alone")
+        monkeypatch.setattr(loop, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_stage("score")
+        (part,) = (project.round_folder(2) / "stats").glob("part-*.parquet")
+        alone = pq.read_table(part)
+        assert alone["region"].to_pylist() == alone["mask_ids"].to_pylist()
+        loop_of(project, "amss").run_stage("score")
+        assert pq.read_table(part)["region"].to_pylist() != alone["mask_ids"].to_pylist(), "merged anew"

@@ -247,6 +247,8 @@ def planned_runs(protocol: Protocol, where: str = "protocol", seeds: Iterable[in
         slug = _slug(entry.shown)
         if not slug:
             raise ConfigError(f"{key}.label: {entry.shown!r} has no letter and no digit.")
+        if "," in entry.shown:  # --methods takes labels between commas
+            raise ConfigError(f"{key}.label: {entry.shown!r} has a comma in it. Write it without.")
         if slug in taken:
             raise ConfigError(
                 f"{key}.label: {entry.shown!r} is as {taken[slug]!r}. Give each method a label of its own."
