@@ -77,6 +77,7 @@ def test_published_settings_are_in_the_protocols():
         ('name = "random"', 'name = "rndom"', r"own\.toml: methods\[0\]: No method 'rndom'. Did you mean 'random'"),
         ('name = "random"', 'name = "a2lc"\nsettings = { tau = 1 }', r"methods\[0\]: No setting of method 'a2lc', 'tau'"),
         ('name = "random"', 'name = "random"\n[[methods]]\nname = "random"', r"methods\[1\]\.label: 'random' is as 'random'"),
+        ('name = "random"', 'name = "random"\nlabel = "a, b"', r"methods\[0\]\.label: 'a, b' has a comma in it"),
         ('name = "random"', 'name = "random"\ntraining = { steps = 1 }', r"methods\[0\]: training: unknown key 'steps'"),
         ('name = "random"', 'name = "plar"', r"starts from a subset: add a \[subset\] table"),
         ('[masks]\nmethod = "grid"\nsize = 16', '[subset]\nimages = 1', None),
