@@ -23,9 +23,9 @@ from a2lc.acquisition import score
 from a2lc.config import AnnotatorConfig, TrainingConfig
 from a2lc.correction.manual import answered_class, check_answer, manual_corrections
 from a2lc.cost import ClickCost
-from a2lc.errors import InputError, MissingExtraError, MissingFileError, PoolExhaustedError, StageError
+from a2lc.errors import ConfigError, InputError, MissingExtraError, MissingFileError, PoolExhaustedError, StageError
 from a2lc.files import atomic_path, json_safe, write_text
-from a2lc.ledger import KEEP, VOID, MaskState, mask_keys
+from a2lc.ledger import BY_HAND, KEEP, VOID, MaskState, mask_keys
 from a2lc.methods import Method, create_method
 from a2lc.methods.base import MaskColumns
 from a2lc.metrics import ConfusionCounts
@@ -129,6 +129,16 @@ class Loop:
         self.plan = plan
         self.method: Method = create_method(plan.method, plan.settings)
         self.cost = ClickCost(confirm=plan.annotator.confirm_clicks, correct=plan.annotator.correct_clicks)
+        if plan.training.model == "probabilities" and (self.method.trains_regions or self.method.head != "linear"):
+            raise ConfigError(
+                f"Method {plan.method!r} trains networks of its own and cannot work from files of probabilities. Leave out "
+                "--probabilities and set training.model, or take another method."
+            )
+        if plan.annotator.kind == "human" and self.method.query_kind == QueryKind.PRECISE:
+            raise ConfigError(
+                "Precise labels are drawn, not answered by keys: only the simulated annotator gives them. Set "
+                "method.labelling=dominant, or take another method."
+            )
         self.model = model
         self.track = track
         self.say = say
@@ -240,7 +250,7 @@ class Loop:
                 method = json.loads(begun)[0] if begun else opened
                 other = "other settings" if method == self.plan.method else f"method {method!r}"
                 raise StageError(
-                    f"Round {number} was scored for {other}, and method {self.plan.method!r} needs columns of its own. Go on "
+                    f"Round {number} was scored for {other}, and what method {self.plan.method!r} asks by is not in it. Go on "
                     f"with what it was scored for, a2lc run DIR --rounds {number}, and change it for the next."
                 )
         plan = json.loads(json.dumps(self.plan.to_json()))
@@ -279,7 +289,7 @@ class Loop:
         if self.plan.training.model == "probabilities":
             return str(self.plan.training.probabilities)
         folder = self.project.round_folder(max(number - 1, 0))
-        return (folder / "model.ckpt").relative_to(self.project.folder).as_posix()
+        return (folder / self._scored_by(number)).relative_to(self.project.folder).as_posix()
 
     # ---- the stages ---------------------------------------------------------------------------------------------
 
@@ -294,6 +304,7 @@ class Loop:
         scorer = _Once(lambda: self._scorer(number))
         columns_of: MaskColumns | None = None
         signature = self._columns_by(number)
+        wanted = bool(self.method.extra_columns) and not self._warm_up(number)
         with self.track("scoring", len(images)) as advance:
             for index, shard in enumerate(shards):
                 path = folder / f"part-{index:05d}.parquet"
@@ -302,11 +313,11 @@ class Loop:
                     advance(len(shard))
                     continue
                 if columns_of is None:
-                    view = self._pixel_view(number, scorer()) if signature else None
+                    view = self._pixel_view(number, scorer()) if wanted else None
                     columns_of = _no_columns if view is None else self.method.mask_columns(view)
                 parts, extra = [], []
                 for image in shard:
-                    inspection = scorer().inspect(image) if signature else scorer()(image)
+                    inspection = scorer().inspect(image) if wanted else scorer()(image)
                     stats, columns = self._image_statistics(inspection, image, state, columns_of)
                     parts.append(stats)
                     extra.append(columns)
@@ -343,8 +354,9 @@ class Loop:
         return stats.with_image(image.index), columns_of(image.index, inspection, stats, mask_map)
 
     def _columns_by(self, number: int) -> str:
-        """The method and settings that columns of their own rest on; empty where there are none."""
-        if not self.method.extra_columns or self._warm_up(number):
+        """What statistics rest on beside the model: method and settings of columns of its own, or of its own network."""
+        own = self.method.extra_columns or self._scored_by(number) != "model.ckpt"
+        if not own or self._warm_up(number):
             return ""
         return json.dumps([self.plan.method, self.plan.to_json()["settings"]], sort_keys=True)
 
@@ -414,6 +426,8 @@ class Loop:
             raise RuntimeError(
                 f"{count - len(images)} masks have a score that is no number: method {self.plan.method!r}"
             )
+        if not len(images):
+            raise PoolExhaustedError(f"No mask of {self.project.folder} is left to ask about. End the run.")
         members = self._members(number, images, mask_ids, asked) if grouped else {}
         likely = self._likely_classes(number, images, mask_ids)
         rows = project.masks.rows(images, mask_ids)
@@ -556,13 +570,17 @@ class Loop:
         for query in queries:
             seen = looked[query] if query in looked else Seen(answer=replies[query])
             clicks = self.cost.of_answer(seen.answer.kind, len(seen.answer.classes))
-            yield query, partial(self._with_pixels, seen), clicks if seen.clicks is None else seen.clicks
+            taken = partial(self._with_pixels, oracle, query, seen.answer)
+            yield query, taken, clicks if seen.clicks is None else seen.clicks
 
-    def _with_pixels(self, seen: Seen) -> Answer:
-        """An answer, its pixel labels written down."""
-        if seen.pixels is None:
-            return seen.answer
-        return replace(seen.answer, pixels=self.project.write_answered_pixels(seen.pixels))
+    def _with_pixels(self, oracle: Oracle, query: Query, answer: Answer) -> Answer:
+        """An answer, with its pixel labels written down where it is a precise one."""
+        if query.kind != QueryKind.PRECISE:
+            return answer
+        image = self.project.images[query.image]
+        mask_map, truth = self.project.mask_map(image), self.project.ground_truth(image)
+        said = oracle.draw(query, mask_map, truth, self.project.classes.ignore_index)
+        return replace(answer, pixels=self.project.write_answered_pixels(said))
 
     def _correct(self, number: int, began: float) -> str:
         """Automatic corrections by the method, none over an answer, and its labels of single pixels."""
@@ -587,7 +605,7 @@ class Loop:
             state.classes[changes.rows],
             changes.classes,
             confidences=changes.confidences,
-            model=f"{self.plan.method} round {number}",
+            model=f"{BY_HAND if self.method.pixels_by_hand else ''}{self.plan.method} round {number}",
             layer=layer,
             stage=("correct", time.perf_counter() - began, details),
         )
@@ -631,9 +649,13 @@ class Loop:
         """What a method that labels single pixels is shown, with the network that `predict` runs, if any."""
         project = self.project
         queries = {query.query_id: query for query in project.ledger.queries()}
+        undone = {undo.undone: undo.time for undo in project.ledger.undos() if undo.source != "automatic"}
+        times = {answer.answer_id: when for answer, _, when in project.ledger.timed_answers()} if undone else {}
         said: dict[int, list[RegionAnswer]] = {}
         for answer, _ in project.ledger.answers():
             query = queries[answer.query_id]
+            if query.round in undone and times[answer.answer_id] <= undone[query.round]:
+                continue  # taken back
             said.setdefault(query.image, []).append(
                 RegionAnswer(
                     mask_ids=query.mask_ids,
@@ -669,12 +691,17 @@ class Loop:
             predict = self._region_predictor(number)
         else:
             predict = None if self._warm_up(number) else self._predictor(number)
-        label = self.method.labeller(self._pixel_view(number, predict))
+        view = self._pixel_view(number, predict)
+        label = self.method.labeller(view)
         files: dict[int, tuple[str, int]] = {}
         truth: list[NDArray[Any]] = []
         with self.track("labelling pixels", len(project.images)) as advance:
             for image in project.images:
                 said = label(image.index)
+                for answer in view.answers.get(image.index, ()):
+                    if answer.pixels is not None:  # what someone drew stands above what any method finds
+                        own = project.answered_pixels(answer.pixels)
+                        said = own if said is None else np.where(own == KEEP, said, own)
                 if said is not None:
                     written = project.write_layer(number, image, said)
                     if written is not None:
@@ -722,12 +749,20 @@ class Loop:
             return "nothing to train: probabilities come from files"
         tasks = _training("tasks")
         state, config = self.project.state(), self._training_config()
-        make = tasks.semi_supervised if self.method.training == "semi" else tasks.supervised
-        task = make(self.project, state, config, self._seed(number))
+        if self.method.training == "semi":
+            # Held out by the project's seed: later rounds go on from weights of earlier ones.
+            given = (
+                None
+                if self.method.trusts_first_labels
+                else np.isin(self.project.masks.keys, self.project.ledger.asked_masks(answered=True))
+            )
+            task = tasks.semi_supervised(self.project, state, config, self.plan.seed, given)
+        else:
+            task = tasks.supervised(self.project, state, config, self._seed(number))
         if not task.images:
             self._finish(number, "train", began, {"skipped": _NO_LABELS})
             return f"nothing to train: {_NO_LABELS}"
-        start, note = self._warm_start(number, "model.ckpt", config)
+        start, note = self._warm_start(number, config)
         fitted = self._fit(number, task, config, start)
         details = asdict(fitted) | {"warm_start": start is not None, "training": config.model_dump(mode="json")}
         self._finish(number, "train", began, details)
@@ -756,16 +791,15 @@ class Loop:
         config = self.plan.training
         return config if self.method.head == "linear" else config.model_copy(update={"head": self.method.head})
 
-    def _warm_start(self, number: int, name: str, config: TrainingConfig) -> tuple[Path | None, str]:
+    def _warm_start(self, number: int, config: TrainingConfig) -> tuple[Path | None, str]:
         """Weights of the round before to go on from, if any, and why not, if the user should know."""
         if number == 0 or not config.warm_start:
             return None, ""
-        weights = self.project.round_folder(number - 1) / name
-        parts = ("model", "encoder", "output_stride", "head")
+        weights = self.project.round_folder(number - 1) / "model.ckpt"
         before = self._trained_with(number - 1)
-        if weights.is_file() and all(getattr(before, part) == getattr(config, part) for part in parts):
+        if weights.is_file() and all(getattr(before, part) == getattr(config, part) for part in _ARCHITECTURE):
             return weights, ""
-        if not weights.is_file() and (self._warm_up(number) or name != "model.ckpt"):
+        if not weights.is_file() and self._warm_up(number):
             return None, ""
         return None, f"another network than in round {number - 1}: it starts anew"
 
@@ -773,14 +807,26 @@ class Loop:
         """What gives features of images, by a network trained on the classes of regions in this round."""
         config = self._training_config()
         weights = self.project.round_folder(number) / _REGION_WEIGHTS
-        if not weights.is_file():
+        # A killed run that goes on with other settings has no use for this one's network.
+        if not weights.is_file() or self._regions_trained_with(number) != config:
             view = self._pixel_view(number, None)
             task = _training("tasks").regions(self.project, view.answers, config, **self.method.region_losses())
             if not task.images:
                 return None
-            start, _ = self._warm_start(number, _REGION_WEIGHTS, config)
-            self._fit(number, task, config, start)
+            before = self._regions_trained_with(number - 1)
+            start = self.project.round_folder(number - 1) / _REGION_WEIGHTS
+            alike = before is not None and all(getattr(before, p) == getattr(config, p) for p in _ARCHITECTURE)
+            weights.unlink(missing_ok=True)
+            self._fit(number, task, config, start if config.warm_start and start.is_file() and alike else None)
+            write_text(weights.with_suffix(".json"), json.dumps(config.model_dump(mode="json")))
         return _training("predict").predict_from_model(self.project, config, weights, self.model)
+
+    def _regions_trained_with(self, number: int) -> TrainingConfig | None:
+        """The settings that a round's network of regions was trained by; None where there is none."""
+        path = (self.project.round_folder(max(number, 0)) / _REGION_WEIGHTS).with_suffix(".json")
+        if not path.is_file():
+            return None
+        return TrainingConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
     def _evaluate(self, number: int, began: float) -> str:
         """Quality of labels and model against ground truth, where there is any."""
@@ -843,12 +889,16 @@ class Loop:
         """What gives the probabilities that score round `number`."""
         if self._warm_up(number):
             return _training("predict").predict_uniform(self.project)
-        weights = self.project.round_folder(number - 1) / _REGION_WEIGHTS
-        if self.method.trains_regions and weights.is_file():
-            # Published so: the network that learnt from regions chooses, the one of their pixels is what one gets.
-            config = self._trained_with(number - 1)
+        config = self._regions_trained_with(number - 1)
+        if config is not None and self._scored_by(number) == _REGION_WEIGHTS:
+            weights = self.project.round_folder(number - 1) / _REGION_WEIGHTS
             return _training("predict").predict_from_model(self.project, config, weights, self.model)
         return self._predictor(number)
+
+    def _scored_by(self, number: int) -> str:
+        """Which weights of the round before score: those of regions, as published, where the method trained any."""
+        weights = (self.project.round_folder(max(number - 1, 0)) / _REGION_WEIGHTS).with_suffix(".json")
+        return _REGION_WEIGHTS if self.method.trains_regions and weights.is_file() else "model.ckpt"
 
     def _predictor(self, number: int) -> Any:
         """The model that round `number` begins with: that of the round before, or files of probabilities."""
@@ -882,6 +932,7 @@ class Loop:
 
 _NO_LABELS = "no label to learn from yet"
 _REGION_WEIGHTS = "regions.ckpt"
+_ARCHITECTURE = ("model", "encoder", "output_stride", "head")
 
 
 _SIGNATURE = b"a2lc_columns_by"
@@ -959,6 +1010,14 @@ def record_answer(project: Project, answer: Answer, cost: ClickCost | None = Non
     found = [query for query in project.ledger.queries() if query.query_id == answer.query_id]
     if not found:
         raise InputError(f"There is no question {answer.query_id} in {project.folder}.")
+    closed = {stage.round for stage in project.ledger.stages() if stage.stage == "answer"}
+    if found[0].round in closed and answer.query_id not in {
+        a.query_id for a, _ in project.ledger.answers(found[0].round)
+    }:
+        raise InputError(
+            f"Question {answer.query_id} was left over when the clicks of round {found[0].round} were spent: nobody is asked "
+            "it any more."
+        )
     proposed = found[0].proposed
     if answer.kind == AnswerKind.CONFIRM and answer.classes != (proposed,):
         named = "void" if proposed is None else project.classes.names[proposed]

@@ -27,12 +27,10 @@ class Seen:
     Attributes:
         answer: It.
         clicks: What it costs, where that depends on the picture; None where the kind of answer says it.
-        pixels: (H, W) pixel labels that come with it, KEEP outside the region; None for most.
     """
 
     answer: Answer
     clicks: float | None = None
-    pixels: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +101,8 @@ class Oracle:
                 right = float((labels[inside] == truth[inside])[truth[inside] != VOID].sum()) / max(
                     1, int(inside.sum())
                 )
-                seen.append(Seen(answer=self._at_pixel(query, int(truth.ravel()[query.pixel]), right)))
+                several = len(np.unique(labels[inside])) > 1
+                seen.append(Seen(answer=self._at_pixel(query, int(truth.ravel()[query.pixel]), right, several)))
             elif query.kind == QueryKind.CLASSES:
                 seen.append(Seen(answer=self._class_set(query, set_of[query.mask_ids[0]])))
             else:
@@ -114,16 +113,25 @@ class Oracle:
                     Seen(
                         answer=Answer(query_id=query.query_id, annotator=ORACLE, kind=kind, classes=classes),
                         clicks=float(max(1.0, sum(price[mask] for mask in query.mask_ids))),
-                        pixels=np.where(inside, truth, KEEP).astype(np.int32),
                     )
                 )
         return seen
 
-    def _at_pixel(self, query: Query, true: int, right: float) -> Answer:
+    def draw(
+        self, query: Query, mask_map: NDArray[np.integer], truth: NDArray[np.integer], ignore_index: int
+    ) -> NDArray[np.int32]:
+        """(H, W) pixel labels of a precise answer: class, VOID, or KEEP outside the region."""
+        true = truth.astype(np.int32)
+        inside = np.isin(mask_map, query.mask_ids)
+        return np.where(inside, np.where(true == ignore_index, VOID, true), KEEP).astype(np.int32)
+
+    def _at_pixel(self, query: Query, true: int, right: float, several: bool) -> Answer:
         proposed = VOID if query.proposed is None else query.proposed
         wanted = proposed if self.gate and right > 0.5 else true
         wanted = self._or_wrong(query, wanted)
-        if wanted == proposed and proposed != VOID:
+        # Where a mask carries several labels, naming one of them changes the others: the answer is expanded.
+        kept_as_is = self.gate and right > 0.5
+        if wanted == proposed and proposed != VOID and (kept_as_is or not several):
             return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.CONFIRM, classes=(wanted,))
         if wanted == VOID:
             kept = proposed == VOID and self.gate and right > 0.5

@@ -25,6 +25,7 @@ from a2lc.data.intake import decode_labels, reading
 from a2lc.data.png import read_ids, read_rgb, write_ids
 from a2lc.errors import ConfigError, InputError, LedgerError, LockedError, MissingFileError, require_known
 from a2lc.files import sha256, write_text
+from a2lc.history import deciders
 from a2lc.ledger import (
     CorrectionRows,
     LayerRecord,
@@ -240,17 +241,37 @@ class Project:
         layer = self.layer(through)
         if layer is None:
             return state
-        newer = state.winner >= 0
-        newer[newer] = rows.ids[state.winner[newer]] > layer.after
+        # Read now: loaders in other processes must not reach for the ledger.
+        self._files_of_layer(layer.round)
+        # Behind an undo row stands the correction it went back to; first labels are older than any layer.
+        undos = [undo for undo in self.ledger.undos() if through is None or undo.round < through]
+        decider = deciders(rows, undos, state, self.masks.keys)
+        newer = decider >= 0
+        newer[newer] = rows.ids[decider[newer]] > layer.after
         return replace(state, layer=layer.round, newer=newer)
 
     def layer(self, through: int | None = None) -> LayerRecord | None:
-        """The last layer of labels below the mask that was not taken back."""
+        """The last layer of labels below the mask that is in force.
+
+        A layer rests on all answers so far. Taking back a round's answers takes back the layers made from then on; taking
+        back what the method did takes back that round's layer, unless people labelled its pixels themselves.
+        """
         found = [layer for layer in self.ledger.layers() if through is None or layer.round <= through]
-        undos = [undo for undo in self.ledger.undos() if through is None or undo.round < through]
-        gone = {undo.undone for undo in undos if undo.source in {"all", "automatic"}}
-        found = [layer for layer in found if layer.round not in gone]
+        for undo in self.ledger.undos():
+            if through is not None and undo.round >= through:
+                continue
+            made = [layer for layer in found if layer.round <= undo.round]  # later ones know of the undo
+            if undo.source == "automatic":
+                gone = {layer.round for layer in made if layer.round == undo.undone and not layer.by_hand}
+            else:
+                gone = {layer.round for layer in made if layer.round >= undo.undone}
+            found = [layer for layer in found if layer.round not in gone]
         return found[-1] if found else None
+
+    def _files_of_layer(self, number: int) -> dict[int, tuple[str, int]]:
+        if number not in self._layer_files:
+            self._layer_files[number] = self.ledger.layer_files(number)
+        return self._layer_files[number]
 
     def layer_pixels(self, number: int, image: ImageRecord) -> NDArray[np.int32] | None:
         """(H, W) what a round's layer says of an image: class, VOID, or KEEP; None where it says nothing.
@@ -259,9 +280,7 @@ class Project:
             MissingFileError: Its file is gone.
             LedgerError: Its file is not the one that was recorded.
         """
-        if number not in self._layer_files:
-            self._layer_files[number] = self.ledger.layer_files(number)
-        recorded = self._layer_files[number].get(image.index)
+        recorded = self._files_of_layer(number).get(image.index)
         if recorded is None:
             return None
         return self._read_said(self.round_folder(number) / "pixels" / f"{image.image_id}.png", recorded[0])

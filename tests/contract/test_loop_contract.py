@@ -233,7 +233,7 @@ def test_columns_of_another_method_are_not_taken_for_ones_own(tmp_path):
         loop_of(project, "amss").run(1)
         other = loop_of(project, "classbal")
         other.run_stage("score")
-        message = r"Round 2 was scored for method 'classbal', and method 'amss' needs columns of its own\. Go on with"
+        message = r"Round 2 was scored for method 'classbal', and what method 'amss' asks by is not in it\. Go on"
         with pytest.raises(StageError, match=message):
             loop_of(project, "amss").run_stage("select")
         assert other.run_stage("select"), "the method it was scored for goes on"

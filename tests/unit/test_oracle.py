@@ -177,7 +177,9 @@ def test_a_region_of_no_class_is_void():
 def test_precise_labels_are_those_of_the_region_alone():
     seen = look("precise", mask=2, proposed=None)
     assert said(seen.answer) == ("classes", (1, 2))
-    np.testing.assert_array_equal(seen.pixels, [[KEEP, KEEP, KEEP, 1, 2, 2], [KEEP, KEEP, KEEP, 1, 2, VOID]])
+    query = Query(query_id=7, round=1, image=0, mask_ids=(2,), proposed=None, score=0.0, kind=QueryKind.PRECISE)
+    drawn = Oracle(num_classes=3).draw(query, MASKS, TRUTH, 255)
+    np.testing.assert_array_equal(drawn, [[KEEP, KEEP, KEEP, 1, 2, 2], [KEEP, KEEP, KEEP, 1, 2, VOID]])
     assert seen.clicks == int(seen.clicks) >= 3, "three pieces, the void one too, are each given a class"
 
 

@@ -94,10 +94,37 @@ def test_the_next_layer_takes_its_place_and_an_undo_brings_it_back(project, said
     second = project.corrected_labels(image)
     assert (second != first).any()
     none = np.empty(0, dtype=np.int64)
-    project.ledger.add_undo(2, "manual", 2, none, none, none, none)
-    np.testing.assert_array_equal(project.corrected_labels(image), second)
     project.ledger.add_undo(2, "automatic", 2, none, none, none, none)
     np.testing.assert_array_equal(project.corrected_labels(image), first)
+    assert (project.corrected_labels(image, through=2) == second).all(), "what the round ended with stays known"
+    np.testing.assert_array_equal(project.confusion(project.state()).counts, counts_by_pixel(project))
+
+
+def test_taking_back_answers_takes_back_the_layers_that_rest_on_them(project, said):
+    image = project.images[0]
+    before = project.corrected_labels(image)
+    add_layer(project, 1, said)
+    add_layer(project, 2, np.where(said == 2, KEEP, said))
+    none = np.empty(0, dtype=np.int64)
+    project.ledger.add_undo(1, "manual", 2, none, none, none, none)
+    np.testing.assert_array_equal(project.corrected_labels(image), before)
+    add_layer(project, 3, said)  # made without those answers: it is in force
+    assert (project.corrected_labels(image)[4:9] == 2).all()
+
+
+def test_an_undone_correction_leaves_the_mask_to_the_layer_below(project, said):
+    """A mask that a later round corrected goes back to what the earlier layer says of it, not to nothing."""
+    image = project.images[0]
+    add_layer(project, 1, said)
+    ended = project.corrected_labels(image)
+    mask_map = project.mask_map(image)
+    mask = int(np.bincount(mask_map[4:9].ravel())[1:].argmax()) + 1
+    project.ledger.open_round(2, method="random", config={}, model="m", seed=0, versions={})
+    one = [np.array([v]) for v in (0, mask, FIRST, 3)]
+    project.ledger.add_corrections(2, Source.AUTOMATIC, *one, confidences=np.ones(1), model="m")
+    assert (project.corrected_labels(image)[mask_map == mask] == 3).all()
+    project.ledger.add_undo(2, "automatic", 2, *[np.array([v]) for v in (0, mask, 3, FIRST)])
+    np.testing.assert_array_equal(project.corrected_labels(image), ended)
     np.testing.assert_array_equal(project.confusion(project.state()).counts, counts_by_pixel(project))
 
 

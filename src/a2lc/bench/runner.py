@@ -248,7 +248,7 @@ class Bench:
         if not code:
             return dict(_state(run_folder(self.out, run))["result"])
         lines = [
-            line for line in log.read_text(encoding="utf-8", errors="replace")[start:].splitlines() if line.strip()
+            line for line in log.read_bytes()[start:].decode("utf-8", errors="replace").splitlines() if line.strip()
         ]
         reason = lines[-1] if lines else "it said nothing"
         if code == _MISSING:

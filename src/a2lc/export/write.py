@@ -214,9 +214,10 @@ def _write_provenance(
     now = project.corrected_labels(image, state)
     found = np.where(first == now, 0, table[mask_map]).astype(np.uint8)
     if state.layer is not None:
-        # What the layer decides, no one looked at pixel by pixel.
+        # What a layer decides, no one looked at pixel by pixel, unless it holds what someone drew.
         by_masks = project.corrected_labels(image, replace(state, layer=None), mask_map=mask_map)
-        found[(now != by_masks) & (now != first)] = PROVENANCE["automatic"]
+        by_hand = next(layer.by_hand for layer in project.ledger.layers() if layer.round == state.layer)
+        found[(now != by_masks) & (now != first)] = PROVENANCE["manual" if by_hand else "automatic"]
     write_ids(folder / "provenance" / f"{image.image_id}.png", found, _PROVENANCE_PALETTE)
 
 

@@ -1,6 +1,6 @@
 """The ledger: the only state of a project that cannot be computed again."""
 
-from a2lc.ledger.ledger import LayerRecord, Ledger, RoundRecord, StageRecord
+from a2lc.ledger.ledger import BY_HAND, LayerRecord, Ledger, RoundRecord, StageRecord
 from a2lc.ledger.replay import (
     FIRST,
     KEEP,
@@ -15,6 +15,7 @@ from a2lc.ledger.replay import (
 )
 
 __all__ = [
+    "BY_HAND",
     "FIRST",
     "KEEP",
     "VOID",

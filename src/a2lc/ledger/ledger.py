@@ -22,7 +22,7 @@ from a2lc.ledger import schema
 from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, UndoRecord, mask_keys
 from a2lc.records import Answer, AnswerKind, ImageRecord, Query, QueryKind, Reason, Source
 
-__all__ = ["LayerRecord", "Ledger", "RoundRecord", "StageRecord"]
+__all__ = ["BY_HAND", "LayerRecord", "Ledger", "RoundRecord", "StageRecord"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,10 @@ class StageRecord:
     ended: str
 
 
+BY_HAND = "answers of "
+"""How the model of a layer begins that holds nothing but pixel labels that came with answers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerRecord:
     """A round's labels below the mask.
@@ -64,6 +68,11 @@ class LayerRecord:
     after: int
     model: str
     time: str = ""
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether people gave these labels, pixel by pixel, and no method did."""
+        return self.model.startswith(BY_HAND)
 
 
 def _now() -> str:

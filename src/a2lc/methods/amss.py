@@ -19,6 +19,8 @@ from a2lc.stats import MaskStats
 
 __all__ = ["AMSS"]
 
+_OF_SUMS = ("amss", "classbal", "margin", "entropy", "lcil", "pixbal", "random")
+
 
 @register(
     "amss",
@@ -56,6 +58,10 @@ class AMSS(Method):
         for name, low, high in (("epsilon", 0, 1), ("partial", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} must be in [{low}, {high}], found {getattr(self, name)}.")
+        if self.acquisition not in _OF_SUMS:
+            raise ConfigError(
+                f"acquisition {self.acquisition!r} cannot be added up over merged masks; {', '.join(_OF_SUMS)} can."
+            )
         if self.sieve_points < 2 or self.sieve_pixels < 1 or not self.share_divisor > 0:
             raise ConfigError("sieve_points must be 2 or more, sieve_pixels 1 or more, share_divisor above 0.")
 

@@ -83,6 +83,16 @@ class Method:
         """Whether it gives labels below the mask."""
         return False
 
+    @property
+    def pixels_by_hand(self) -> bool:
+        """Whether all of those labels are pixel labels that came with answers."""
+        return False
+
+    @property
+    def trusts_first_labels(self) -> bool:
+        """Whether first labels count as given, where the networks tell given labels from others."""
+        return True
+
     def labeller(self, view: PixelView) -> Labeller:
         """What labels single pixels, once answers are in; each round's labels take the place of the last one's."""
         return lambda image: None

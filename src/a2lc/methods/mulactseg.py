@@ -94,13 +94,14 @@ class MulActSeg(Method):
         """Labels inside the answered regions of an image, by their prototypes, and in the regions beside them."""
 
         def label(image: int) -> NDArray[np.int32] | None:
+            # Void is an answer too: nothing spreads into such a region.
             answered = {
-                mask: answer.classes
+                mask: () if answer.kind == AnswerKind.VOID else answer.classes
                 for answer in view.answers.get(image, ())
-                if answer.kind in {AnswerKind.CLASSES, AnswerKind.CONFIRM, AnswerKind.CORRECT} and answer.classes
+                if answer.classes or answer.kind == AnswerKind.VOID
                 for mask in answer.mask_ids
             }
-            if not answered or view.inspect is None:
+            if not any(answered.values()) or view.inspect is None:
                 return None
             seen = view.inspect(image)
             assert seen.features is not None and seen.class_logits is not None  # the network is this method's own

@@ -74,6 +74,11 @@ class PLAR(Method):
         """Refined pseudo labels."""
         return True
 
+    @property
+    def trusts_first_labels(self) -> bool:
+        """As set."""
+        return self.first_labels == "trusted"
+
     def mask_columns(self, view: PixelView) -> MaskColumns:
         """`undecided`: summed chance of an error over the unlabelled pixels of a mask that nothing decides."""
         clusters = self._clusters(view)

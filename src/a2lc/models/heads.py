@@ -66,8 +66,10 @@ class HeadedNet(nn.Module):
         decoded: Any = self.decoder(self.encoder(images))
         features = functional.normalize(decoded.float(), dim=1, eps=1e-6)
         if self.head == "cosine":
-            weights = functional.normalize(self.classifier.weight.float(), dim=1, eps=1e-6)
-            products = functional.conv2d(features, weights)
+            # In single precision whatever the rest computes in: cosines over τ differ in the third digit.
+            with torch.autocast(features.device.type, enabled=False):
+                weights = functional.normalize(self.classifier.weight.float(), dim=1, eps=1e-6)
+                products = functional.conv2d(features, weights)
             return HeadOutput(products / self.temperature, features, products, None)
         logits = self.classifier(decoded).float()
         errors = None

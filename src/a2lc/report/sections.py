@@ -731,7 +731,8 @@ def _confusion_without_automatic(facts: Facts) -> ConfusionCounts:
     Undo rows are left out with the rest, since they may go back to an automatic class.
     """
     own = ((facts.rows.source == _MANUAL) | (facts.rows.source == _IMPORT)) & ~facts.taken_back
-    return facts.project.confusion(replay(facts.rows.take(own), facts.masks.keys))
+    rows = facts.rows.take(own)
+    return facts.project.confusion(facts.project.with_layer(replay(rows, facts.masks.keys), rows, facts.through))
 
 
 def _checked_later(facts: Facts, changes: AutomaticChanges) -> tuple[int, int]:

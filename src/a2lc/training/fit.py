@@ -212,6 +212,7 @@ def fit_model(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's advice on workers and logging intervals
             trainer.fit(module, loader, validation, ckpt_path=str(last) if done else None, weights_only=True)
+            module.finish()
             miou = None
             if best:
                 # Whether or not the last step was a validated one, the last weights are a candidate.

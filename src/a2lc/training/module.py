@@ -99,6 +99,9 @@ class SegmentationModule(lightning.LightningModule):
         self.log("loss", loss)
         return loss
 
+    def finish(self) -> None:
+        """Called once all steps are taken, before the last weights are measured and kept."""
+
     def kept_model(self) -> nn.Module:
         """The network whose weights are kept."""
         return self.model
@@ -133,6 +136,9 @@ _EPS = 1e-8
 
 HELD_OUT = 2**17  # above every class and every ignore value
 """Added to the class of a labelled pixel that only an error head learns from."""
+
+PADDING = -1
+"""Target of pixels that are no part of the image, where those without a label are trained on too."""
 
 
 def region_losses(
@@ -239,24 +245,27 @@ class SemiModule(SegmentationModule):
             fault = functional.interpolate(torch.sigmoid(taught.errors.float())[:, None], size=size)[:, 0]
         output = self.model(self._disturbed(ready))
         logits = resized_logits(output, size).float()
-        held = (targets >= HELD_OUT) & (targets != self.ignore_index)
-        labelled = (targets != self.ignore_index) & ~held
+        held = targets >= HELD_OUT
+        image = targets != PADDING
+        labelled = (targets != self.ignore_index) & ~held & image
         of_label = functional.cross_entropy(
             logits, torch.where(labelled, targets, self.ignore_index), ignore_index=self.ignore_index, reduction="sum"
         ) / labelled.sum().clamp(min=1)
-        weight = sure.square() * (1 - fault) * ~labelled
+        weight = sure.square() * (1 - fault) * (image & ~labelled)
         of_pseudo = (functional.cross_entropy(logits, pseudo, reduction="none") * weight).sum()
-        of_pseudo = of_pseudo / (~labelled).sum().clamp(min=1)
+        of_pseudo = of_pseudo / (image & ~labelled).sum().clamp(min=1)
         ramp = min(1.0, self.global_step / max(1.0, self._RAMP * self.steps))
         loss = of_label + ramp * of_pseudo
         if held.any():
             wrong = (logits.detach().argmax(dim=1) != targets - HELD_OUT).float()
             doubt = functional.interpolate(output.errors[:, None].float(), size=size, mode="bilinear")[:, 0]
             loss = loss + functional.binary_cross_entropy_with_logits(doubt[held], wrong[held])
+        else:  # training on several devices wants every weight to be part of the loss
+            loss = loss + 0 * output.errors.sum()
         self.log("loss", loss)
         return loss
 
-    def on_train_end(self) -> None:
+    def finish(self) -> None:
         """The last step's student is followed too."""
         self._follow()
 

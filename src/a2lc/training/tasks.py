@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from a2lc.config import TrainingConfig
 from a2lc.ledger import VOID, MaskState
 from a2lc.project import Project
 from a2lc.records import AnswerKind, ImageRecord, RegionAnswer
-from a2lc.training.module import HELD_OUT, RegionModule, SegmentationModule, SemiModule
+from a2lc.training.module import HELD_OUT, PADDING, RegionModule, SegmentationModule, SemiModule
 
 __all__ = ["NO_REGION", "Task", "regions", "semi_supervised", "supervised"]
 
@@ -114,33 +114,57 @@ def regions(
     )
 
 
-def semi_supervised(project: Project, state: MaskState, config: TrainingConfig, seed: int) -> Task:
+def semi_supervised(
+    project: Project, state: MaskState, config: TrainingConfig, seed: int, given: NDArray[np.bool_] | None = None
+) -> Task:
     """Labels where there are any and a teacher's elsewhere; a part of the labels is kept from both for the error head.
 
-    Which masks are held out depends on the round's seed and the mask alone. Pixels that a layer labelled stand for the
-    teacher's: they are refined pseudo labels, and no error head learns from those.
+    Pixels that a layer labelled stand for the teacher's: they are refined pseudo labels, and no error head learns from
+    those.
+
+    Args:
+        project: Images and masks.
+        state: The corrected labels.
+        config: Training settings.
+        seed: Of the masks held out. The same in all rounds of a project: networks that go on from earlier weights must not
+            have learnt what is held from them.
+        given: (M,) masks whose labels were given by someone; None trusts all labels, first ones too.
     """
     share = 0.25  # ours: enough errors to learn from, at a price in labels that shows little
-    by_masks = MaskState(classes=state.classes, source=state.source, winner=state.winner)
+    by_masks = replace(state, layer=None)
+    ignore = project.classes.ignore_index
 
     def targets(record: ImageRecord) -> NDArray[Any]:
         mask_map = project.mask_map(record)
         trusted = project.corrected_labels(record, by_masks, mask_map=mask_map).astype(np.int32)
-        labels = project.corrected_labels(record, state, mask_map=mask_map).astype(np.int32)
+        if given is not None:
+            first, last = np.searchsorted(project.masks.image, [record.index, record.index + 1])
+            said = np.zeros(int(mask_map.max(initial=0)) + 1, dtype=bool)
+            said[project.masks.mask_ids[first:last]] = given[first:last]
+            trusted = np.where(said[mask_map], trusted, ignore)
+        labels = trusted if state.layer is None else _refined(project, state, record, trusted)
         draw = np.random.default_rng([seed, record.index]).random(int(mask_map.max(initial=0)) + 1)
         draw[0] = 1.0
-        ignore = project.classes.ignore_index
         held = (draw < share)[mask_map] & (trusted != ignore)
-        return np.where(held, labels + HELD_OUT, labels)
+        return np.where(held, trusted + HELD_OUT, labels)
 
     return Task(
         name="semi",
         images=range(len(project.images)) if _labelled(project, state) else [],
         targets=targets,
-        fill=project.classes.ignore_index,
+        fill=PADDING,
         module=SemiModule,
-        stamp={"held_out": share},
+        stamp={"held_out": share, "held_out_seed": seed},
     )
+
+
+def _refined(project: Project, state: MaskState, record: ImageRecord, trusted: NDArray[Any]) -> NDArray[Any]:
+    """Given labels, and what the layer says elsewhere."""
+    assert state.layer is not None
+    said = project.layer_pixels(state.layer, record)
+    if said is None:
+        return trusted
+    return np.where((trusted == project.classes.ignore_index) & (said >= 0), said, trusted)
 
 
 def _labelled(project: Project, state: MaskState) -> list[int]:
@@ -152,7 +176,7 @@ def _labelled(project: Project, state: MaskState) -> list[int]:
     found = set(project.masks.image[some].tolist())
     if state.layer is not None:
         found |= set(project.ledger.layer_files(state.layer))
-    if sources.labels is not None:
+    if sources.labels is not None or sources.format != "folder":
         # Labels may lie outside all masks.
         bare = set(range(len(project.images))) - set(project.masks.image.tolist())
         found |= {i for i in bare if (project.first_labels(project.images[i]) != project.classes.ignore_index).any()}
