@@ -124,8 +124,10 @@ class PLAR(Method):
                 continue
             rng = np.random.default_rng([view.seed, image])
             places = np.sort(rng.choice(places, size=min(each, len(places)), replace=False))
+            # Features of the cells themselves, as they are decided on: interpolated ones lie closer together.
             features = _features(view.inspect(image), image)
-            found = features.at(*np.unravel_index(places, trusted.shape))
+            rows, cols = np.unravel_index(places, trusted.shape)
+            found = features.values[:, features.rows.argmax(axis=1)[rows], features.cols.argmax(axis=1)[cols]].T
             if sums is None:
                 sums = ClusterSums(depth=found.shape[1], num_classes=view.num_classes, seed=view.seed)
             sums.add(found, trusted.ravel()[places])

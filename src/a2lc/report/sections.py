@@ -20,7 +20,7 @@ from a2lc.ledger.ledger import RoundRecord, StageRecord
 from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, MaskState, UndoRecord, replay
 from a2lc.metrics import ConfusionCounts
 from a2lc.project import Project
-from a2lc.records import Answer, AnswerKind, Query
+from a2lc.records import Answer, AnswerKind, Query, QueryKind
 from a2lc.stages import STAGES
 from a2lc.status import project_status
 from a2lc.tables import MaskTable, TruthTable
@@ -152,7 +152,14 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
     now = project.with_layer(replay(rows, masks.keys), rows, through)
     decider = deciders(rows, undos, now, masks.keys)
     by = np.where(decider >= 0, rows.source[decider] if len(rows) else 0, 0).astype(np.int8)
-    queries = [query for query in project.ledger.queries() if query.round <= last]
+    closed = {stage.round for stage in project.ledger.stages() if stage.stage == "answer"}
+    answered = {answer.query_id for answer, _ in project.ledger.answers()}
+    # Questions left over when the clicks of their round were spent were put to no one.
+    queries = [
+        query
+        for query in project.ledger.queries()
+        if query.round <= last and (query.round not in closed or query.query_id in answered)
+    ]
     asked = {query.query_id for query in queries}
     return Facts(
         project=project,
@@ -954,8 +961,8 @@ def annotation_log(facts: Facts) -> LogSection:
 
 
 def _says(query: Query, answer: Answer) -> bool | None:
-    """Whether an answer says that the label asked about is right; None for a skip."""
-    if answer.kind == AnswerKind.SKIP:
+    """Whether an answer says that the label asked about is right; None for a skip, or where none was asked about."""
+    if answer.kind == AnswerKind.SKIP or query.kind not in {QueryKind.CORRECTION, QueryKind.PIXEL}:
         return None
     given = answered_class(answer)
     # Several classes in a mask, or none that fits: one class over all of it was wrong.
