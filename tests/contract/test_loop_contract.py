@@ -254,3 +254,87 @@ def test_files_a_killed_score_left_with_other_settings_are_made_again(tmp_path, 
         assert alone["region"].to_pylist() == alone["mask_ids"].to_pylist()
         loop_of(project, "amss").run_stage("score")
         assert pq.read_table(part)["region"].to_pylist() != alone["mask_ids"].to_pylist(), "merged anew"
+
+
+def test_what_was_taken_back_does_not_come_back_with_the_next_layer(tmp_path):
+    """Pixel labels of undone answers are in no later layer."""
+    from a2lc.cli import _main
+
+    with make_project(tmp_path / "a", "classbal precise") as project:
+        loop_of(project, "classbal precise", budget=30).run(2)
+        folder = project.folder
+        ended = project.confusion(project.state(through=1)).coverage
+        both = project.confusion(project.state()).coverage
+    assert 0 < ended < both
+    assert _main(["undo", str(folder), "2"]) == 0
+    with Project(folder) as project:
+        assert project.confusion(project.state()).coverage == ended
+        asked = {(q.image, m) for q in project.ledger.queries(2) for m in q.mask_ids}
+        loop_of(project, "classbal precise", budget=30).run(3)
+        for answer, _ in project.ledger.answers(2):
+            (query,) = [q for q in project.ledger.queries(2) if q.query_id == answer.query_id]
+            labels = project.corrected_labels(project.images[query.image])
+            mask_map = project.mask_map(project.images[query.image])
+            assert (labels[mask_map == query.mask_ids[0]] == 255).all()
+        assert asked
+
+
+def test_networks_of_ones_own_cannot_be_files(tmp_path):
+    from a2lc.errors import ConfigError
+
+    files = TrainingConfig(model="probabilities", probabilities=str(tmp_path))
+    for name in ("mulactseg", "plar"):
+        with make_project(tmp_path / name, name) as project:
+            plan = loop_of(project, name).plan
+            from dataclasses import replace
+
+            with pytest.raises(ConfigError, match=rf"Method '{name}' trains networks of its own and cannot work from files"):
+                Loop(project, replace(plan, training=files))
+
+
+def test_nobody_is_asked_to_draw_by_keys(tmp_path):
+    from a2lc.errors import ConfigError
+
+    with (
+        make_project(tmp_path / "a", "classbal precise") as project,
+        pytest.raises(ConfigError, match=r"^Precise labels are drawn, not answered by keys"),
+    ):
+        loop_of(project, "classbal precise", kind="human")
+
+
+def test_a_person_may_tick_classes_until_the_clicks_are_spent(tmp_path):
+    from a2lc.errors import InputError
+    from a2lc.loop import record_answer
+    from a2lc.records import Answer, AnswerKind
+
+    with make_project(tmp_path / "a", "mulactseg") as project:
+        loop = loop_of(project, "mulactseg", budget=4, kind="human")
+        assert not loop.run(1), "questions wait"
+        first, second, third, *_ = project.ledger.queries(1)
+        for query in (first, second):
+            reply = Answer(query_id=query.query_id, annotator="eve", kind=AnswerKind.CLASSES, classes=(0, 1))
+            assert record_answer(project, reply)
+        assert loop.run(1), "four clicks are spent, whatever questions are left"
+        assert project_status(project)["rounds"][1]["queries"] == 2
+        late = Answer(query_id=third.query_id, annotator="eve", kind=AnswerKind.CLASSES, classes=(2,))
+        with pytest.raises(InputError, match=r"was left over when the clicks of round 1 were spent"):
+            record_answer(project, late)
+
+
+def test_regions_network_of_other_settings_is_trained_anew(tmp_path):
+    from dataclasses import replace
+
+    with make_project(tmp_path / "a", "mulactseg") as project:
+        loop = loop_of(project, "mulactseg")
+        for stage in ("train", "evaluate", "score", "select", "answer"):
+            loop.run_stage(stage)
+        loop._region_predictor(1)
+        weights = project.round_folder(1) / "regions.ckpt"
+        first = torch.load(weights, weights_only=True)
+        other = Loop(project, replace(loop.plan, training=TRAINING.model_copy(update={"iterations": 5})))
+        other._region_predictor(1)
+        second = torch.load(weights, weights_only=True)
+        assert any(not torch.equal(first[k], second[k]) for k in first)
+        for stage in ("correct", "train", "evaluate", "score"):
+            other.run_stage(stage)
+        assert project.ledger.rounds()[-1].model == "rounds/01/regions.ckpt", "what scored is written down"
