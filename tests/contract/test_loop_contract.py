@@ -288,7 +288,9 @@ def test_networks_of_ones_own_cannot_be_files(tmp_path):
             plan = loop_of(project, name).plan
             from dataclasses import replace
 
-            with pytest.raises(ConfigError, match=rf"Method '{name}' trains networks of its own and cannot work from files"):
+            with pytest.raises(
+                ConfigError, match=rf"Method '{name}' trains networks of its own and cannot work from files"
+            ):
                 Loop(project, replace(plan, training=files))
 
 

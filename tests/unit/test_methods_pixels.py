@@ -92,7 +92,7 @@ def test_sums_that_cannot_be_added_up_are_refused():
 def plar_view(errors, answers=(), classes=None, **labels):
     trusted = np.full(MASKS.shape, VOID)
     for stripe, value in labels.items():
-        trusted[MASKS == int(stripe[1:])] = value
+        trusted[int(stripe[1:]) == MASKS] = value
     return view_of(list(answers), seen(errors=errors, classes=classes), trusted)
 
 
