@@ -88,15 +88,16 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return torch.as_tensor(image), torch.as_tensor(target).long()
 
     def _load(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        if index in self._cache:
-            return self._cache[index]
-        record = self.project.images[self.task.images[index]]
+        position = self.task.images[index]  # an image may stand there more than once
+        if position in self._cache:
+            return self._cache[position]
+        record = self.project.images[position]
         pixels = fit_image(self.project.pixels(record), self.canvas)
         labels = fit_ids(self.task.targets(record), self.canvas)
         size = pixels.nbytes + labels.nbytes
         if size <= self._cache_left:
             self._cache_left -= size
-            self._cache[index] = (pixels, labels)
+            self._cache[position] = (pixels, labels)
         return pixels, labels
 
     def _augment(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:

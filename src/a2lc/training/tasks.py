@@ -148,9 +148,13 @@ def semi_supervised(
         held = (draw < share)[mask_map] & (trusted != ignore)
         return np.where(held, trusted + HELD_OUT, labels)
 
+    labelled = _labelled(project, by_masks)
+    rest = sorted(set(range(len(project.images))) - set(labelled))
+    # Half of what is drawn carries labels, however few they are: else the networks would learn from each other alone.
+    times = max(1, round(len(rest) / len(labelled))) if labelled else 0
     return Task(
         name="semi",
-        images=range(len(project.images)) if _labelled(project, state) else [],
+        images=[*labelled * times, *rest] if labelled else [],
         targets=targets,
         fill=PADDING,
         module=SemiModule,

@@ -185,3 +185,14 @@ def test_weights_of_another_head_are_refused(tiny_project, tmp_path):
         load_model(config_of("semi"), tiny_project.classes.num_classes, tmp_path / "model.ckpt")
     assert isinstance(build_model(config_of("semi"), 3), HeadedNet)
     assert fit.save_model is not None
+
+
+def test_half_of_what_is_drawn_carries_labels(tiny_project, monkeypatch):
+    masks = tiny_project.masks
+    classes = np.where(masks.image != 2, VOID, FIRST).astype(np.int32)
+    state = MaskState(classes=classes, source=np.zeros(len(masks), np.int8), winner=np.full(len(masks), -1))
+    partial = tiny_project.config.sources.model_copy(update={"partial": True})
+    monkeypatch.setattr(tiny_project, "config", tiny_project.config.model_copy(update={"sources": partial}))
+    assert sorted(semi_supervised(tiny_project, state, CONFIG, 0).images) == [0, 1, 2, 2, 2, 3]
+    all_void = MaskState(classes=np.full_like(classes, VOID), source=state.source, winner=state.winner)
+    assert not len(semi_supervised(tiny_project, all_void, CONFIG, 0).images)
