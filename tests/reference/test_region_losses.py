@@ -52,7 +52,7 @@ def test_losses_agree_with_the_equations(pooling, seed):
         table[row, list(classes)] = True
     found = region_losses(logits, targets, table, pooling)
     probs = torch.softmax(logits, dim=1).detach().numpy().astype(float)
-    np.testing.assert_allclose([float(v) for v in found], plain(probs, targets.numpy(), sets, pooling), rtol=1e-5)
+    np.testing.assert_allclose([v.item() for v in found], plain(probs, targets.numpy(), sets, pooling), rtol=1e-5)
     sum(found).backward()
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
 
@@ -61,7 +61,7 @@ def test_losses_agree_with_the_equations(pooling, seed):
 def test_a_crop_without_a_region_has_no_loss_and_a_gradient_of_zero(pooling):
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     found = region_losses(logits, torch.full((1, 4, 4), -1), torch.ones(2, 3, dtype=torch.bool), pooling)
-    assert [float(v) for v in found] == [0, 0, 0]
+    assert [v.item() for v in found] == [0, 0, 0]
     sum(found).backward()
     assert float(logits.grad.abs().sum()) == 0
 

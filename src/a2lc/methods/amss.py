@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.acquisition import score, share_weights
+from a2lc.acquisition import ACQUISITIONS, score, share_weights
 from a2lc.correction.sieve import sieve
-from a2lc.errors import ConfigError
+from a2lc.errors import ConfigError, require_known
 from a2lc.ledger.replay import KEEP, VOID
 from a2lc.masks.merge import adjacency, merge_masks
 from a2lc.methods.base import Labeller, MaskColumns, Method, register
@@ -53,11 +53,13 @@ class AMSS(Method):
         """Refuse settings that mean nothing.
 
         Raises:
-            ConfigError: A number is outside its range.
+            ConfigError: A number is outside its range, or scores cannot be added up.
+            UnknownNameError: There is no such acquisition function.
         """
         for name, low, high in (("epsilon", 0, 1), ("partial", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} must be in [{low}, {high}], found {getattr(self, name)}.")
+        require_known("acquisition function", self.acquisition, ACQUISITIONS)
         if self.acquisition not in _OF_SUMS:
             raise ConfigError(
                 f"acquisition {self.acquisition!r} cannot be added up over merged masks; {', '.join(_OF_SUMS)} can."
