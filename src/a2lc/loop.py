@@ -123,7 +123,8 @@ class Loop:
 
         Raises:
             UnknownNameError: There is no such method or setting.
-            PoolExhaustedError: The budget is no number of clicks.
+            ConfigError: The method cannot work with the training settings or with this kind of annotator.
+            InputError: The budget buys no answer.
         """
         self.project = project
         self.plan = plan
@@ -243,6 +244,10 @@ class Loop:
         settled = dict(done["select"].get("plan", {})) if "select" in done else {}
         if self.project.ledger.answers(number):
             settled["annotator"] = self._settled_annotator(number)
+        elif self.prices_differ:
+            settled.pop("budget", None)  # nothing is paid for yet, and a budget that pays for nothing must be raised
+        if "budget" in done.get("answer", {}):
+            settled["budget"] = done["answer"]["budget"]
         if "score" in done and "select" not in done:
             begun, now = done["score"].get("columns_by", ""), self._columns_by(number)
             if now not in {"", begun}:
@@ -525,7 +530,7 @@ class Loop:
             num_classes=project.classes.num_classes,
             error_rate=self.plan.annotator.error_rate,
             seed=self._seed(number),
-            gate=bool(getattr(self.method, "gate", False)),
+            gate=self.method.gates,
         )
         rows: list[tuple[Answer, float, list[tuple[int, int, int, int]]]] = []
         cheapest = float("inf")
@@ -543,9 +548,9 @@ class Loop:
         if waiting and not rows and not answers:
             raise PoolExhaustedError(
                 f"A budget of {self.plan.budget:g} clicks pays for none of the {len(waiting)} questions: the cheapest answer "
-                f"costs {cheapest:g}. Raise --budget, for which the round's questions must be chosen anew in a new project."
+                f"costs {cheapest:g}. Raise --budget."
             )
-        details = {"answers": len(rows) + len(answers), "clicks": spent}
+        details = {"answers": len(rows) + len(answers), "clicks": spent, "budget": self.plan.budget}
         project.ledger.add_answers(number, rows, stage=(time.perf_counter() - began, details))
         changed = sum(bool(corrections) for _, _, corrections in rows)
         return f"{details['answers']} answers, {spent:g} clicks, {changed} corrected"

@@ -340,3 +340,14 @@ def test_regions_network_of_other_settings_is_trained_anew(tmp_path):
         for stage in ("correct", "train", "evaluate", "score"):
             other.run_stage(stage)
         assert project.ledger.rounds()[-1].model == "rounds/01/regions.ckpt", "what scored is written down"
+
+
+def test_a_budget_that_pays_for_nothing_can_be_raised(tmp_path):
+    from a2lc.errors import PoolExhaustedError
+
+    with make_project(tmp_path / "a", "classbal precise") as project:
+        loop = loop_of(project, "classbal precise", budget=1)
+        with pytest.raises(PoolExhaustedError, match=r"pays for none of the .* costs \d+\. Raise --budget\.$"):
+            loop.run(1)
+        assert loop_of(project, "classbal precise", budget=30).run(1), "the same round goes on"
+        assert 1 < project_status(project)["rounds"][1]["clicks"] <= 30

@@ -7,7 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
+from a2lc.acquisition import score  # noqa: E402
 from a2lc.models.heads import HeadedNet  # noqa: E402
+from a2lc.stats import mask_statistics  # noqa: E402
 from a2lc.training.module import region_losses  # noqa: E402
 
 EPS = 1e-8
@@ -91,9 +93,18 @@ def test_cosine_classifier():
 
 
 def test_bvsb_of_cosine_logits():
-    probs = torch.softmax(torch.tensor([0.80, 0.75, 0.10]) / 0.1, dim=0).sort(descending=True).values
-    assert float(probs[1] / probs[0]) == pytest.approx(0.606531, abs=1e-6)
-    assert math.exp(-(0.80 - 0.75) / 0.1) == pytest.approx(0.606531, abs=1e-6)
+    """From features whose cosines to the class weights are .80, .75 and .10 to the score: the published check value."""
+    net = HeadedNet(Parts(), 3, "cosine")
+    cosines = torch.tensor([0.80, 0.75, 0.10])
+    with torch.no_grad():
+        feature = torch.eye(7)[0]
+        for k, cosine in enumerate(cosines):
+            net.classifier.weight[k, :, 0, 0] = cosine * feature + (1 - cosine**2).sqrt() * torch.eye(7)[k + 1]
+    net.encoder, net.decoder = torch.nn.Identity(), torch.nn.Identity()
+    found = net(5 * feature.view(1, 7, 1, 1))
+    probs = torch.softmax(found.logits, dim=1)[0].detach().numpy()
+    stats = mask_statistics(probs, np.zeros((1, 1), dtype=int), np.ones((1, 1), dtype=int))
+    assert score("margin", stats)[0] == pytest.approx(0.606531, abs=1e-5)
 
 
 def test_the_error_head_judges_without_being_felt():

@@ -40,3 +40,8 @@ class ALC(Method):
     def remembers(self) -> bool:
         """As set."""
         return self.memory
+
+    @property
+    def gates(self) -> bool:
+        """As set."""
+        return self.gate

@@ -70,6 +70,11 @@ class Method:
         return False
 
     @property
+    def gates(self) -> bool:
+        """Whether the oracle keeps masks that are mostly right, though it is asked about one pixel."""
+        return False
+
+    @property
     def trains_regions(self) -> bool:
         """Whether a network is first trained on the classes of regions, to label their pixels (see `labeller`)."""
         return False
