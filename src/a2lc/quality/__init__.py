@@ -1,0 +1,24 @@
+"""What audits prove: a promise about changes nobody looks at, and figures of label quality with intervals (pure).
+
+Both rest on drawing at random from a finite set of masks with known probabilities, after all else is decided. Neither
+asks the posterior to be right: a bad one costs audits and width, not validity.
+"""
+
+from __future__ import annotations
+
+from a2lc.quality.design import audit_sizes, draw, inclusion_probabilities
+from a2lc.quality.estimate import Interval, QualityEstimate, estimate_quality, expected_gain
+from a2lc.quality.promise import Promise, certify, smallest_sample
+
+__all__ = [
+    "Interval",
+    "Promise",
+    "QualityEstimate",
+    "audit_sizes",
+    "certify",
+    "draw",
+    "estimate_quality",
+    "expected_gain",
+    "inclusion_probabilities",
+    "smallest_sample",
+]
