@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from a2lc.config import ProjectConfig
     from a2lc.loop import Loop
     from a2lc.project import Project
+    from a2lc.until import Until
 
 __all__ = ["app", "main"]
 
@@ -57,6 +58,14 @@ Budget = Annotated[float | None, typer.Option("--budget", min=0, help="Clicks a 
 Annotator = Annotated[str | None, typer.Option("--annotator", help="oracle (simulated, needs ground truth) or human.")]
 ErrorRate = Annotated[float | None, typer.Option("--error-rate", help="Share of wrong answers of the oracle.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Training preset: cpu, paper or tiny.")]
+Preview = Annotated[bool, typer.Option("--preview", help="Of `correct`: only show what would change.")]
+MinPrecision = Annotated[
+    float | None,
+    typer.Option("--min-precision", help="Change unseen masks only if audits prove so many right, such as 0.9 (gain)."),
+]
+Confidence = Annotated[
+    float | None, typer.Option("--confidence", help="Of promises and intervals; default 0.95 (gain).")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as training.iterations=600 or method.lcm=false."),
@@ -250,10 +259,18 @@ def run(
     probabilities: Annotated[
         Path | None, typer.Option("--probabilities", help="Folder of IMAGE_ID.npy (K, H, W) in place of a model.")
     ] = None,
+    min_precision: MinPrecision = None,
+    confidence: Confidence = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", help="Stop early, by audits: accuracy=0.95, miou=0.7, gain<0.1 or errors<200 (gain)."),
+    ] = None,
 ) -> None:
     """Run rounds: score, select, answer, correct, train, evaluate. Killed anywhere, the same command goes on."""
     from a2lc.project import Project
+    from a2lc.until import parse_until
 
+    rule = None if until is None else parse_until(until)
     with Project(folder) as project, project.lock():
         _configure(
             project,
@@ -264,10 +281,12 @@ def run(
             error_rate=error_rate,
             settings=settings,
             probabilities=probabilities,
+            min_precision=min_precision,
+            confidence=confidence,
             locked=True,
         )
         _first_figures(project)
-        _run(project, rounds)
+        _run(project, rounds, rule)
     if (folder / "report.html").is_file():
         _line(f"report: {folder / 'report.html'}")
 
@@ -284,6 +303,9 @@ def _stage_command(stage: str, text: str) -> None:
         probabilities: Annotated[
             Path | None, typer.Option("--probabilities", help="Folder of IMAGE_ID.npy (K, H, W) in place of a model.")
         ] = None,
+        min_precision: MinPrecision = None,
+        confidence: Confidence = None,
+        preview: Preview = False,
     ) -> None:
         from a2lc.project import Project
 
@@ -297,9 +319,15 @@ def _stage_command(stage: str, text: str) -> None:
                 error_rate=error_rate,
                 settings=settings,
                 probabilities=probabilities,
+                min_precision=min_precision,
+                confidence=confidence,
                 locked=True,
             )
-            _loop(project).run_stage(stage)
+            loop = _loop(project)
+            if preview:
+                _print_preview(project, loop.preview(stage))
+            else:
+                loop.run_stage(stage)
 
     command.__doc__ = text
     app.command(name=stage)(command)
@@ -558,6 +586,8 @@ def _configure(
     error_rate: float | None = None,
     settings: list[str] | None = None,
     probabilities: Path | None = None,
+    min_precision: float | None = None,
+    confidence: float | None = None,
     locked: bool = False,
 ) -> None:
     """Take what the command line says into the project's settings.
@@ -583,6 +613,14 @@ def _configure(
         changes["annotator.kind"] = require_known("annotator", annotator, ["oracle", "human"])
     if error_rate is not None:
         changes["annotator.error_rate"] = error_rate
+    for name, promised in (("min_precision", min_precision), ("confidence", confidence)):
+        if promised is not None:
+            chosen = method or project.config.method.name
+            if chosen != "gain":
+                raise InputError(
+                    f"--{name.replace('_', '-')} is a promise by audits: take --method gain, not {chosen}."
+                )
+            changes[f"method.settings.{name}"] = promised
     for setting in settings or []:
         key, sign, value = setting.partition("=")
         if not sign or not key:
@@ -644,7 +682,7 @@ def _first_figures(project: Project) -> None:
     _line(f"{line}; method {project.config.method.name}, {project.config.method.budget:g} clicks a round")
 
 
-def _run(project: Project, rounds: int) -> None:
+def _run(project: Project, rounds: int, until: Until | None = None) -> None:
     from a2lc.report import write_report
     from a2lc.stages import next_stage
     from a2lc.status import project_status
@@ -652,7 +690,7 @@ def _run(project: Project, rounds: int) -> None:
     def report_of(number: int) -> None:
         write_report(project, project.round_folder(number) / "report.html", through=number)
 
-    done = _loop(project, report_of).run(rounds)
+    done = _loop(project, report_of).run(rounds, until)
     write_report(project, project.folder / "report.html")
     _print_status(json_safe(project_status(project)))
     if not done:
@@ -694,8 +732,56 @@ def _print_status(found: dict[str, Any]) -> None:
     _line(
         f"{found['images']:,} images, {found['masks']:,} masks; next: round {found['next']['round']}, {found['next']['stage']}"
     )
+    audited = [row["quality"] for row in found["rounds"] if row["quality"]]
+    if audited:
+        _print_quality(audited[-1])
     if found["undone"] and found["now"]:
         _line(f"after undoing: data mIoU {_figure(found['now']['data_miou'])}")
+
+
+def _print_quality(quality: dict[str, Any]) -> None:
+    """What audits and answers alone say of the labels."""
+    after, before = quality["after"], quality["before"]
+
+    def span(interval: dict[str, Any], digits: int = 3) -> str:
+        middle = interval["estimate"]
+        ends = f"{interval['low']:,.{digits}f} to {interval['high']:,.{digits}f}"
+        return ends if middle is None else f"{middle:,.{digits}f} ({ends})"
+
+    sure, audits = after["confidence"], after["audits"]
+    _line(
+        f"labels by {audits} audits of round {quality['round']}, mask by mask, {sure:.0%} intervals: pixel accuracy "
+        f"{span(after['pixel_accuracy'])}, mean IoU {span(after['miou'])}; as imported {span(before['pixel_accuracy'])} and "
+        f"{span(before['miou'])}"
+    )
+    if quality["true"]:
+        now = quality["true"]["after"]
+        _line(f"true, by ground truth: pixel accuracy {now['pixel_accuracy']:.3f}, mean IoU {now['miou']:.3f}")
+    _line(f"wrong masks left: {span(after['wrong_masks'], 0)}")
+    gain = quality["next"]["gain"]
+    if gain["estimate"] is not None:
+        _line(f"the next {quality['next']['questions']} questions would add {span(gain, 2)} points of mean IoU")
+    if quality["gold"]:
+        _line(f"answers that were wrong, by {quality['gold']} masks asked about twice: {quality['error_rate']:.1%}")
+    if quality["agreement"]["informative"] is False:
+        _line(
+            f"warning: first labels agree with the answers no more often than chance ({quality['agreement']['right']:.2f} "
+            f"against {quality['agreement']['chance']:.2f}): they tell nothing of the true classes"
+        )
+
+
+def _print_preview(project: Project, changes: dict[str, Any]) -> None:
+    """What the stage `correct` would change, before it does."""
+    names = project.classes.names
+
+    def name(value: int) -> str:
+        return "void" if value < 0 else names[value]
+
+    _line(f"{changes['total']:,} masks would change; nothing is written. {changes['promise']}")
+    for pair in changes["pairs"]:
+        _line(f"{pair['masks']:>7,} {name(pair['old'])} -> {name(pair['new'])}, {pair['pixels']:,} pixels")
+        for example in pair["examples"]:
+            _line(f"        {example['image_id']} mask {example['mask_id']}, probability {example['probability']:.2f}")
 
 
 def _figure(value: float | None) -> str:

@@ -20,14 +20,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from a2lc.acquisition import score
+from a2lc.asking import Asking, describe_promise, standing_answers
 from a2lc.config import AnnotatorConfig, TrainingConfig
 from a2lc.correction.manual import answered_class, check_answer, manual_corrections
 from a2lc.cost import ClickCost
 from a2lc.errors import ConfigError, InputError, MissingExtraError, MissingFileError, PoolExhaustedError, StageError
 from a2lc.files import atomic_path, json_safe, write_text
-from a2lc.ledger import BY_HAND, KEEP, VOID, MaskState, mask_keys
+from a2lc.ledger import BY_HAND, FIRST, KEEP, VOID, MaskState, mask_keys
 from a2lc.methods import Method, create_method
 from a2lc.methods.base import MaskColumns
+from a2lc.methods.gain import Gain
 from a2lc.metrics import ConfusionCounts
 from a2lc.oracle import ORACLE, Oracle, Seen
 from a2lc.progress import Track, no_progress
@@ -51,6 +53,7 @@ from a2lc.selection import top_masks
 from a2lc.stages import next_stage, require_stage
 from a2lc.stats import MaskStats, mask_statistics
 from a2lc.tables import TruthTable, joint_counts
+from a2lc.until import Until
 from a2lc.version import versions
 
 if TYPE_CHECKING:
@@ -144,6 +147,7 @@ class Loop:
         self.track = track
         self.say = say
         self.after_round = after_round
+        self._asking: Asking | None = None
         if not plan.budget >= self.cost.highest:
             raise InputError(
                 f"A budget of {plan.budget:g} clicks buys no answer: one costs up to {self.cost.highest:g}."
@@ -171,8 +175,12 @@ class Loop:
         lowest = self.cost.per_class if self.method.query_kind == QueryKind.CLASSES else 1.0
         return min(left, max(1, int(self.plan.budget / lowest + 1e-9)) + self.method.overshoots)
 
-    def run(self, rounds: int) -> bool:
+    def run(self, rounds: int, until: Until | None = None) -> bool:
         """Run until `rounds` rounds are finished; rounds finished before count.
+
+        Args:
+            rounds: At most.
+            until: A rule that ends it earlier, looked at as each round ends.
 
         Returns:
             False if questions wait for a person's answers.
@@ -190,14 +198,29 @@ class Loop:
                 f"{rounds} rounds of {self.plan.budget:g} clicks need {missing} more masks, but only {left} were not asked "
                 "about yet. Lower --budget or --rounds."
             )
+        if until is not None and not (self.method.asks_in_batches and getattr(self.method, "measure", 0) > 0):
+            raise InputError("--until rests on audits: take method 'gain', with method.measure above 0.")
         while True:
             number, stage = next_stage(self.project)
-            if number > rounds:
+            if number > rounds or (until is not None and self._reached(until, number - 1)):
                 return True
             if not self.run_stage(stage):
                 return False
             if stage == "evaluate":
                 self.after_round(number)
+
+    def _reached(self, until: Until, number: int) -> bool:
+        """Whether the rule is met by what the audits of a finished round showed."""
+        opened = {record.round for record in self.project.ledger.rounds()}
+        if number + 1 in opened:
+            return False  # the round after it was begun
+        for stage in self.project.ledger.stages():
+            if stage.round == number and stage.stage == "correct":
+                why = until.reached(stage.details)
+                if why:
+                    self.say(f"stopped after round {number}: {why}")
+                    return True
+        return False
 
     def masks_left(self) -> int:
         """Masks that may still be asked about."""
@@ -329,7 +352,7 @@ class Loop:
                     advance()
                 table = MaskStats.concat(parts).to_table()
                 for name in extra[0]:
-                    table = table.append_column(name, pa.array(np.concatenate([columns[name] for columns in extra])))
+                    table = table.append_column(name, _column(np.concatenate([columns[name] for columns in extra])))
                 table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SIGNATURE: signature})
                 with atomic_path(path) as temporary:
                     pq.write_table(table, temporary)
@@ -373,8 +396,14 @@ class Loop:
         )
 
     def _select(self, number: int, began: float) -> str:
-        """The masks of highest score that were never asked about."""
+        """The masks of highest score that were never asked about, or the first batch of them."""
         project = self.project
+        if self.method.asks_in_batches:
+            queries = self.asking(number).next_questions()
+            if not queries:
+                raise PoolExhaustedError(f"No mask of {project.folder} is left to ask about. End the run.")
+            project.ledger.add_queries(number, queries, time.perf_counter() - began, self._settled(len(queries)))
+            return f"{len(queries)} questions to begin with"
         left = self.masks_left()
         count = self._questions(left)
         if count > left or count < 1:
@@ -455,17 +484,34 @@ class Loop:
                 zip(images, mask_ids, rows, scores, likely, strict=True)
             )
         ]
-        plan = {key: value for key, value in self.plan.to_json().items() if key not in {"training", "annotator"}}
-        details = {
-            "queries": len(queries),
+        details = self._settled(len(queries)) | {
             "void_pixels": void,
             "pixels_per_class": pixels.tolist(),
             "warm_up": warm,
-            "plan": json.loads(json.dumps(plan)),
         }
         project.ledger.add_queries(number, queries, time.perf_counter() - began, details)
         how = " at random: there is no model yet" if warm else ""
         return f"{len(queries)} questions{how}"
+
+    def _settled(self, queries: int) -> dict[str, Any]:
+        """What the choice of questions settles for the round."""
+        plan = {key: value for key, value in self.plan.to_json().items() if key not in {"training", "annotator"}}
+        return {"queries": queries, "plan": json.loads(json.dumps(plan))}
+
+    def asking(self, number: int) -> Asking:
+        """What chooses the questions of a round, for methods that ask in batches."""
+        if self._asking is None or self._asking.number != number:
+            assert isinstance(self.method, Gain)
+            self._asking = Asking(
+                self.project,
+                self.method,
+                number,
+                seed=self._seed(number),
+                questions=self.queries_a_round,
+                read=lambda columns: self._read_statistics(number, columns),
+                track=self.track,
+            )
+        return self._asking
 
     def _members(
         self, number: int, images: NDArray[Any], mask_ids: NDArray[Any], asked: NDArray[np.bool_]
@@ -511,7 +557,36 @@ class Loop:
         return likely
 
     def _answer(self, number: int, began: float) -> str | None:
-        """The oracle's answers, all in one transaction; a person's arrive on their own."""
+        """The oracle's answers, each lot in one transaction; a person's arrive on their own."""
+        if not self.method.asks_in_batches:
+            return self._answer_all(number, began)
+        project = self.project
+        while True:
+            waiting = project.ledger.queries(number, unanswered=True)
+            if waiting and self.plan.annotator.kind == "human":
+                self.say(f"round {number}  answer    {len(waiting)} questions wait for a person.")
+                return None
+            if waiting:
+                state = project.state()
+                oracle = self._oracle(number)
+                rows = []
+                for query, answer, clicks in self._replies(oracle, waiting, state):
+                    taken = answer()
+                    rows.append((taken, clicks, _corrections(project, query, taken, state)))
+                project.ledger.add_answers(number, rows)
+            more = self.asking(number).next_questions()
+            if not more:
+                break
+            project.ledger.add_queries(number, more)
+        answers = project.ledger.answers(number)
+        spent = float(sum(clicks for _, clicks in answers))
+        self._finish(number, "answer", began, {"answers": len(answers), "clicks": spent, "budget": self.plan.budget})
+        changed = sum(answer.kind != AnswerKind.CONFIRM for answer, _ in answers)
+        audits = sum(query.reason == Reason.AUDIT for query in project.ledger.queries(number))
+        return f"{len(answers)} answers, {audits} of them audits, {spent:g} clicks, {changed} corrected"
+
+    def _answer_all(self, number: int, began: float) -> str | None:
+        """Answers to questions that were all chosen before."""
         project = self.project
         waiting = project.ledger.queries(number, unanswered=True)
         answers = project.ledger.answers(number)
@@ -526,12 +601,7 @@ class Loop:
             self._finish(number, "answer", began, {"answers": len(answers), "clicks": spent})
             return f"{len(answers)} answers"
         state = project.state()
-        oracle = Oracle(
-            num_classes=project.classes.num_classes,
-            error_rate=self.plan.annotator.error_rate,
-            seed=self._seed(number),
-            gate=self.method.gates,
-        )
+        oracle = self._oracle(number)
         rows: list[tuple[Answer, float, list[tuple[int, int, int, int]]]] = []
         cheapest = float("inf")
         for query, answer, clicks in self._replies(oracle, waiting, state):
@@ -554,6 +624,14 @@ class Loop:
         project.ledger.add_answers(number, rows, stage=(time.perf_counter() - began, details))
         changed = sum(bool(corrections) for _, _, corrections in rows)
         return f"{details['answers']} answers, {spent:g} clicks, {changed} corrected"
+
+    def _oracle(self, number: int) -> Oracle:
+        return Oracle(
+            num_classes=self.project.classes.num_classes,
+            error_rate=self.plan.annotator.error_rate,
+            seed=self._seed(number),
+            gate=self.method.gates,
+        )
 
     def _replies(
         self, oracle: Oracle, queries: list[Query], state: MaskState
@@ -590,10 +668,12 @@ class Loop:
     def _correct(self, number: int, began: float) -> str:
         """Automatic corrections by the method, none over an answer, and its labels of single pixels."""
         project = self.project
+        state = project.state()
+        if self.method.asks_in_batches:
+            return self._correct_by_audits(number, began, state)
         if not self.method.corrects and not self.method.labels_pixels:
             self._finish(number, "correct", began, {"automatic": 0})
             return "no automatic corrections by this method"
-        state = project.state()
         none = np.empty(0)
         changes = Changes(rows=none.astype(np.int64), classes=none.astype(np.int32), confidences=none)
         if self.method.corrects:
@@ -618,6 +698,74 @@ class Loop:
         if layer is not None:
             line.append(f"{details['pixels']:,} pixels labelled on their own in {len(layer)} images")
         return ", ".join(line)
+
+    def preview(self, stage: str, examples: int = 3) -> dict[str, Any]:
+        """What the stage `correct` would change, without changing it.
+
+        Args:
+            stage: Must be `correct`, and next.
+            examples: Masks named for each pair of classes, the surest first.
+
+        Returns:
+            `total` masks, `promise` as a line, and `pairs` of old and new class with `masks`, `pixels`, `examples`.
+
+        Raises:
+            InputError: The stage or the method changes nothing unseen.
+            StageError: Another stage comes first.
+        """
+        if stage != "correct" or not self.method.corrects:
+            raise InputError("--preview is of `a2lc correct` and a method that changes masks nobody looked at.")
+        number = require_stage(self.project, stage)
+        project, state = self.project, self.project.state()
+        if self.method.asks_in_batches:
+            asking = self.asking(number)
+            changes, found = asking.changes(state), asking.findings()
+            details = {"automatic": len(changes.rows), "withdrawn": int((changes.classes == FIRST).sum()), **found}
+            promise = describe_promise(details)
+        else:
+            changes = self._automatic_changes(number, state)
+            promise = f"Method {self.plan.method} promises nothing of them."
+        masks, old = project.masks, project.masks.current(state)
+        new = np.where(changes.classes == FIRST, masks.label[changes.rows], changes.classes)
+        pairs: dict[tuple[int, int], list[int]] = {}
+        for place in np.argsort(-changes.confidences, kind="stable").tolist():
+            pairs.setdefault((int(old[changes.rows[place]]), int(new[place])), []).append(place)
+        told = [
+            {
+                "old": before,
+                "new": after,
+                "masks": len(places),
+                "pixels": int(masks.area[changes.rows[places]].sum()),
+                "examples": [
+                    {
+                        "image_id": project.images[masks.image[changes.rows[place]]].image_id,
+                        "mask_id": int(masks.mask_ids[changes.rows[place]]),
+                        "probability": float(changes.confidences[place]),
+                    }
+                    for place in places[:examples]
+                ],
+            }
+            for (before, after), places in sorted(pairs.items(), key=lambda item: -len(item[1]))
+        ]
+        return {"total": len(changes.rows), "promise": promise, "pairs": told}
+
+    def _correct_by_audits(self, number: int, began: float, state: MaskState) -> str:
+        """The changes that audits support, in place of those made before, with the promise and the figures."""
+        project, asking = self.project, self.asking(number)
+        changes, found = asking.changes(state), asking.findings()
+        details = {"automatic": len(changes.rows), "withdrawn": int((changes.classes == FIRST).sum()), **found}
+        project.ledger.add_corrections(
+            number,
+            Source.AUTOMATIC,
+            project.masks.image[changes.rows],
+            project.masks.mask_ids[changes.rows],
+            state.classes[changes.rows],
+            changes.classes,
+            confidences=changes.confidences,
+            model=f"{self.plan.method} round {number}",
+            stage=("correct", time.perf_counter() - began, details),
+        )
+        return describe_promise(details)
 
     def _automatic_changes(self, number: int, state: MaskState) -> Changes:
         """What the method proposes for masks nobody looked at."""
@@ -653,14 +801,8 @@ class Loop:
     def _pixel_view(self, number: int, predict: Any) -> PixelView:
         """What a method that labels single pixels is shown, with the network that `predict` runs, if any."""
         project = self.project
-        queries = {query.query_id: query for query in project.ledger.queries()}
-        undone = {undo.undone: undo.time for undo in project.ledger.undos() if undo.source != "automatic"}
-        times = {answer.answer_id: when for answer, _, when in project.ledger.timed_answers()} if undone else {}
         said: dict[int, list[RegionAnswer]] = {}
-        for answer, _ in project.ledger.answers():
-            query = queries[answer.query_id]
-            if query.round in undone and times[answer.answer_id] <= undone[query.round]:
-                continue  # taken back
+        for query, answer in standing_answers(project):
             said.setdefault(query.image, []).append(
                 RegionAnswer(
                     mask_ids=query.mask_ids,
@@ -929,9 +1071,11 @@ class Loop:
         folder = self.project.round_folder(number) / "stats"
         for path in sorted(folder.glob("part-*.parquet")):
             # One thread: decoding so few columns is over before a second one has begun.
-            table = pq.read_table(path, columns=sorted(columns), use_threads=False)
+            schema = pq.read_schema(path)
+            # A network that shows no features leaves their column out.
+            table = pq.read_table(path, columns=sorted(columns & set(schema.names)), use_threads=False)
             names = [name for name in self.method.extra_columns if name in table.column_names]
-            added = {name: table.column(name).to_numpy() for name in names}
+            added = {name: _values(table.column(name)) for name in names}
             yield MaskStats.from_table(table), added
 
 
@@ -947,6 +1091,23 @@ def _signature_of(path: Path) -> str:
     """What the columns a method added to a file of statistics rest on; empty where there are none."""
     metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
     return metadata.get(_SIGNATURE, b"").decode()
+
+
+def _column(values: NDArray[Any]) -> pa.Array:
+    """(M,) or (M, D) values as a column."""
+    return (
+        pa.array(values)
+        if values.ndim == 1
+        else pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    )
+
+
+def _values(column: pa.ChunkedArray) -> NDArray[Any]:
+    """The inverse of `_column`."""
+    whole = column.combine_chunks()
+    if not pa.types.is_fixed_size_list(whole.type):
+        return np.asarray(whole.to_numpy(zero_copy_only=False))
+    return np.asarray(whole.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), whole.type.list_size))
 
 
 def _no_columns(*_: Any) -> dict[str, NDArray[Any]]:

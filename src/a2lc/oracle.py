@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from a2lc.correction.multilabel import class_sets
 from a2lc.cost import polygon_vertices, region_clicks
 from a2lc.ledger.replay import FIRST, KEEP, VOID, MaskState, mask_keys
-from a2lc.records import Answer, AnswerKind, Query, QueryKind
+from a2lc.records import Answer, AnswerKind, Query, QueryKind, Reason
 from a2lc.tables import MaskTable, TruthTable
 
 __all__ = ["ORACLE", "Oracle", "Seen"]
@@ -152,7 +152,9 @@ class Oracle:
         if self.error_rate <= 0:
             return wanted
         key = int(mask_keys(np.array([query.image]), np.array([query.mask_ids[0]]))[0])
-        rng = np.random.default_rng([self.seed, key])
+        # Asked again, an annotator errs anew.
+        again = [query.query_id] if query.reason == Reason.GOLD else []
+        rng = np.random.default_rng([self.seed, key, *again])
         if rng.random() >= self.error_rate:
             return wanted
         wrong = [c for c in range(self.num_classes) if c != wanted and c not in right]

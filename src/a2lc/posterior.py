@@ -27,14 +27,28 @@ __all__ = ["MaskFeatures", "Posterior", "calibrate", "fit_posterior", "mask_feat
 FloatArray = NDArray[np.float32]
 
 COLUMNS = frozenset(
-    "area bvsb_sum entropy_sum image label mask_ids pair_doubt pair_similar pred_counts prob_sums softmin".split()
+    {
+        "area",
+        "bvsb_sum",
+        "entropy_sum",
+        "image",
+        "label",
+        "mask_ids",
+        "pair_doubt",
+        "pair_label",
+        "pair_pixels",
+        "pair_similar",
+        "pred_counts",
+        "prob_sums",
+        "softmin",
+    }
 )
 """Fields of `MaskStats` that `mask_features` reads."""
 
 _CLIP = 4.0  # standard deviations beyond which a feature is cut
 _COLOURS = 6  # first columns of the appearance: colour alone, for what lies around
 _EMBEDDED = 64  # principal components kept of an embedding
-_CHUNK = 1 << 15
+_CHUNK = 1 << 12  # masks whose random features fit the cache
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,12 +57,12 @@ class MaskFeatures:
 
     Attributes:
         base: (M, B) float32, standardised, cut at 4 standard deviations and weighed by group.
-        blocks: For each block of random features, its first and last column in `base`, (b, r) frequencies and (r,) phases.
+        blocks: For each block of random features, its columns in `base`, (b, r) frequencies and (r,) phases.
         scale: Of each random feature.
     """
 
     base: FloatArray
-    blocks: tuple[tuple[NDArray[np.int64], FloatArray, FloatArray], ...]
+    blocks: tuple[tuple[slice, FloatArray, FloatArray], ...]
     scale: float
 
     def __len__(self) -> int:
@@ -58,17 +72,33 @@ class MaskFeatures:
     @property
     def width(self) -> int:
         """Number of features, with the constant one."""
-        return self.base.shape[1] + sum(len(phase) for _, _, phase in self.blocks) + 1
+        return int(self.base.shape[1]) + sum(len(phase) for _, _, phase in self.blocks) + 1
 
     def rows(self, which: NDArray[Any] | slice) -> FloatArray:
         """(n, F) features of some masks; the last is 1."""
         base = self.base[which]
-        parts = [base]
+        found = np.empty((len(base), self.width), dtype=np.float32)
+        found[:, : base.shape[1]] = base
+        begin = base.shape[1]
         for columns, frequencies, phases in self.blocks:
-            angle = base[:, columns] @ frequencies
-            angle += phases
-            parts.append(np.cos(angle, out=angle) * np.float32(self.scale))
-        return np.concatenate([*parts, np.ones((len(base), 1), dtype=np.float32)], axis=1)
+            end = begin + len(phases)
+            found[:, begin:end] = _waves(base[:, columns], frequencies, phases)
+            found[:, begin:end] *= np.float32(self.scale)
+            begin = end
+        found[:, -1] = 1
+        return found
+
+    def logits(self, which: NDArray[Any] | slice, weights: FloatArray) -> FloatArray:
+        """`rows(which) @ weights`, without putting the rows together."""
+        base = self.base[which]
+        begin = base.shape[1]
+        found: FloatArray = base @ weights[:begin]
+        found += weights[-1]
+        for columns, frequencies, phases in self.blocks:
+            end = begin + len(phases)
+            found += _waves(base[:, columns], frequencies, phases) @ (weights[begin:end] * np.float32(self.scale))
+            begin = end
+        return found
 
 
 def mask_features(
@@ -107,7 +137,7 @@ def mask_features(
         [
             probs,
             np.log(probs + np.float32(1e-4)),
-            stats.pred_counts / area[:, None],
+            (stats.pred_counts / area[:, None]).astype(np.float32),
             np.stack(
                 [
                     stats.entropy_sum / area,
@@ -118,7 +148,7 @@ def mask_features(
                     (probs * label).sum(axis=1),
                 ],
                 axis=1,
-            ),
+            ).astype(np.float32),
         ],
         axis=1,
     )
@@ -130,11 +160,18 @@ def mask_features(
         groups.append((_principal(np.asarray(embedding, dtype=np.float32), seed), 0.5))
     base = np.concatenate([_standard(values) * np.float32(weight) for values, weight in groups], axis=1)
     starts = np.cumsum([0, *(values.shape[1] for values, _ in groups)])
-    look = np.arange(starts[2], starts[3])
-    near = np.arange(starts[3], len(base[0]))
+    look, near = slice(starts[2], starts[3]), slice(starts[3], starts[4])
     rng = np.random.default_rng([seed, 1])
     blocks = tuple(_random_block(base, columns, random, width, rng) for columns, width in ((look, 1.5), (near, 1.0)))
     return MaskFeatures(base=base, blocks=blocks, scale=0.85 * float(np.sqrt(300 / max(random, 1))))
+
+
+def _waves(values: FloatArray, frequencies: FloatArray, phases: FloatArray) -> FloatArray:
+    """Random Fourier features, before they are scaled."""
+    angle: FloatArray = values @ frequencies
+    angle += phases
+    np.cos(angle, out=angle)
+    return angle
 
 
 def _standard(values: NDArray[Any]) -> FloatArray:
@@ -142,30 +179,47 @@ def _standard(values: NDArray[Any]) -> FloatArray:
     values = np.asarray(values, dtype=np.float32)
     if not len(values):
         return values
-    mean, deviation = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-    scaled = (values - mean.astype(np.float32)) / np.maximum(deviation, 1e-6).astype(np.float32)
-    return np.clip(scaled, -_CLIP, _CLIP, out=scaled)
+    mean = values.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scaled = values - mean
+    scaled /= np.maximum(np.sqrt(_squares(scaled) / len(values)), 1e-6).astype(np.float32)
+    return np.asarray(np.clip(scaled, -_CLIP, _CLIP, out=scaled), dtype=np.float32)
+
+
+def _squares(values: FloatArray) -> NDArray[np.float64]:
+    """Sums of squares of columns, added up in double precision, with no double of all values."""
+    total = np.zeros(values.shape[1])
+    for begin in range(0, len(values), _CHUNK):
+        total += np.square(values[begin : begin + _CHUNK], dtype=np.float64).sum(axis=0)
+    return total
 
 
 def _principal(values: FloatArray, seed: int) -> FloatArray:
     """Principal components of an embedding, found on at most 20,000 masks."""
     if values.shape[1] <= _EMBEDDED or len(values) <= _EMBEDDED:
         return values
-    some = np.random.default_rng([seed, 2]).permutation(len(values))[:20_000]
-    mean, deviation = values[some].mean(axis=0), np.maximum(values[some].std(axis=0), np.float32(1e-6))
-    scaled = (values[some] - mean) / deviation
-    _, directions = np.linalg.eigh((scaled.T @ scaled).astype(np.float64))
-    found = ((values - mean) / deviation) @ directions[:, ::-1][:, :_EMBEDDED].astype(np.float32)
-    return np.asarray(found, dtype=np.float32)
+    some = values[np.random.default_rng([seed, 2]).permutation(len(values))[:20_000]]
+    mean = some.mean(axis=0, dtype=np.float64).astype(np.float32)
+    some -= mean
+    deviation = np.sqrt(_squares(some) / len(some)).astype(np.float32)
+    # A column that is constant there says nothing, whatever it is elsewhere.
+    factor = np.where(deviation > 1e-6, 1 / np.maximum(deviation, np.float32(1e-6)), np.float32(0))
+    some *= factor
+    _, directions = np.linalg.eigh((some.T @ some).astype(np.float64))
+    project = factor[:, None] * directions[:, ::-1][:, :_EMBEDDED].astype(np.float32)
+    found = np.empty((len(values), _EMBEDDED), dtype=np.float32)
+    for begin in range(0, len(values), _CHUNK):
+        found[begin : begin + _CHUNK] = (values[begin : begin + _CHUNK] - mean) @ project
+    return found
 
 
 def _random_block(
-    base: FloatArray, columns: NDArray[np.int64], random: int, width: float, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
+    base: FloatArray, columns: slice, random: int, width: float, rng: np.random.Generator
+) -> tuple[slice, FloatArray, FloatArray]:
     """Random Fourier features of a Gaussian kernel over some columns, its width in root mean square distances."""
-    spread = float(np.sqrt(np.mean(np.square(base[:, columns], dtype=np.float64)))) if len(base) else 1.0
-    scale = width / (max(spread, 1e-6) * np.sqrt(max(len(columns), 1)))
-    frequencies = rng.normal(size=(len(columns), random)) * scale
+    values = base[:, columns]
+    spread = float(np.sqrt(_squares(values).sum() / values.size)) if values.size else 1.0
+    scale = width / (max(spread, 1e-6) * np.sqrt(max(values.shape[1], 1)))
+    frequencies = rng.normal(size=(values.shape[1], random)) * scale
     phases = rng.uniform(0, 2 * np.pi, random)
     return columns, frequencies.astype(np.float32), phases.astype(np.float32)
 
@@ -186,12 +240,13 @@ class Posterior:
 
     def predict(self, features: MaskFeatures, which: NDArray[Any] | None = None) -> FloatArray:
         """(M, K + 1) float32 probabilities, summing to 1, of all masks or those `which` names."""
-        rows = np.arange(len(features)) if which is None else which
-        found = np.empty((len(rows), self.weights.shape[1]), dtype=np.float32)
-        for begin in range(0, len(rows), _CHUNK):
-            chunk = rows[begin : begin + _CHUNK]
-            logits = features.rows(chunk) @ self.weights
-            found[begin : begin + len(chunk)] = _softmax(logits / np.float32(self.temperature))
+        rows = None if which is None else np.arange(len(features))[which]
+        count = len(features) if rows is None else len(rows)
+        found = np.empty((count, self.weights.shape[1]), dtype=np.float32)
+        for begin in range(0, count, _CHUNK):
+            chunk = slice(begin, min(begin + _CHUNK, count))
+            logits = features.logits(chunk if rows is None else rows[chunk], self.weights)
+            found[chunk] = _softmax(logits / np.float32(self.temperature))
         return _without_errors(found, self.error_rate)
 
 
@@ -233,30 +288,23 @@ def fit_posterior(
         steps: Steps of L-BFGS at most.
 
     Raises:
-        InputError: There is nothing to learn from, or a class is none.
+        InputError: There is nothing to learn from, or a class is outside [0, K].
     """
     if not len(rows):
         raise InputError("There is no answer to learn from yet.")
     if classes.min() < 0 or classes.max() > num_classes:
         raise InputError(f"Expected classes in [0, {num_classes}], found {classes.min()}..{classes.max()}.")
     inputs = features.rows(np.asarray(rows))
-    targets = np.eye(num_classes + 1, dtype=np.float32)[classes] * weights.astype(np.float32)[:, None]
     totals = weights.astype(np.float32)[:, None]
+    targets = np.eye(num_classes + 1, dtype=np.float32)[classes] * totals
     shape = (inputs.shape[1], num_classes + 1)
     held = np.full((shape[0], 1), ridge)
     # A class that nobody named must not drift away without end.
     held[-1] = 0.1
 
     def loss(flat: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
-        current = flat.reshape(shape)
-        logits = (inputs @ current.astype(np.float32)).astype(np.float64)
-        top = logits.max(axis=1, keepdims=True)
-        exponents = np.exp(logits - top)
-        sums = exponents.sum(axis=1, keepdims=True)
-        value = float((totals[:, 0] * (np.log(sums) + top)[:, 0]).sum() - (targets * logits).sum())
-        residual = (exponents / sums * totals - targets).astype(np.float32)
-        gradient = (inputs.T @ residual).astype(np.float64) + held * current
-        return value + 0.5 * float((held * np.square(current)).sum()), gradient.ravel()
+        value, gradient = _loss(flat.reshape(shape), inputs, targets, totals, held)
+        return value, gradient.ravel()
 
     begin = np.zeros(shape) if start is None or start.weights.shape != shape else start.weights.astype(np.float64)
     found = minimize(
@@ -264,6 +312,28 @@ def fit_posterior(
     )
     fitted = found.x.reshape(shape).astype(np.float32)
     return Posterior(weights=fitted, temperature=temperature, error_rate=error_rate)
+
+
+def _loss(
+    weights: NDArray[np.float64], inputs: FloatArray, targets: FloatArray, totals: FloatArray, held: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """What `fit_posterior` minimises, and its gradient.
+
+    Args:
+        weights: (F, K + 1).
+        inputs: (n, F) features.
+        targets: (n, K + 1) weight of each at its class, else 0.
+        totals: (n, 1) weight of each.
+        held: (F, 1) strength of the regularisation.
+    """
+    logits = (inputs @ weights.astype(np.float32)).astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    exponents = np.exp(logits)
+    sums = exponents.sum(axis=1, keepdims=True)
+    value = float((totals * np.log(sums)).sum() - (targets * logits).sum())
+    residual = (exponents / sums * totals - targets).astype(np.float32)
+    gradient = (inputs.T @ residual).astype(np.float64) + held * weights
+    return value + 0.5 * float((held * np.square(weights)).sum()), gradient
 
 
 def calibrate(
@@ -306,10 +376,8 @@ def calibrate(
         keep[np.isin(rows, rows[random[out]])] = False
         if not keep.any():
             return 1.0
-        fitted = fit_posterior(
-            features, rows[keep], classes[keep], weights[keep], num_classes=num_classes, ridge=ridge
-        )
-        logits[out] = features.rows(rows[random[out]]) @ fitted.weights
+        fitted = fit_posterior(features, rows[keep], classes[keep], weights[keep], num_classes=num_classes, ridge=ridge)
+        logits[out] = features.logits(rows[random[out]], fitted.weights)
     best, lowest = 1.0, np.inf
     for temperature in np.exp(np.linspace(np.log(0.5), np.log(4.0), 25)):
         probs = _softmax(logits / np.float32(temperature))

@@ -271,7 +271,8 @@ class Inspection:
 
     Attributes:
         probs: (K, H, W) float32 at the image's size.
-        features: Penultimate features on their own grid, unit length; None where the network does not show them.
+        features: Penultimate features on their own grid, of unit length under a head of this package; None where the
+            network does not show them.
         class_logits: (K, h, w) products of features and class weights on that grid, without temperature; or None.
         errors: (H, W) float32 in [0, 1], how likely the prediction is wrong, by an error head; or None.
     """

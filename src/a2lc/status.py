@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, MaskState
+from a2lc.metrics import ConfusionCounts
 from a2lc.project import Project
 from a2lc.stages import next_stage
 from a2lc.tables import MaskTable, TruthTable
 
-__all__ = ["automatic_precision", "project_status", "round_changes"]
+__all__ = ["automatic_precision", "label_quality", "project_status", "round_changes"]
 
 _MANUAL = SOURCES.index("manual")
 _AUTOMATIC = SOURCES.index("automatic")
@@ -37,10 +38,13 @@ def round_changes(project: Project, number: int, rows: CorrectionRows | None = N
     kept = (old == rows.new) & (rows.old != FIRST)
     mixed = np.bincount(project.masks.pair_row, minlength=len(keys))[place] > 1
     kept |= (old == rows.new) & (rows.old == FIRST) & ~mixed
+    # A withdrawn change goes back to the first labels.
+    new = np.where(rows.new == FIRST, project.masks.label[place], rows.new)
+    kept |= (rows.new == FIRST) & (old == new) & ~mixed
     return {
         "row": place[~kept],
         "old": old[~kept],
-        "new": rows.new[~kept],
+        "new": new[~kept],
         "source": rows.source[~kept],
     }
 
@@ -77,8 +81,8 @@ def project_status(project: Project) -> dict[str, Any]:
 
     Returns:
         `rounds`: for each round `round, method, queries, clicks, manual_changed, automatic_changed,
-        automatic_precision, data_miou, coverage, pixel_accuracy, model_miou, seconds`; figures that need ground
-        truth are None without it. `next`: what would run next. `now`: label quality after undoing, if any.
+        automatic_precision, data_miou, coverage, pixel_accuracy, model_miou, seconds, quality`; figures that need ground
+        truth are None without it, `quality` where nothing was audited (see `label_quality`). `next`: what would run next. `now`: label quality after undoing, if any.
     """
     classes = project.classes.num_classes
     stages: dict[int, dict[str, Any]] = {}
@@ -122,6 +126,7 @@ def project_status(project: Project) -> dict[str, Any]:
             "model_miou": done["evaluate"].details.get("model_miou") if "evaluate" in done else None,
             "seconds": {name: round(ended.seconds, 3) for name, ended in done.items()},
             "finished": "evaluate" in done,
+            "quality": label_quality(project, number),
         }
         if project.has_ground_truth:
             row |= _quality(project, number)
@@ -142,6 +147,63 @@ def project_status(project: Project) -> dict[str, Any]:
         "now": _quality(project, None) if project.has_ground_truth else None,
         "undone": [{"round": u.undone, "source": u.source, "time": u.time} for u in project.ledger.undos()],
     }
+
+
+_FINDINGS = ("promise", "before", "after", "next", "error_rate", "gold", "agreement")
+
+
+def label_quality(project: Project, number: int | None = None) -> dict[str, Any] | None:
+    """How good the labels are, from audits and answers alone.
+
+    Masks are taken as a whole: a mask is right if it carries the class that an annotator gives it, so pixels of other classes inside
+    a mask do not count as errors. `true` says the same of the ground truth's most frequent class, where there is any.
+
+    Args:
+        project: Opened.
+        number: The round at whose end it was; None for the last that was audited.
+
+    Returns:
+        None where the round was not audited, or a dictionary: `round`; `before` and `after`, each with `pixel_accuracy, miou,
+        coverage, wrong_masks, wrong_pixels` as `low, estimate, high`, lists of such by class `precision, recall, iou`, and `audits`,
+        `confidence`; `promise` of the automatic changes; `next`: points of mean IoU that the next questions would bring;
+        `error_rate` of answers and `gold`, from how many asked twice; `agreement` of first labels with chance; `true`: `before` and
+        `after` with `pixel_accuracy, miou`, or None.
+
+    Example:
+        >>> from a2lc import Project
+        >>> from a2lc.status import label_quality
+        >>> label_quality(Project("my.a2lc"))["after"]["pixel_accuracy"]      # doctest: +SKIP
+        {'low': 0.913, 'estimate': 0.942, 'high': 0.966}
+    """
+    audited = [
+        stage
+        for stage in project.ledger.stages()
+        if stage.stage == "correct" and "after" in stage.details and number in {None, stage.round}
+    ]
+    if not audited:
+        return None
+    stage = audited[-1]
+    found: dict[str, Any] = {"round": stage.round} | {name: stage.details.get(name) for name in _FINDINGS}
+    found["true"] = None
+    if project.has_ground_truth:
+        after = project.masks.current(project.state(stage.round))
+        found["true"] = {"before": _by_masks(project, project.masks.label), "after": _by_masks(project, after)}
+    return found
+
+
+def _by_masks(project: Project, labels: NDArray[Any]) -> dict[str, float]:
+    """What the audits estimate, from ground truth: each mask is as a whole of its most frequent true class."""
+    masks, classes = project.masks, project.classes.num_classes
+    nothing = MaskState(
+        classes=np.full(len(masks), FIRST, dtype=np.int32),
+        source=np.zeros(len(masks), dtype=np.int8),
+        winner=np.full(len(masks), -1, dtype=np.int64),
+    )
+    _, by_class = project.truth.masks(nothing, np.arange(len(masks)), classes)
+    true = np.argmax(by_class, axis=1)
+    counts = ConfusionCounts(classes, VOID)
+    counts.add(np.asarray(labels), np.where(true == classes, VOID, true), masks.area)
+    return {"pixel_accuracy": counts.pixel_accuracy, "miou": counts.miou}
 
 
 def _quality(project: Project, through: int | None) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from a2lc.appearance import Borders
 from a2lc.errors import MissingFileError
 from a2lc.files import atomic_path
 from a2lc.ledger.replay import FIRST, KEEP, VOID, MaskState, mask_keys
 from a2lc.metrics import ConfusionCounts
 
-__all__ = ["MaskTable", "TruthTable", "joint_counts"]
+__all__ = ["AppearanceTable", "AuditTable", "FrozenTable", "MaskTable", "TruthTable", "joint_counts"]
 
 Int = NDArray[np.int32]
 
@@ -166,6 +167,86 @@ class TruthTable(_Table):
         by_class = np.zeros((len(rows), num_classes + 1), dtype=np.int64)
         np.add.at(by_class, (position, column), pixels)
         return right.astype(np.int64), by_class
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AppearanceTable(_Table):
+    """How M masks look and what lies beside them, see `a2lc.appearance`.
+
+    Attributes:
+        mask_ids: (M,) ids, so that a table of other masks is seen.
+        looks: (M * A,) appearance, row by row.
+        first: (E,) rows.
+        second: (E,) rows.
+        length: (E,) lengths of their borders.
+        vertical: (E,) 1 where the first lies above the second.
+    """
+
+    mask_ids: Int
+    looks: NDArray[np.float32]
+    first: Int
+    second: Int
+    length: NDArray[np.float32]
+    vertical: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, mask_ids: NDArray[Any], looks: NDArray[Any], borders: Borders) -> AppearanceTable:
+        """From arrays of their own shapes."""
+        return cls(
+            mask_ids=mask_ids,
+            looks=looks.astype(np.float32).ravel(),
+            first=borders.first,
+            second=borders.second,
+            length=borders.length,
+            vertical=borders.vertical.astype(np.uint8),
+        )
+
+    def appearance(self) -> tuple[NDArray[np.float32], Borders]:
+        """(M, A) appearance, and the borders."""
+        near = Borders(first=self.first, second=self.second, length=self.length, vertical=self.vertical.astype(bool))
+        return self.looks.reshape(len(self.mask_ids), -1), near
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrozenTable(_Table):
+    """What a posterior said when it was frozen, and which of its proposals were drawn to audit them.
+
+    Attributes:
+        labels: (M,) labels it would give, VOID for none.
+        posterior: (M * (K + 1),) probabilities, row by row.
+        drawn: (n,) rows drawn; one may come more than once where draws are independent.
+        probability: Inclusion probability of each different row drawn, ascending by row.
+        known: (M,) class, VOID, or -2 for a mask without an answer, as it was then.
+        temperature: (1,) of the posterior.
+    """
+
+    labels: Int
+    posterior: NDArray[np.float32]
+    drawn: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    known: Int
+    temperature: NDArray[np.float64]
+
+    def posteriors(self, num_classes: int) -> NDArray[np.float32]:
+        """(M, K + 1)."""
+        return self.posterior.reshape(-1, num_classes + 1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AuditTable(_Table):
+    """Labels as audits allowed them, and the masks drawn to measure them.
+
+    Attributes:
+        labels: (M,) as they were when the masks were drawn, VOID for none.
+        accepted: Rows changed without being looked at.
+        drawn: (n,) rows.
+        probability: (n,) their inclusion probabilities.
+    """
+
+    labels: Int
+    accepted: NDArray[np.int64]
+    drawn: NDArray[np.int64]
+    probability: NDArray[np.float64]
 
 
 def joint_counts(*maps: NDArray[Any], sizes: tuple[int, ...]) -> tuple[NDArray[np.int64], ...]:

@@ -231,8 +231,21 @@ class Ledger:
 
     # ---- queries and answers ----------------------------------------------------------------------------------
 
-    def add_queries(self, number: int, queries: Sequence[Query], seconds: float, details: Mapping[str, Any]) -> None:
-        """Record the questions of a round and that its selection has ended, in one transaction."""
+    def add_queries(
+        self,
+        number: int,
+        queries: Sequence[Query],
+        seconds: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record questions of a round, in one transaction.
+
+        Args:
+            number: The round.
+            queries: In the order they are to be asked.
+            seconds: Of the selection, which ends with them; None where it has ended and these are asked on top.
+            details: Of the selection.
+        """
         with self._write() as connection:
             first = (connection.execute(select(func.max(schema.queries.c.id))).scalar_one() or 0) + 1
             if queries:
@@ -262,7 +275,8 @@ class Ledger:
                         for mask in q.mask_ids
                     ],
                 )
-            _add_stage(connection, number, "select", seconds, details)
+            if seconds is not None:
+                _add_stage(connection, number, "select", seconds, details or {})
 
     def queries(self, number: int | None = None, *, unanswered: bool = False) -> list[Query]:
         """The questions of a round, or of all, in the order they are to be asked."""

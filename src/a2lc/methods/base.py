@@ -22,7 +22,7 @@ Labeller = Callable[[int], "NDArray[np.int32] | None"]
 """From an image to (H, W) labels of single pixels: class, VOID, or KEEP where it says nothing; None for nothing at all."""
 
 MaskColumns = Callable[[int, Inspection, MaskStats, NDArray[Any]], dict[str, NDArray[Any]]]
-"""From an image, what the network says of it, its M mask statistics and its (H, W) mask ids to (M,) columns by name."""
+"""From an image, what the network says of it, its M mask statistics and its (H, W) mask ids to (M,) or (M, D) columns by name."""
 
 
 class Method:
@@ -52,7 +52,12 @@ class Method:
     needs_totals: ClassVar[bool] = False
     whole_pool: ClassVar[bool] = False
     extra_columns: ClassVar[tuple[str, ...]] = ()
-    acquisition: str
+    acquisition: str = ""
+
+    @property
+    def asks_in_batches(self) -> bool:
+        """Whether questions are chosen a batch at a time, each after the answers to the last (see `a2lc.asking`)."""
+        return False
 
     @property
     def query_kind(self) -> QueryKind:
@@ -171,5 +176,6 @@ def create_method(name: str, settings: dict[str, Any] | None = None) -> Method:
             raise own from None
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"method {name!r}: {key}: {first['msg']}, found {first['input']!r}.") from None
-    require_known("acquisition function", made.acquisition, ACQUISITIONS)
+    if made.acquisition:
+        require_known("acquisition function", made.acquisition, ACQUISITIONS)
     return made

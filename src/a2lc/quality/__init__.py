@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from a2lc.quality.design import audit_sizes, draw, inclusion_probabilities
 from a2lc.quality.estimate import Interval, QualityEstimate, estimate_quality, expected_gain
+from a2lc.quality.harm import GainPromise, certify_gain, draw_by_stake, effects, stake_inclusion, stakes
 from a2lc.quality.promise import Promise, certify, smallest_sample
 
 __all__ = [
+    "GainPromise",
     "Interval",
     "Promise",
     "QualityEstimate",
     "audit_sizes",
     "certify",
+    "certify_gain",
     "draw",
+    "draw_by_stake",
+    "effects",
     "estimate_quality",
     "expected_gain",
     "inclusion_probabilities",
     "smallest_sample",
+    "stake_inclusion",
+    "stakes",
 ]

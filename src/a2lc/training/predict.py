@@ -26,10 +26,17 @@ class Predictor:
         forward_seconds: Time spent in the network so far, or in reading files that stand for it.
     """
 
-    def __init__(self, read: Callable[[ImageRecord], Any], forward: Callable[[ImageRecord, Any], Inspection]) -> None:
+    def __init__(
+        self,
+        read: Callable[[ImageRecord], Any],
+        forward: Callable[[ImageRecord, Any], Inspection],
+        show_features: Callable[[], None] = lambda: None,
+    ) -> None:
         self._read = read
         self._forward = forward
+        self._show_features = show_features
         self._last: tuple[int, Inspection] | None = None
+        self._shown = False
         self.forward_seconds = 0.0
 
     def __call__(self, image: ImageRecord) -> Inspection:
@@ -45,7 +52,11 @@ class Predictor:
         return found
 
     def inspect(self, image: ImageRecord) -> Inspection:
-        """The same, all of it NumPy arrays."""
+        """The same, all of it NumPy arrays, with penultimate features where the network has some."""
+        if not self._shown:
+            # Those who only ask for probabilities do not pay for features.
+            self._shown, self._last = True, None
+            self._show_features()
         found = self(image)
         probs: Any = found.probs
         return found if isinstance(probs, np.ndarray) else replace(found, probs=probs.cpu().numpy())
@@ -66,6 +77,16 @@ def predict_from_model(project: Project, config: TrainingConfig, weights: Path, 
     network = load_model(config, project.classes.num_classes, weights, model).to(device).eval()
     canvas = project_canvas(project, config)
     kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(pick_precision(config))
+    seen: dict[str, Any] = {}
+
+    def show_features() -> None:
+        head = getattr(network, "segmentation_head", None)
+        if isinstance(head, torch.nn.Module):
+
+            def keep(module: Any, inputs: tuple[Any, ...]) -> None:
+                seen["features"] = inputs[0]
+
+            head.register_forward_pre_hook(keep)
 
     def read(image: ImageRecord) -> Any:
         return canvas_tensor(project.pixels(image), canvas)
@@ -80,19 +101,23 @@ def predict_from_model(project: Project, config: TrainingConfig, weights: Path, 
         on_device = to_probs(logits, fitted, size)
         probs: Any = on_device if use_gpu else on_device.numpy()
         found = Inspection(probs=probs)
-        if not isinstance(output, HeadOutput):
+        own = isinstance(output, HeadOutput)
+        shown = output.features if own else seen.get("features")
+        if shown is None:
             return found
-        height, width = output.features.shape[-2:]
+        height, width = shown.shape[-2:]
         rows = interpolation_matrix(size[0], fitted[0], height, batch.shape[-2] / height)
         cols = interpolation_matrix(size[1], fitted[1], width, batch.shape[-1] / width)
-        features = FeatureMap(values=output.features[0].float().cpu().numpy(), rows=rows, cols=cols)
+        features = FeatureMap(values=shown[0].float().cpu().numpy(), rows=rows, cols=cols)
+        if not own:
+            return replace(found, features=features)
         errors = None
         if output.errors is not None:
             errors = features.upsample(torch.sigmoid(output.errors).float().cpu().numpy())[0]
         class_logits = output.class_logits[0].float().cpu().numpy()
         return replace(found, features=features, class_logits=class_logits, errors=errors)
 
-    return Predictor(read, forward)
+    return Predictor(read, forward, show_features)
 
 
 def predict_uniform(project: Project) -> Predictor:

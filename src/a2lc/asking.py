@@ -1,0 +1,673 @@
+"""Asking in batches: what a round of the method `gain` asks next, what it changes unseen, and what it knows of the labels.
+
+A round is four phases, told apart by what the ledger and the round's files hold, so that a killed one goes on where it was:
+
+1. ask: batches of the questions of highest expected gain, a refit of the posterior between them;
+2. certify: the posterior is frozen, and masks it would change are drawn at random and asked about;
+3. measure: what those audits support is decided, and masks are drawn at random to measure the labels as they are then;
+4. done: the changes are recorded by the stage `correct`, with the promise and the figures.
+
+Audits are drawn after all that they judge is decided, so what they say holds for finite data and any posterior.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.acquisition.gain import best_labels, class_unions, expected_iou_gain, pick_batch
+from a2lc.appearance import Borders, borders, mask_appearance
+from a2lc.correction.manual import answered_class
+from a2lc.errors import ImageFileError, MissingFileError
+from a2lc.features import FeatureMap, interpolation_matrix
+from a2lc.files import json_safe
+from a2lc.ledger import FIRST, VOID, MaskState
+from a2lc.ledger.replay import SOURCES
+from a2lc.methods.gain import EMBEDDING, Gain, mask_embedding
+from a2lc.posterior import (
+    COLUMNS,
+    MaskFeatures,
+    Posterior,
+    calibrate,
+    fit_posterior,
+    mask_features,
+    prior_posterior,
+)
+from a2lc.progress import Track, no_progress
+from a2lc.project import Project
+from a2lc.quality import (
+    audit_sizes,
+    certify,
+    certify_gain,
+    draw,
+    draw_by_stake,
+    effects,
+    estimate_quality,
+    expected_gain,
+    inclusion_probabilities,
+    stake_inclusion,
+    stakes,
+)
+from a2lc.records import Answer, Changes, Query, Reason
+from a2lc.stats import MaskStats
+from a2lc.tables import AppearanceTable, AuditTable, FrozenTable
+
+__all__ = ["Asking", "describe_promise", "standing_answers"]
+
+UNKNOWN = -2
+"""Truth of a mask that nobody was asked about."""
+
+_SUGGESTIONS = 9  # as many as an annotator has digits
+_NEXT = 100  # questions whose gain is foretold
+_TRIES = 3  # answers to one mask at most
+
+ReadStatistics = Callable[[frozenset[str]], Iterator[tuple[MaskStats, dict[str, NDArray[Any]]]]]
+
+
+def standing_answers(project: Project) -> list[tuple[Query, Answer]]:
+    """Questions with the answers that stand, in recorded order, without those of rounds that were taken back."""
+    queries = {query.query_id: query for query in project.ledger.queries()}
+    undone = {undo.undone: undo.time for undo in project.ledger.undos() if undo.source != "automatic"}
+    times = {answer.answer_id: when for answer, _, when in project.ledger.timed_answers()} if undone else {}
+    said = []
+    for answer, _ in project.ledger.answers():
+        query = queries[answer.query_id]
+        if query.round in undone and times[answer.answer_id] <= undone[query.round]:
+            continue
+        said.append((query, answer))
+    return said
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Known:
+    """What the answers say: per mask, and answer by answer."""
+
+    truth: NDArray[np.int32]  # (M,) class, VOID, or UNKNOWN
+    asked: NDArray[np.bool_]  # (M,) asked about, answered or not
+    rows: NDArray[np.int64]  # (n,) answered masks
+    random: NDArray[np.float64]  # (n,) one over the inclusion probability of random draws, 0 of the others
+    error_rate: float
+    disputed: NDArray[np.int64]  # rows of masks whose two answers differ
+    checked: NDArray[np.int64]  # rows of masks asked about again
+
+
+class Asking:
+    """The questions of one round."""
+
+    def __init__(
+        self,
+        project: Project,
+        method: Gain,
+        number: int,
+        *,
+        seed: int,
+        questions: int,
+        read: ReadStatistics,
+        track: Track = no_progress,
+    ) -> None:
+        """Prepare; files are read when they are needed.
+
+        Args:
+            project: Opened.
+            method: With its settings.
+            number: The round.
+            seed: Of the round.
+            questions: How many the round may ask.
+            read: Statistics of the round, the columns asked for.
+            track: Shows progress.
+        """
+        self.project = project
+        self.method = method
+        self.number = number
+        self.seed = seed
+        self.track = track
+        self.questions = questions
+        self._read = read
+        self._fitted: Posterior | None = None
+
+    # ---- the pool -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _pool(self) -> tuple[MaskStats, MaskFeatures]:
+        """Statistics and features of all masks, in the order of the mask table."""
+        parts = list(self._read(COLUMNS | {EMBEDDING}))
+        stats = MaskStats.concat([part for part, _ in parts])
+        embedding = None
+        if parts and all(EMBEDDING in added for _, added in parts):
+            embedding = np.concatenate([added[EMBEDDING] for _, added in parts])
+        appearance, near = self._appearance()
+        own = self._own_embedding()
+        if own is not None:
+            embedding = own if embedding is None else np.concatenate([embedding, own], axis=1)
+        features = mask_features(
+            stats,
+            appearance,
+            near,
+            self.project.masks.label,
+            embedding,
+            random=self.method.random_features,
+            seed=self.project.config.seed,
+        )
+        return stats, features
+
+    def _appearance(self) -> tuple[NDArray[np.float32], Borders]:
+        """How masks look and what lies beside them; made once for the life of a project's masks."""
+        path = self.project.folder / "tables" / "appearance.parquet"
+        masks = self.project.masks
+        if path.is_file():
+            table = AppearanceTable.load(path)
+            if np.array_equal(table.mask_ids, masks.mask_ids):
+                return table.appearance()
+        looks, near = [], []
+        with self.track("looking at masks", len(self.project.images)) as advance:
+            for image in self.project.images:
+                first, last = np.searchsorted(masks.image, [image.index, image.index + 1])
+                mask_map, ids = self.project.mask_map(image), masks.mask_ids[first:last]
+                looks.append(mask_appearance(self.project.pixels(image), mask_map, ids))
+                near.append(borders(mask_map, ids).shifted(int(first)))
+                advance()
+        found, joined = np.concatenate(looks), Borders.concat(near)
+        AppearanceTable.of(masks.mask_ids, found, joined).save(path)
+        return found, joined
+
+    def _own_embedding(self) -> NDArray[np.float32] | None:
+        """Mean features of a backbone of the user's own, from files."""
+        if self.method.embeddings is None:
+            return None
+        folder = self.project.source_path(self.method.embeddings)
+        masks = self.project.masks
+        found: list[NDArray[np.float32]] = []
+        for image in self.project.images:
+            path = folder / f"{image.image_id}.npy"
+            if not path.is_file():
+                raise MissingFileError(f"No embedding of image {image.image_id}: expected {path}.")
+            try:
+                values = np.load(path, allow_pickle=False)
+            except (ValueError, EOFError) as error:
+                raise ImageFileError(f"{path}: not a plain NumPy array: {error}.") from None
+            if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or not values.size:
+                raise ImageFileError(f"{path}: expected floats (D, h, w), found {values.dtype} {values.shape}.")
+            if found and values.shape[0] != found[0].shape[1]:
+                raise ImageFileError(
+                    f"{path}: {values.shape[0]} features, but {found[0].shape[1]} in the files before."
+                )
+            height, width = values.shape[1:]
+            grid = FeatureMap(
+                values=values.astype(np.float32),
+                rows=interpolation_matrix(image.height, height, height, 1.0),
+                cols=interpolation_matrix(image.width, width, width, 1.0),
+            )
+            first, last = np.searchsorted(masks.image, [image.index, image.index + 1])
+            found.append(mask_embedding(grid, self.project.mask_map(image), masks.mask_ids[first:last]))
+        return np.concatenate(found)
+
+    def _known(self) -> _Known:
+        """What the answers say now."""
+        project, masks = self.project, self.project.masks
+        truth = np.full(len(masks), UNKNOWN, dtype=np.int32)
+        said: dict[int, list[int]] = {}
+        random: dict[int, float] = {}
+        gold: dict[int, float] = {}
+        for query, answer in standing_answers(project):
+            rows = masks.rows(np.full(len(query.mask_ids), query.image), np.array(query.mask_ids)).tolist()
+            value = answered_class(answer)
+            if value is None:
+                continue
+            for row in rows:
+                said.setdefault(row, []).append(value)
+                truth[row] = value
+                if query.reason == Reason.AUDIT and query.inclusion_probability:
+                    random[row] = 1 / query.inclusion_probability
+                elif query.reason == Reason.GOLD and query.inclusion_probability:
+                    gold.setdefault(row, 1 / query.inclusion_probability)
+        rows = np.array(sorted(said), dtype=np.int64)
+        twice = [row for row, values in said.items() if len(values) > 1]
+        # Two of three are enough; whoever never agrees with themselves is not asked for ever.
+        disputed = [
+            row for row in twice if len(said[row]) < _TRIES and max(said[row].count(value) for value in said[row]) < 2
+        ]
+        pairs = [(gold[row], said[row][0] != said[row][1]) for row in twice if row in gold]
+        return _Known(
+            truth=truth,
+            asked=np.isin(masks.keys, project.ledger.asked_masks()),
+            rows=rows,
+            random=np.array([random.get(int(row), 0.0) for row in rows]),
+            error_rate=_error_rate(pairs, project.classes.num_classes),
+            disputed=np.array(sorted(disputed), dtype=np.int64),
+            checked=np.array(sorted(twice), dtype=np.int64),
+        )
+
+    def _posterior(self, known: _Known, *, calibrated: bool = False) -> NDArray[np.float32]:
+        """(M, K + 1) refitted on all answers; certain where there is one."""
+        stats, features = self._pool
+        first, classes = self.project.masks.label, self.project.classes.num_classes
+        prior = prior_posterior(stats, first)
+        if not len(known.rows):
+            return prior
+        rows, named, weights = self._lessons(known)
+        temperature = 1.0 if self._fitted is None else self._fitted.temperature
+        if calibrated or self._fitted is None:
+            drawn = np.concatenate([known.random, np.zeros(len(rows) - len(known.rows))])
+            temperature = calibrate(features, rows, named, weights, drawn, num_classes=classes, ridge=self.method.ridge)
+        self._fitted = fit_posterior(
+            features,
+            rows,
+            named,
+            weights,
+            num_classes=classes,
+            ridge=self.method.ridge,
+            error_rate=known.error_rate,
+            temperature=temperature,
+            start=self._fitted,
+        )
+        found = self._fitted.predict(features)
+        # With a handful of answers, what was believed before still counts.
+        trust = len(known.rows) / (len(known.rows) + 10)
+        return np.asarray(trust * found + (1 - trust) * prior, dtype=np.float32)
+
+    def _lessons(self, known: _Known) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Masks to learn from, their classes (K for none) and weights: answers, and first labels drawn at random."""
+        method, first, classes = self.method, self.project.masks.label, self.project.classes.num_classes
+        rng = np.random.default_rng([self.project.config.seed, 3])
+        anchors = rng.permutation(len(first))[:1000]
+        anchors = np.sort(anchors[(first[anchors] >= 0) & (known.truth[anchors] == UNKNOWN)])
+        rows = np.concatenate([known.rows, anchors])
+        named = np.concatenate([known.truth[known.rows], first[anchors]])
+        weights = np.concatenate(
+            [
+                np.where(known.random > 0, method.audit_weight, 1.0),
+                np.full(len(anchors), method.anchors / max(1, len(anchors))),
+            ]
+        )
+        return rows, np.where(named == VOID, classes, named).astype(np.int64), weights
+
+    def _certain(self, posterior: NDArray[np.float32], known: _Known) -> NDArray[np.float32]:
+        """The same, with answered masks what was answered."""
+        classes = self.project.classes.num_classes
+        found = posterior.copy()
+        said = known.truth[known.rows]
+        found[known.rows] = 0
+        found[known.rows, np.where(said == VOID, classes, said)] = 1
+        return found
+
+    def _labels(self, posterior: NDArray[np.float32], known: _Known) -> NDArray[np.int32]:
+        """What each mask would carry if nobody were asked any more."""
+        first = self.project.masks.label
+        base = np.where(known.truth == UNKNOWN, first, known.truth)
+        if not self.method.corrects:
+            return base.astype(np.int32)
+        fixed = known.truth != UNKNOWN
+        return best_labels(self.project.masks.area, base, posterior, known=fixed, floor=self.method.floor)
+
+    # ---- questions ----------------------------------------------------------------------------------------------
+
+    def next_questions(self) -> list[Query]:
+        """The next questions of the round, empty when it has asked all; those asked before must have their answers."""
+        asked = self.project.ledger.queries(self.number)
+        audits = sum(query.reason == Reason.AUDIT for query in asked)
+        certify_count = int(self.questions * self.method.certify) if self.method.corrects else 0
+        measure_count = int(self.questions * self.method.measure)
+        free = self.questions - certify_count - measure_count
+        frozen = self._frozen()
+        if frozen is None:
+            chosen = len(asked)
+            if chosen < free:
+                found = self._batch(min(self.method.batch, free - chosen), chosen)
+                if found:
+                    return found
+            frozen = self._freeze(certify_count)
+        drawn = np.unique(frozen.drawn)
+        if audits < len(drawn):
+            return self._audits(drawn, frozen.probability, frozen)
+        measured = self._measured()
+        if measured is None:
+            measured = self._decide(frozen, self.questions - len(asked))
+        if audits < len(drawn) + len(measured.drawn):
+            return self._audits(measured.drawn, measured.probability, frozen)
+        return []
+
+    def _batch(self, count: int, before: int) -> list[Query]:
+        """The most valuable questions, and, at its rate, one that was answered before."""
+        known = self._known()
+        posterior = self._posterior(known)
+        gold = int((before + count) * self.method.gold) - int(before * self.method.gold)
+        again, chance = self._doubtful_answers(posterior, known, gold)
+        certain = self._certain(posterior, known)
+        labels = self._labels(certain, known)
+        scores = expected_iou_gain(self.project.masks.area, labels, certain)
+        scores = np.where(known.asked, 0.0, np.maximum(scores, 1e-12))
+        _, features = self._pool
+        rows = pick_batch(scores, features.base, count - len(again), alike=self.method.alike)
+        queries = self._queries(rows, labels, posterior, scores[rows], Reason.ACQUISITION, np.ones(len(rows)))
+        if not queries:
+            return []
+        return queries + self._queries(again, labels, posterior, np.zeros(len(again)), Reason.GOLD, chance)
+
+    def _doubtful_answers(
+        self, posterior: NDArray[np.float32], known: _Known, count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Answered masks to ask about again: disputed ones, then a draw by how much the posterior doubts the answer."""
+        disputed = known.disputed[:count]
+        open_rows = known.rows[~np.isin(known.rows, known.checked)]
+        count = min(count - len(disputed), len(open_rows))
+        if count <= 0:
+            return disputed, np.ones(len(disputed))
+        said = known.truth[open_rows]
+        said = np.where(said == VOID, posterior.shape[1] - 1, said)
+        doubt = 0.05 + 1 - posterior[open_rows, said].astype(np.float64)
+        chance = inclusion_probabilities(doubt, count)
+        rng = np.random.default_rng([self.seed, 4, len(known.rows)])
+        taken = draw(chance, rng)
+        rows = np.concatenate([disputed, open_rows[taken]])
+        return rows, np.concatenate([np.ones(len(disputed)), chance[taken]])
+
+    def _audits(self, rows: NDArray[Any], chance: NDArray[Any], frozen: FrozenTable) -> list[Query]:
+        posterior = frozen.posteriors(self.project.classes.num_classes)
+        # In an order of their own, so that nobody can tell what is expected of them.
+        order = np.random.default_rng([self.seed, 5, len(rows)]).permutation(len(rows))
+        rows, chance = rows[order], chance[order]
+        return self._queries(rows, frozen.labels, posterior, np.zeros(len(rows)), Reason.AUDIT, chance)
+
+    def _queries(
+        self,
+        rows: NDArray[Any],
+        labels: NDArray[Any],
+        posterior: NDArray[Any],
+        scores: NDArray[Any],
+        reason: Reason,
+        chance: NDArray[Any],
+    ) -> list[Query]:
+        if not len(rows):
+            return []
+        masks = self.project.masks
+        current = masks.current(self.project.state())
+        classes = self.project.classes.num_classes
+        likely = np.argsort(-posterior[rows, :classes], axis=1, kind="stable")
+        queries = []
+        for row, order, score, probability in zip(rows.tolist(), likely.tolist(), scores, chance, strict=True):
+            # What the mask would be labelled comes first: that is also what the answer is held against later.
+            best = [int(labels[row])] if labels[row] >= 0 else []
+            suggestions = [*best, *(c for c in order if c not in best)][:_SUGGESTIONS]
+            queries.append(
+                Query(
+                    round=self.number,
+                    image=int(masks.image[row]),
+                    mask_ids=(int(masks.mask_ids[row]),),
+                    proposed=None if current[row] == VOID else int(current[row]),
+                    suggestions=tuple(suggestions),
+                    score=float(score),
+                    reason=reason,
+                    inclusion_probability=float(probability),
+                )
+            )
+        return queries
+
+    # ---- audits -------------------------------------------------------------------------------------------------
+
+    def _frozen(self) -> FrozenTable | None:
+        path = self.project.round_folder(self.number) / "posterior.parquet"
+        return FrozenTable.load(path) if path.is_file() else None
+
+    def _measured(self) -> AuditTable | None:
+        path = self.project.round_folder(self.number) / "measured.parquet"
+        return AuditTable.load(path) if path.is_file() else None
+
+    def _freeze(self, count: int) -> FrozenTable:
+        """Write down what the posterior says, and draw the masks that audit what it would change."""
+        known = self._known()
+        posterior = self._posterior(known, calibrated=True)
+        certain = self._certain(posterior, known)
+        labels = self._labels(certain, known)
+        proposals = np.flatnonzero((labels != self.project.masks.label) & ~known.asked)
+        rng = np.random.default_rng([self.seed, 6])
+        drawn = np.empty(0, dtype=np.int64)
+        chance = np.empty(0)
+        if len(proposals) and count:
+            if self.method.min_precision > 0:
+                drawn = np.sort(rng.choice(proposals, min(count, len(proposals)), replace=False))
+                chance = np.full(len(drawn), len(drawn) / len(proposals))
+            else:
+                stake = self._stakes(proposals, labels, certain)
+                # One mask may be drawn more than once: the draws count, the mask is asked about once.
+                drawn = proposals[draw_by_stake(stake, count, rng)]
+                included = stake_inclusion(stake, count)
+                place = np.searchsorted(proposals, np.unique(drawn))
+                chance = np.clip(included[place], 1e-12, 1.0)
+        frozen = FrozenTable(
+            labels=labels,
+            posterior=certain.ravel(),
+            drawn=drawn,
+            probability=chance,
+            known=known.truth,
+            temperature=np.array([1.0 if self._fitted is None else self._fitted.temperature]),
+        )
+        frozen.save(self.project.round_folder(self.number) / "posterior.parquet")
+        return frozen
+
+    def _unions(self, labels: NDArray[Any], posterior: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        return class_unions(self.project.masks.area, labels, posterior)
+
+    def _stakes(self, rows: NDArray[Any], labels: NDArray[Any], posterior: NDArray[Any]) -> NDArray[np.float64]:
+        unions, ious = self._unions(labels, posterior)
+        masks = self.project.masks
+        return stakes(masks.area[rows], masks.label[rows], labels[rows], unions, ious)
+
+    def accepted(self, frozen: FrozenTable) -> tuple[NDArray[np.int64], dict[str, Any]]:
+        """Rows that may change without being looked at, and the promise that goes with them."""
+        masks, known = self.project.masks, self._known()
+        posterior = frozen.posteriors(self.project.classes.num_classes)
+        proposals = np.flatnonzero((frozen.labels != masks.label) & (frozen.known == UNKNOWN))
+        sure = posterior[proposals, frozen.labels[proposals]].astype(np.float64)
+        # A draw whose answer named no class of the mask says nothing for the change.
+        answered = known.truth
+        told: dict[str, Any] = {"proposed": len(proposals), "confidence": self.method.confidence}
+        if not self.method.corrects:
+            return np.empty(0, dtype=np.int64), told | {"accepted": 0, "reason": "switched off"}
+        if self.method.min_precision > 0:
+            drawn = np.searchsorted(proposals, frozen.drawn)
+            right = answered[frozen.drawn] == frozen.labels[frozen.drawn]
+            promise = certify(
+                sure, drawn, right, min_precision=self.method.min_precision, confidence=self.method.confidence
+            )
+            rows = proposals[promise.accepted]
+            told |= {"kind": "precision", "asked": self.method.min_precision, "lower": promise.lower}
+            told |= {"estimate": promise.estimate, "audits": promise.audits, "reason": promise.reason}
+        else:
+            unions, ious = self._unions(frozen.labels, posterior)
+            old, new = masks.label[proposals], frozen.labels[proposals]
+            stake = stakes(masks.area[proposals], old, new, unions, ious)
+            drawn = np.searchsorted(proposals, frozen.drawn)
+            said = answered[frozen.drawn]
+            found = effects(masks.area[frozen.drawn], old[drawn], new[drawn], np.maximum(said, VOID), unions, ious)
+            # An audit that named no class counts as the worst.
+            found = np.where(said == UNKNOWN, -stake[drawn], found)
+            gain = certify_gain(sure, stake, drawn, found, confidence=self.method.confidence)
+            rows = proposals[gain.accepted]
+            classes = self.project.classes.num_classes
+            told |= {"kind": "gain", "lower": gain.unseen.low / classes, "estimate": gain.unseen.estimate / classes}
+            told |= {"audits": gain.audits, "reason": gain.reason}
+        rows = rows[known.truth[rows] == UNKNOWN]
+        return rows, told | {"accepted": len(rows)}
+
+    def _decide(self, frozen: FrozenTable, count: int) -> AuditTable:
+        """Write down the labels as the audits allow them, and draw the masks that measure them."""
+        rows, _ = self.accepted(frozen)
+        known = self._known()
+        masks = self.project.masks
+        labels = np.where(known.truth == UNKNOWN, masks.label, known.truth).astype(np.int32)
+        labels[rows] = frozen.labels[rows]
+        posterior = self._certain(frozen.posteriors(self.project.classes.num_classes), known)
+        size = audit_sizes(masks.area, labels, posterior, ~known.asked)
+        chance = inclusion_probabilities(size, count)
+        drawn = np.sort(draw(chance, np.random.default_rng([self.seed, 7]))) if count else np.empty(0, dtype=np.int64)
+        measured = AuditTable(labels=labels, accepted=rows, drawn=drawn, probability=np.minimum(chance[drawn], 1.0))
+        measured.save(self.project.round_folder(self.number) / "measured.parquet")
+        return measured
+
+    # ---- what comes of it ---------------------------------------------------------------------------------------
+
+    def changes(self, state: MaskState) -> Changes:
+        """What the stage `correct` records: from first labels and answers alone, so a change can also be withdrawn."""
+        masks, known = self.project.masks, self._known()
+        frozen, measured = self._frozen(), self._measured()
+        wanted = np.full(len(masks), FIRST, dtype=np.int32)
+        if frozen is not None and measured is not None:
+            wanted[measured.accepted] = frozen.labels[measured.accepted]
+        own = (state.source == SOURCES.index("automatic")) | (state.classes == FIRST)
+        rows = np.flatnonzero(own & ~known.asked & (state.classes != wanted))
+        sure = np.ones(len(rows))
+        if frozen is not None:
+            posterior = frozen.posteriors(self.project.classes.num_classes)
+            label = np.where(wanted[rows] == FIRST, masks.label[rows], wanted[rows])
+            sure = posterior[rows, label].astype(np.float64)
+        return Changes(rows=rows, classes=wanted[rows], confidences=np.clip(sure, 0, 1))
+
+    def findings(self) -> dict[str, Any]:
+        """What the stage records beside: the promise, label quality before and after, what more questions would bring."""
+        frozen, measured = self._frozen(), self._measured()
+        if frozen is None or measured is None:
+            return {}
+        masks, known = self.project.masks, self._known()
+        classes = self.project.classes.num_classes
+        posterior = frozen.posteriors(classes)
+        _, promise = self.accepted(frozen)
+        answered = known.truth[measured.drawn] != UNKNOWN
+        drawn, chance = measured.drawn[answered], measured.probability[answered]
+        # A share of the draws that nobody could answer is taken to be like the rest.
+        chance = chance * (answered.mean() if len(answered) else 1.0)
+        truth = known.truth.copy()
+        certain = self._certain(posterior, known)
+        figures: dict[str, Any] = {"promise": promise, "error_rate": known.error_rate, "gold": len(known.checked)}
+        after = np.where(truth == UNKNOWN, measured.labels, truth).astype(np.int32)
+        before = masks.label
+        figures["before"] = _figures(
+            estimate_quality(
+                masks.area, before, posterior, truth, drawn, np.minimum(chance, 1.0), confidence=self.method.confidence
+            )
+        )
+        figures["after"] = _figures(
+            estimate_quality(
+                masks.area,
+                measured.labels,
+                posterior,
+                truth,
+                drawn,
+                np.minimum(chance, 1.0),
+                now=after,
+                confidence=self.method.confidence,
+            )
+        )
+        figures["next"] = self._foretold(certain, after, known)
+        figures["agreement"] = self._agreement(known, drawn, chance)
+        return dict(json.loads(json.dumps(json_safe(figures))))
+
+    def _foretold(self, posterior: NDArray[Any], labels: NDArray[Any], known: _Known) -> dict[str, Any]:
+        """Expected gain of the next questions, in points of mean IoU, held against what the last ones brought."""
+        masks, classes = self.project.masks, self.project.classes.num_classes
+        scores = np.where(known.asked, 0.0, expected_iou_gain(masks.area, labels, posterior))
+        top = np.sort(scores)[::-1][:_NEXT]
+        predicted, realised = [], []
+        for query, answer in standing_answers(self.project):
+            value = answered_class(answer)
+            if query.reason != Reason.ACQUISITION or query.round != self.number or value is None:
+                continue
+            row = int(masks.rows(np.array([query.image]), np.array(query.mask_ids[:1]))[0])
+            predicted.append(query.score)
+            realised.append((row, query.suggestions[0] if query.suggestions else VOID, value))
+        worth = self._realised(realised, posterior, labels)
+        found = expected_gain(
+            np.array(predicted[-200:]), worth[-200:], float(top.sum()), confidence=self.method.confidence
+        )
+        points = 100 / classes
+        return {
+            "questions": len(top),
+            "gain": {"low": found.low * points, "estimate": found.estimate * points, "high": found.high * points},
+        }
+
+    def _realised(
+        self, answered: list[tuple[int, int, int]], posterior: NDArray[Any], labels: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """What answers were worth, by the measure of `expected_iou_gain`: rows, would-be labels and true classes."""
+        masks, classes = self.project.masks, self.project.classes.num_classes
+        area = masks.area.astype(np.float64)
+        mean = area.mean() if len(area) else 1.0
+        labelled = np.bincount(labels[labels >= 0], weights=area[labels >= 0], minlength=classes) + mean
+        expected = area @ posterior[:, :classes].astype(np.float64) + mean
+        worth = []
+        for row, label, true in answered:
+            gain = 0.0
+            if label != true:
+                gain += 1 / labelled[label] if label >= 0 else 0.0
+                gain += 1 / expected[true] if true >= 0 else 0.0
+            worth.append(area[row] * gain)
+        return np.array(worth, dtype=np.float64)
+
+    def _agreement(self, known: _Known, drawn: NDArray[Any], chance: NDArray[Any]) -> dict[str, Any]:
+        """How often first labels are right where masks were drawn at random, against chance: labels that tell nothing."""
+        first = self.project.masks.label[drawn]
+        true = known.truth[drawn]
+        if not len(drawn):
+            return {"right": None, "chance": None, "informative": None}
+        weight = 1 / np.maximum(chance, 1e-12)
+        right = float(np.average(first == true, weights=weight))
+        classes = self.project.classes.num_classes
+        by_label = np.bincount(first[first >= 0], weights=weight[first >= 0], minlength=classes) / weight.sum()
+        by_truth = np.bincount(true[true >= 0], weights=weight[true >= 0], minlength=classes) / weight.sum()
+        by_chance = float((by_label * by_truth).sum())
+        # Kish's effective number of draws: unequal weights tell less.
+        effective = float(weight.sum() ** 2 / np.square(weight).sum())
+        spread = np.sqrt(max(by_chance * (1 - by_chance), 1e-12) / max(effective, 1.0))
+        informative = bool(right > by_chance + 2 * spread)
+        return {"right": right, "chance": by_chance, "informative": informative}
+
+
+def describe_promise(details: dict[str, Any]) -> str:
+    """What the stage `correct` did, in a line: the changes and what is promised of them."""
+    if "promise" not in details:
+        return "no automatic corrections: nothing was audited"
+    promise, changed = details["promise"], details["automatic"] - details["withdrawn"]
+    line = f"{changed} automatic corrections"
+    if details["withdrawn"]:
+        line += f", {details['withdrawn']} withdrawn"
+    sure = f"with {promise['confidence']:.0%} confidence"
+    if not promise["accepted"]:
+        return f"{line}; {promise['proposed']} proposed: {promise['reason'] or 'nothing to change'}"
+    if promise["kind"] == "precision":
+        return f"{line}; at least {promise['lower']:.2f} of them right, {sure}, by {promise['audits']} audits"
+    return f"{line}; they raise the mean IoU by at least {promise['lower']:.3f}, {sure}, by {promise['audits']} audits"
+
+
+def _figures(found: Any) -> dict[str, Any]:
+    """A quality estimate as JSON has it."""
+
+    def plain(value: Any) -> Any:
+        if hasattr(value, "low"):
+            return {"low": value.low, "estimate": value.estimate, "high": value.high}
+        return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+    names = (
+        "pixel_accuracy", "miou", "coverage", "precision", "recall", "iou", "wrong_masks", "wrong_pixels", "audits",
+        "confidence",
+    )  # fmt: skip
+    return {name: plain(getattr(found, name)) for name in names}
+
+
+def _error_rate(pairs: list[tuple[float, bool]], classes: int) -> float:
+    """How often an answer is wrong, from masks answered twice: weights of the draw, and whether the two differ.
+
+    Two answers of error rate e agree with probability (1 − e)² + e²/(K − 1) if errors name any other class alike. Fewer than
+    eight pairs say nothing: 0 comes back.
+    """
+    if len(pairs) < 8 or classes < 2:
+        return 0.0
+    weight = np.array([weight for weight, _ in pairs])
+    weight = np.minimum(weight, 5 * np.median(weight))
+    differ = float(np.average([differ for _, differ in pairs], weights=weight))
+    share = classes / (classes - 1)
+    return float(min((1 - np.sqrt(max(0.0, 1 - differ * share))) / share, 0.5))
