@@ -58,7 +58,7 @@ class SourcesConfig(_Strict):
 class MethodConfig(_Strict):
     """Which method runs, and its settings; both are checked against the registry of methods."""
 
-    name: str = "a2lc"
+    name: str = "gain"
     settings: dict[str, Any] = Field(default_factory=dict)
     budget: float = Field(default=500, gt=0)
     """Clicks a round."""

@@ -386,7 +386,8 @@ class Loop:
         own = self.method.extra_columns or self._scored_by(number) != "model.ckpt"
         if not own or self._warm_up(number):
             return ""
-        return json.dumps([self.plan.method, self.plan.to_json()["settings"]], sort_keys=True)
+        settings = self.plan.to_json()["settings"] if self.method.columns_by_settings else {}
+        return json.dumps([self.plan.method, settings], sort_keys=True)
 
     def _warm_up(self, number: int) -> bool:
         """Whether nothing has been trained yet, for want of labels: masks are then asked about at random."""

@@ -12,11 +12,13 @@ A refit starts from the weights of the last one, so it takes a few steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
 
 from a2lc.appearance import Borders, neighbour_means
 from a2lc.errors import InputError, ShapeError
@@ -48,7 +50,7 @@ COLUMNS = frozenset(
 _CLIP = 4.0  # standard deviations beyond which a feature is cut
 _COLOURS = 6  # first columns of the appearance: colour alone, for what lies around
 _EMBEDDED = 64  # principal components kept of an embedding
-_CHUNK = 1 << 12  # masks whose random features fit the cache
+_CHUNK = 1 << 14  # smaller ones fit the cache better, but make the threads of a matrix product wait more often
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -307,11 +309,19 @@ def fit_posterior(
         return value, gradient.ravel()
 
     begin = np.zeros(shape) if start is None or start.weights.shape != shape else start.weights.astype(np.float64)
-    found = minimize(
-        loss, begin.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps, "maxcor": 8, "gtol": 1e-2}
-    )
+    # Products this small are over before a second thread has begun; threads that wait for each other cost tenfold.
+    with _threads().limit(limits=1, user_api="blas"):
+        found = minimize(
+            loss, begin.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps, "maxcor": 8, "gtol": 1e-2}
+        )
     fitted = found.x.reshape(shape).astype(np.float32)
     return Posterior(weights=fitted, temperature=temperature, error_rate=error_rate)
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Looked up once: finding the loaded libraries takes longer than a refit."""
+    return ThreadpoolController()
 
 
 def _loss(

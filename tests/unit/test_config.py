@@ -29,7 +29,7 @@ def test_defaults(tmp_path):
     config = read_config(write(tmp_path, minimal()))
     assert (config.seed, config.method.name, config.training.preset, config.annotator.kind) == (
         0,
-        "a2lc",
+        "gain",
         "cpu",
         "oracle",
     )

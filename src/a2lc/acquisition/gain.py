@@ -118,9 +118,10 @@ def best_labels(
         for chunk in _chunks(len(area)):
             values = label_values(posterior[chunk], unions, ious)
             best = values.argmax(axis=1)
-            better[chunk] = values.max(axis=1) > values[rows[: len(values)], label[chunk]]
+            # To leave a mask without a label costs nothing and brings nothing.
+            kept = np.where(first[chunk] < 0, 0.0, values[rows[: len(values)], label[chunk]])
+            better[chunk] = values.max(axis=1) > kept
             labels[chunk] = np.where(known[chunk], first[chunk], best)
-    better |= first < 0
     better &= (posterior[rows, labels] >= floor) & ~known & (labels != first)
     return np.where(better, labels, first).astype(np.int32)
 

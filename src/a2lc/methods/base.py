@@ -41,6 +41,7 @@ class Method:
         needs_totals: Its scores need sums over the whole pool.
         whole_pool: Its scores need all masks at once: they are handed to it in one piece.
         extra_columns: Columns it adds to the statistics of masks.
+        columns_by_settings: Whether its settings decide what those hold.
     """
 
     name: ClassVar[str]
@@ -52,6 +53,7 @@ class Method:
     needs_totals: ClassVar[bool] = False
     whole_pool: ClassVar[bool] = False
     extra_columns: ClassVar[tuple[str, ...]] = ()
+    columns_by_settings: ClassVar[bool] = True
     acquisition: str = ""
 
     @property

@@ -36,7 +36,9 @@ class Gain(Method):
     time, after a refit on the answers so far; the last of them are audits: of the changes it would make, then of the labels.
     """
 
+    whole_pool: ClassVar[bool] = True
     extra_columns: ClassVar[tuple[str, ...]] = (EMBEDDING,)
+    columns_by_settings: ClassVar[bool] = False
 
     batch: int = 20  # questions between two refits
     certify: float = 0.1  # share of a round's questions that audit proposed changes
