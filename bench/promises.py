@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.stats import beta
 
+from a2lc.acquisition.gain import expected_iou_gain
 from a2lc.appearance import Borders
 from a2lc.asking import UNKNOWN, Asking
 from a2lc.ledger.replay import FIRST, SOURCES, VOID, MaskState, mask_keys
@@ -33,7 +34,7 @@ from a2lc.methods.gain import EMBEDDING, Gain
 from a2lc.metrics import ConfusionCounts
 from a2lc.oracle import Oracle
 from a2lc.project import Project
-from a2lc.quality import expected_gain
+from a2lc.quality import effects
 from a2lc.records import Answer, AnswerKind, Reason
 from a2lc.stats import _LAYOUT, _PAIRS, MaskStats
 from a2lc.tables import AppearanceTable, MaskTable, TruthTable
@@ -311,6 +312,13 @@ def compare(figures, labels, true, area, classes, unknown):
     return found
 
 
+def worth(labels, rows, first, true, area, classes):
+    """What mean IoU loses, exactly, if some masks go back to their first labels."""
+    without = labels.copy()
+    without[rows] = first[rows]
+    return confusion(labels, true, area, classes).miou - confusion(without, true, area, classes).miou
+
+
 def look_back(asking, stage, true, classes):
     """What a round said, held against the truth."""
     masks, area = stage.masks, stage.masks.area
@@ -325,21 +333,22 @@ def look_back(asking, stage, true, classes):
     found["labels_differ"] = int((claimed != after).sum())
     found["answers_differ"] = int((known.truth != true)[~unknown].sum())
 
-    rows = np.flatnonzero((stage.now.source == SOURCES.index("automatic")) & (stage.now.classes != FIRST))
-    promise = said["promise"]
+    # What was promised of the masks accepted; a few of them were then asked about to measure the labels.
+    rows, promise = measured.accepted, said["promise"]
+    changed = np.flatnonzero((stage.now.source == SOURCES.index("automatic")) & (stage.now.classes != FIRST))
     found |= {"proposed": promise["proposed"], "accepted": len(rows), "reason": promise.get("reason", "")}
-    found["changed_of_masks"] = len(rows) / len(masks)
+    found |= {"changed": len(changed), "changed_of_masks": len(changed) / len(masks)}
+    found["rows_differ"] = len(np.setxor1d(changed, np.setdiff1d(rows, measured.drawn)))
     if len(rows):
-        without = after.copy()
-        without[rows] = masks.label[rows]
-        gain = confusion(after, true, area, classes).miou - confusion(without, true, area, classes).miou
-        found |= {"gain": gain, "lower": promise["lower"], "true_precision": float((after[rows] == true[rows]).mean())}
-        found["rows_differ"] = len(np.setxor1d(rows, measured.accepted))
+        right = frozen.labels[rows] == true[rows]
+        found |= {"gain": worth(measured.labels, rows, masks.label, true, area, classes), "lower": promise["lower"]}
+        found |= {"true_precision": float(right.mean()), "gain_of_changed": worth(after, changed, masks.label, true, area, classes)}
+        unions, ious = asking._unions(frozen.labels, frozen.posteriors(classes))
+        told = effects(area[rows], masks.label[rows], frozen.labels[rows], true[rows], unions, ious)
+        found["linear"] = float(told.sum()) / classes
 
     # The forecast: the masks it is about, answered rightly.
     certain = asking._certain(frozen.posteriors(classes), known)
-    from a2lc.acquisition.gain import expected_iou_gain
-
     scores = np.where(known.asked, 0.0, expected_iou_gain(area, after, certain))
     top = np.argsort(-scores, kind="stable")[:NEXT]
     then = after.copy()
@@ -481,9 +490,10 @@ def main():
         print(line("all", [row for rows in found.values() for row in rows], args.min_precision))
     rows = [row for rows in found.values() for row in rows]
     seconds, changed = [row["seconds"] for row in rows], [row["changed_of_masks"] for row in rows]
+    wrong = sum(row["rows_differ"] for row in rows)
     print(f"\nseconds a round {np.mean(seconds):.1f}; masks changed unseen {np.mean(changed):.2%}, at most {max(changed):.2%}")
     print(f"answers unlike the truth: {sum(row['answers_differ'] for row in rows)}; labels said and labels kept differ in "
-          f"{sum(row['labels_differ'] for row in rows)} masks")  # fmt: skip
+          f"{sum(row['labels_differ'] for row in rows)} masks, accepted changes and those made in {wrong}")  # fmt: skip
 
 
 if __name__ == "__main__":

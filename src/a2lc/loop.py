@@ -193,7 +193,8 @@ class Loop:
         selected = number if stage in {"answer", "correct", "train", "evaluate"} else number - 1
         missing = max(0, rounds - max(selected, 0)) * self.queries_a_round
         left = self.masks_left()
-        if missing > left and self.method.remembers:
+        # A rule may end the run long before; whether there is enough is then seen round by round.
+        if missing > left and self.method.remembers and until is None:
             raise PoolExhaustedError(
                 f"{rounds} rounds of {self.plan.budget:g} clicks need {missing} more masks, but only {left} were not asked "
                 "about yet. Lower --budget or --rounds."
