@@ -22,9 +22,18 @@ from PIL import Image
 from a2lc.errors import A2LCError
 from a2lc.ledger.replay import MaskState
 from a2lc.project import Project
-from a2lc.report.sections import VOID_COLOUR, ClassRow, Curves, ShownChange
+from a2lc.report.sections import VOID_COLOUR, ClassRow, Curves, QualitySection, ShownChange
 
-__all__ = ["MAX_SIDE", "ChangePictures", "change_pictures", "class_chart", "crop_box", "curve_chart", "outline"]
+__all__ = [
+    "MAX_SIDE",
+    "ChangePictures",
+    "change_pictures",
+    "class_chart",
+    "crop_box",
+    "curve_chart",
+    "outline",
+    "quality_chart",
+]
 
 MAX_SIDE = 240
 """Longest side of a picture, pixels."""
@@ -131,6 +140,64 @@ def curve_chart(curves: Curves) -> str | None:
         axes.set_ylabel("mIoU, 0 to 1")
         axes.grid(axis="y")
         return _svg(figure, "curves")
+
+
+def quality_chart(quality: QualitySection) -> str | None:
+    """Pixel accuracy and mean IoU by round: estimates with intervals, and true figures, as SVG; None where all are undefined.
+
+    Args:
+        quality: The section on how good the labels are.
+    """
+    rows = [quality.first, *quality.rounds]
+    panels = [
+        (title, [(row.round, span) for row, span in zip(rows, spans, strict=True) if span.low is not None])
+        for title, spans in (
+            ("pixel accuracy", [row.pixel_accuracy for row in rows]),
+            ("mean IoU", [row.miou for row in rows]),
+        )
+    ]
+    lows = [span.low for _, found in panels for _, span in found if span.low is not None]
+    if not lows:
+        return None
+    with rc_context({**_STYLE, "svg.hashsalt": "quality"}):
+        width, height, left = 8.0, 3.4, 0.7
+        figure, _ = _axes(width, height, left=left, top=0.65)
+        figure.clear()
+        wide = (width - 2 * left - 0.35) / 2
+        for place, (title, found) in enumerate(panels):
+            axes = figure.add_axes(
+                ((left + place * (wide + left)) / width, 0.5 / height, wide / width, 1 - 1.15 / height)
+            )
+            axes.patch.set_alpha(0)
+            axes.tick_params(length=0)
+            ends = [(number, span.low, span.high) for number, span in found]
+            axes.vlines(*zip(*ends, strict=True), color=_FIRST, linewidth=2)
+            known = [(number, span.estimate) for number, span in found if span.estimate is not None]
+            if known:
+                axes.plot(
+                    *zip(*known, strict=True), color=_FIRST, marker="o", linewidth=2, markersize=6, label="estimate"
+                )
+            true = [(number, span.true) for number, span in found if span.true is not None and np.isfinite(span.true)]
+            if true:
+                axes.plot(
+                    *zip(*true, strict=True),
+                    color=_SECOND,
+                    marker="s",
+                    linestyle="--",
+                    linewidth=2,
+                    markersize=5,
+                    label="true",
+                )
+            axes.set_title(title, loc="left", fontsize=10)
+            axes.set_ylim(max(0.0, min(lows) - 0.05), 1.01)
+            axes.set_xlim(-0.3, rows[-1].round + 0.3)
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+            axes.set_xlabel("round")
+            axes.grid(axis="y")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, labels, loc="upper right", ncols=2, frameon=False, handlelength=1.8, borderaxespad=0)
+        return _svg(figure, "quality")
 
 
 def class_chart(rows: Sequence[ClassRow]) -> tuple[str | None, int]:

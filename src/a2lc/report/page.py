@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from a2lc.files import write_text
 from a2lc.project import Project
-from a2lc.report.figures import change_pictures, class_chart, curve_chart
-from a2lc.report.sections import Report, collect
+from a2lc.report.figures import change_pictures, class_chart, curve_chart, quality_chart
+from a2lc.report.sections import Report, Span, collect
 
 __all__ = ["render", "write_report"]
 
@@ -52,12 +52,14 @@ def render(project: Project, report: Report, written: datetime | None = None) ->
     template, css = _template()
     bars, bars_left_out = class_chart(report.classes)
     curves = curve_chart(report.curves)
+    quality = None if report.quality is None else quality_chart(report.quality)
     written = written or datetime.now(UTC)
     return template.render(
         css=css,
         r=report,
         name=report.facts.name,
         curve_svg=None if curves is None else Markup(curves),
+        quality_svg=None if quality is None else Markup(quality),
         class_svg=None if bars is None else Markup(bars),
         classes_left_out=bars_left_out,
         colours={row.index: row.colour for row in report.classes},
@@ -79,6 +81,10 @@ def _template() -> tuple[Template, Markup]:
         "short": short,
         "share": share,
         "seconds": seconds,
+        "span": span,
+        "ends": ends,
+        "points": points,
+        "whole": whole,
     }
     template = environment.from_string((folder / "report.html").read_text(encoding="utf-8"))
     return template, Markup((folder / "report.css").read_text(encoding="utf-8"))
@@ -164,3 +170,53 @@ def seconds(value: float | None) -> str:
     if 0 < value < 0.05:
         return "< 0.1"
     return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
+
+
+def whole(value: float | None) -> str:
+    """An estimated number of things, which need not be a whole one.
+
+    Example:
+        >>> whole(5110.55), whole(float("nan"))
+        ('5,111', '–')
+    """
+    return NONE if value is None or _missing(value) else count(round(value))
+
+
+def points(value: float | None) -> str:
+    """Points of a figure in per cent.
+
+    Example:
+        >>> points(0.7107), points(None)
+        ('0.71', '–')
+    """
+    return NONE if value is None or _missing(value) else f"{value:,.2f}"
+
+
+_KINDS = {"unit": unit, "whole": whole, "points": points}
+
+
+def ends(value: Span, kind: str = "unit") -> str:
+    """The interval of a figure; nothing where it has no width or no end.
+
+    Example:
+        >>> ends(Span(low=0.5, estimate=0.7, high=1.0)), ends(Span(low=1.0, estimate=1.0, high=1.0))
+        ('0.500 to 1.000', '')
+    """
+    if value.low is None or value.high is None or value.low == value.high or not math.isfinite(value.high - value.low):
+        return ""
+    return f"{_KINDS[kind](value.low)} to {_KINDS[kind](value.high)}"
+
+
+def span(value: Span, kind: str = "unit") -> str:
+    """An estimate with its interval, as far as there is either.
+
+    Example:
+        >>> span(Span(low=0.5, estimate=0.7, high=1.0)), span(Span(low=2.2, estimate=None, high=9), "whole")
+        ('0.700 (0.500 to 1.000)', '2 to 9')
+        >>> span(Span(low=1.0, estimate=1.0, high=1.0)), span(Span(low=None, estimate=None, high=None))
+        ('1.000', '–')
+    """
+    middle, sides = _KINDS[kind](value.estimate), ends(value, kind)
+    if middle == NONE:
+        return sides or NONE
+    return f"{middle} ({sides})" if sides else middle

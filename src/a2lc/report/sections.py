@@ -39,10 +39,15 @@ __all__ = [
     "LogSection",
     "MatrixSection",
     "PairRow",
+    "QualityClass",
+    "QualityRound",
+    "QualitySection",
     "Report",
     "ShownChange",
+    "Span",
     "automatic_changes",
     "collect",
+    "label_quality_section",
     "load_facts",
     "true_classes",
 ]
@@ -62,9 +67,11 @@ PICTURES = 12
 FREQUENT = 15
 """Corrections listed from the annotation log."""
 
+_PAIRS_OF_ANSWERS = 8
+"""Fewest masks asked about twice that say how often answers are wrong, as `a2lc.asking` has it."""
+
 _MANUAL = SOURCES.index("manual")
 _AUTOMATIC = SOURCES.index("automatic")
-_IMPORT = SOURCES.index("import")
 _UNDO = SOURCES.index("undo")
 
 Int = NDArray[np.int64]
@@ -413,6 +420,241 @@ def curves(facts: Facts) -> Curves:
     )
 
 
+# ---- how good the labels are -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A figure that audits estimate, with its interval.
+
+    Attributes:
+        low: Lower end, None where the figure is not defined.
+        estimate: None where there is none.
+        high: Upper end, as the lower.
+        true: The same by ground truth; None without it, NaN where it is not defined.
+    """
+
+    low: float | None
+    estimate: float | None
+    high: float | None
+    true: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityRound:
+    """Label quality at the end of a round.
+
+    Attributes:
+        round: Round; 0 for the labels as imported.
+        audits: Masks it was measured with.
+        pixel_accuracy: In [0, 1].
+        miou: Likewise.
+        wrong_masks: Wrong ones among those nobody was asked about.
+        wrong_pixels: Their pixels.
+        questions: That the next gain is of.
+        gain: Points of mean IoU that they would bring.
+    """
+
+    round: int
+    audits: int
+    pixel_accuracy: Span
+    miou: Span
+    wrong_masks: Span
+    wrong_pixels: Span
+    questions: int
+    gain: Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityClass:
+    """A class, by audits."""
+
+    index: int
+    precision: Span
+    recall: Span
+    iou: Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualitySection:
+    """How good the labels are, by audits and answers, and beside it by ground truth.
+
+    Attributes:
+        round: The last round that was audited.
+        confidence: Of each interval of that round by itself.
+        has_truth: Whether true figures are there.
+        first: As imported, measured by the audits of that round.
+        rounds: The audited rounds, that one last.
+        classes: By class at its end.
+        classes_first: By class as imported.
+        unasked: Masks nobody had named a class for then.
+        promise: What is promised of automatic changes, in sentences.
+        changed_since: Whether labels have changed after the round.
+        gold: Masks asked about twice.
+        error_rate: Share of answers that were wrong; None where too few masks were asked about twice.
+        informative: Whether first labels say something of the true classes; None where it is not known.
+        right: Share of the masks whose first label is right, by audits.
+        chance: What that share would be by chance.
+    """
+
+    round: int
+    confidence: float
+    has_truth: bool
+    first: QualityRound
+    rounds: list[QualityRound]
+    classes: list[QualityClass]
+    classes_first: list[QualityClass]
+    unasked: int
+    promise: str
+    changed_since: bool
+    gold: int
+    error_rate: float | None
+    informative: bool | None
+    right: float | None
+    chance: float | None
+
+    @property
+    def last(self) -> QualityRound:
+        """The round."""
+        return self.rounds[-1]
+
+
+def label_quality_section(facts: Facts) -> QualitySection | None:
+    """Make the section; None where no round was audited."""
+    audited = [row["quality"] for row in facts.status["rounds"] if row["quality"] is not None]
+    if not audited:
+        return None
+    last = audited[-1]
+    number = last["round"]
+    known = _asked(facts, number)
+    first = facts.masks.label
+    after = facts.masks.current(facts.project.state(number))
+    told = last["agreement"]
+    return QualitySection(
+        round=number,
+        confidence=last["after"]["confidence"],
+        has_truth=facts.truth is not None,
+        first=_quality_round(facts, last, "before", first, known),
+        rounds=[
+            _quality_round(
+                facts,
+                found,
+                "after",
+                facts.masks.current(facts.project.state(found["round"])),
+                _asked(facts, found["round"]),
+            )
+            for found in audited
+        ],
+        classes=_quality_classes(facts, last["after"], after),
+        classes_first=_quality_classes(facts, last["before"], first),
+        unasked=int((~known).sum()),
+        promise=_promise(last["promise"]),
+        changed_since=any(undo.round >= number for undo in facts.undos)
+        or any(
+            row["round"] > number and row["manual_changed"] + row["automatic_changed"] for row in facts.status["rounds"]
+        ),
+        gold=last["gold"],
+        error_rate=last["error_rate"] if last["gold"] >= _PAIRS_OF_ANSWERS else None,
+        informative=told["informative"],
+        right=told["right"],
+        chance=told["chance"],
+    )
+
+
+def _asked(facts: Facts, number: int) -> NDArray[np.bool_]:
+    """(M,) masks that an answer named a class for until the end of a round."""
+    queries = {query.query_id: query for query in facts.queries if query.round <= number}
+    said = [queries[a.query_id] for a, _ in facts.answers if a.query_id in queries and answered_class(a) is not None]
+    image = [query.image for query in said for _ in query.mask_ids]
+    masks = [mask for query in said for mask in query.mask_ids]
+    known = np.zeros(len(facts.masks), dtype=bool)
+    known[facts.masks.rows(np.array(image, dtype=np.int64), np.array(masks, dtype=np.int64))] = True
+    return known
+
+
+def _by_masks(facts: Facts, labels: NDArray[Any]) -> NDArray[np.int64] | None:
+    """(K, K) pixels by true class, rows, and label, each mask as a whole of its most frequent true class; None without."""
+    if facts.truth is None:
+        return None
+    counts = ConfusionCounts(facts.num_classes, VOID)
+    counts.add(np.asarray(labels), np.where(facts.true_class == UNKNOWN, VOID, facts.true_class), facts.masks.area)
+    return counts.counts
+
+
+def _span(found: Mapping[str, Any], true: float | None = None) -> Span:
+    return Span(low=found["low"], estimate=found["estimate"], high=found["high"], true=true)
+
+
+def _quality_round(
+    facts: Facts, found: Mapping[str, Any], when: str, labels: NDArray[Any], known: NDArray[np.bool_]
+) -> QualityRound:
+    figures, true = found[when], (found["true"] or {}).get(when, {})
+    wrong = ~known & (facts.true_class != UNKNOWN) & (labels != facts.true_class)
+    masks, pixels = (int(wrong.sum()), int(facts.masks.area[wrong].sum())) if true else (None, None)
+    return QualityRound(
+        round=found["round"] if when == "after" else 0,
+        audits=figures["audits"],
+        pixel_accuracy=_span(figures["pixel_accuracy"], true.get("pixel_accuracy")),
+        miou=_span(figures["miou"], true.get("miou")),
+        wrong_masks=_span(figures["wrong_masks"], masks),
+        wrong_pixels=_span(figures["wrong_pixels"], pixels),
+        questions=found["next"]["questions"],
+        gain=_span(found["next"]["gain"]),
+    )
+
+
+def _quality_classes(facts: Facts, figures: Mapping[str, Any], labels: NDArray[Any]) -> list[QualityClass]:
+    counts = _by_masks(facts, labels)
+    true: dict[str, list[float | None]] = {name: [None] * facts.num_classes for name in ("precision", "recall", "iou")}
+    if counts is not None:
+        right, labelled, real = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+        for name, whole in (("precision", labelled), ("recall", real), ("iou", labelled + real - right)):
+            share = np.divide(right, whole, out=np.full(len(right), np.nan), where=whole > 0)
+            true[name] = share.tolist()
+    return [
+        QualityClass(
+            index=index,
+            precision=_span(figures["precision"][index], true["precision"][index]),
+            recall=_span(figures["recall"][index], true["recall"][index]),
+            iou=_span(figures["iou"][index], true["iou"][index]),
+        )
+        for index in range(facts.num_classes)
+    ]
+
+
+def _promise(promise: Mapping[str, Any]) -> str:
+    """What audits promise of changes that nobody looked at, in sentences.
+
+    Example:
+        >>> _promise({"proposed": 3, "accepted": 0, "confidence": 0.95, "reason": "no audits"})
+        '3 automatic changes were proposed and none was accepted: no audits.'
+        >>> _promise({"proposed": 0, "accepted": 0, "confidence": 0.95, "reason": "no proposals"})
+        'No automatic change was proposed.'
+    """
+    proposed, accepted, reason = promise["proposed"], promise["accepted"], promise["reason"]
+    if reason == "switched off":
+        return "Automatic changes are switched off."
+    if not proposed:
+        return "No automatic change was proposed."
+    line = f"{proposed:,} automatic change{' was' if proposed == 1 else 's were'} proposed and "
+    if not accepted:
+        reason = "too few audits" if reason == "too few" else reason or "all of them were asked about"
+        asked = (
+            f" At least {promise['asked']:.2f} of them had to be right." if promise.get("kind") == "precision" else ""
+        )
+        return f"{line}none was accepted: {reason}.{asked}"
+    sure = f"with {promise['confidence']:.0%} confidence, by {promise['audits']} audits"
+    found = "" if promise["estimate"] is None else f" (estimate {promise['estimate']:.3f})"
+    if promise["kind"] == "precision":
+        asked = f"; at least {promise['asked']:.2f} had to be"
+        return f"{line}{accepted:,} accepted. At least {promise['lower']:.3f} of these are right{found}{asked}, {sure}."
+    return (
+        f"{line}{accepted:,} accepted. Against the first labels of these masks they raise the mean IoU by at least "
+        f"{promise['lower']:.3f}{found}, {sure}. The effect is added up "
+        "change by change, so where many change it is near, not exact."
+    )
+
+
 # ---- 3: classes --------------------------------------------------------------------------------------------------
 
 
@@ -561,6 +803,7 @@ class AutomaticChanges:
         confidence: (n,) in [0, 1].
         stands: (n,) True where it is what the mask carries now.
         true_class: (n,) most frequent true class, VOID, or UNKNOWN.
+        withdrawn: (n,) True where it took an earlier change back: the mask got its first labels, `new` is the most frequent.
     """
 
     mask: Int
@@ -570,6 +813,7 @@ class AutomaticChanges:
     confidence: NDArray[np.float64]
     stands: NDArray[np.bool_]
     true_class: Int
+    withdrawn: NDArray[np.bool_]
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -582,19 +826,32 @@ def automatic_changes(facts: Facts) -> AutomaticChanges:
     index = np.flatnonzero(facts.rows.source == _AUTOMATIC)
     rows = facts.rows.take(index)
     place = np.searchsorted(facts.masks.keys, rows.keys)
-    old = np.where(rows.old == FIRST, facts.masks.label[place], rows.old)
+    old, new = (np.where(side == FIRST, facts.masks.label[place], side) for side in (rows.old, rows.new))
     mixed = np.bincount(facts.masks.pair_row, minlength=len(facts.masks))[place] > 1
-    changed = (old != rows.new) | ((rows.old == FIRST) & mixed)
-    place, index = place[changed], index[changed]
+    back = rows.new == FIRST
+    changed = (old != new) | (((rows.old == FIRST) | back) & mixed)
+    place, index, back = place[changed], index[changed], back[changed]
+    # First labels have no decider: what gave them back stands if nothing came after it that was kept.
+    last = _last_kept(facts)
+    gone = back & (facts.now.classes[place] == FIRST) & (last[place] == index)
     return AutomaticChanges(
         mask=place.astype(np.int64),
         rounds=rows.rounds[changed].astype(np.int64),
         old=old[changed].astype(np.int64),
-        new=rows.new[changed].astype(np.int64),
+        new=new[changed].astype(np.int64),
         confidence=facts.confidence[index],
-        stands=facts.decider[place] == index,
+        stands=(facts.decider[place] == index) | gone,
         true_class=facts.true_class[place],
+        withdrawn=back,
     )
+
+
+def _last_kept(facts: Facts) -> Int:
+    """(M,) row of each mask's last correction that was not taken back, -1 for none."""
+    last = np.full(len(facts.masks), -1, dtype=np.int64)
+    kept = np.flatnonzero((facts.rows.source != _UNDO) & ~facts.taken_back)
+    np.maximum.at(last, np.searchsorted(facts.masks.keys, facts.rows.keys[kept]), kept)
+    return last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -607,6 +864,7 @@ class Tally:
         stands: Of them, what masks still carry.
         right: Of them, right ones; None without ground truth.
         precision: `right` by `count`; None without ground truth.
+        withdrawn: Of the changes, those that took an earlier one back.
         by_round: Changes in each round of the section, for a class.
     """
 
@@ -615,6 +873,7 @@ class Tally:
     stands: int
     right: int | None
     precision: float | None
+    withdrawn: int = 0
     by_round: tuple[int, ...] = ()
 
 
@@ -625,6 +884,7 @@ class AutomaticSection:
     Attributes:
         count: Changes.
         stands: Of them, what masks still carry.
+        withdrawn: Of them, those that took an earlier one back.
         has_truth: Whether they can be judged.
         right: Right ones.
         precision: Share of right ones; NaN for none.
@@ -641,11 +901,13 @@ class AutomaticSection:
         upheld: Of them, those that were kept.
         verdict: `none`, `unknown`, `good` or `harm`.
         sentence: The verdict in words.
-        doubtful: Rounds whose standing changes are more often wrong than right, for the undo command.
+        doubtful: Rounds whose standing changes are more often wrong than right, for the undo command. Where they were to
+            raise the mean IoU, only if it would be higher without them.
     """
 
     count: int
     stands: int
+    withdrawn: int
     has_truth: bool
     right: int
     precision: float
@@ -673,7 +935,7 @@ def automatic(facts: Facts) -> AutomaticSection:
     with_them = without = float("nan")
     if facts.truth is not None:
         with_them = facts.project.confusion(facts.now).miou
-        without = _confusion_without_automatic(facts).miou
+        without = _confusion_without(facts, facts.rows.source == _AUTOMATIC).miou
     was_right = changes.old == changes.true_class
     numbers = [record.round for record in facts.rounds if record.round > 0]
     rounds = [_tally(changes, changes.rounds == number, number, has_truth) for number in numbers]
@@ -682,11 +944,25 @@ def automatic(facts: Facts) -> AutomaticSection:
     ]
     precision = float(right.mean()) if count else float("nan")
     stands = int(changes.stands.sum())
-    verdict, sentence = _verdict(count, stands, int(right.sum()), has_truth, with_them, without)
+    for_gain = _for_gain(facts)
+    verdict, sentence = _verdict(
+        count, stands, int(right.sum()), has_truth, with_them, without, set(changes.rounds.tolist()) <= for_gain
+    )
     checked, upheld = _checked_later(facts, changes)
+
+    def doubtful(number: int) -> bool:
+        standing = (changes.rounds == number) & changes.stands
+        if not has_truth or not standing.any() or right[standing].mean() >= 0.5:
+            return False
+        if number not in for_gain:
+            return True
+        own = (facts.rows.source == _AUTOMATIC) & (facts.rows.rounds == number)
+        return round(_confusion_without(facts, own).miou, 3) > round(with_them, 3)
+
     return AutomaticSection(
         count=count,
         stands=stands,
+        withdrawn=int(changes.withdrawn.sum()),
         has_truth=has_truth,
         right=int(right.sum()),
         precision=precision,
@@ -703,14 +979,17 @@ def automatic(facts: Facts) -> AutomaticSection:
         upheld=upheld,
         verdict=verdict,
         sentence=sentence,
-        doubtful=[
-            number
-            for number in numbers
-            if has_truth
-            and (standing := (changes.rounds == number) & changes.stands).any()
-            and right[standing].mean() < 0.5
-        ],
+        doubtful=[number for number in numbers if doubtful(number)],
     )
+
+
+def _for_gain(facts: Facts) -> set[int]:
+    """Rounds whose automatic changes were to raise the mean IoU, not to be right one by one."""
+    return {
+        stage.round
+        for stage in facts.stages
+        if stage.stage == "correct" and (stage.details.get("promise") or {}).get("kind") == "gain"
+    }
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -728,16 +1007,17 @@ def _tally(
         stands=int((chosen & changes.stands).sum()),
         right=right,
         precision=None if right is None or not count else right / count,
+        withdrawn=int((chosen & changes.withdrawn).sum()),
         by_round=tuple(int((chosen & (changes.rounds == number)).sum()) for number in numbers or ()),
     )
 
 
-def _confusion_without_automatic(facts: Facts) -> ConfusionCounts:
-    """Label quality had nothing been corrected automatically: what a person said and did not take back, replayed.
+def _confusion_without(facts: Facts, left_out: NDArray[np.bool_]) -> ConfusionCounts:
+    """Label quality had these corrections not been made: the others that were not taken back, replayed.
 
-    Undo rows are left out with the rest, since they may go back to an automatic class.
+    Undo rows are left out with the rest, since they may go back to a class that one of these gave.
     """
-    own = ((facts.rows.source == _MANUAL) | (facts.rows.source == _IMPORT)) & ~facts.taken_back
+    own = ~left_out & (facts.rows.source != _UNDO) & ~facts.taken_back
     rows = facts.rows.take(own)
     return facts.project.confusion(facts.project.with_layer(replay(rows, facts.masks.keys), rows, facts.through))
 
@@ -763,7 +1043,9 @@ def _checked_later(facts: Facts, changes: AutomaticChanges) -> tuple[int, int]:
     return checked, upheld
 
 
-def _verdict(count: int, stands: int, right: int, has_truth: bool, with_them: float, without: float) -> tuple[str, str]:
+def _verdict(
+    count: int, stands: int, right: int, has_truth: bool, with_them: float, without: float, for_gain: bool = False
+) -> tuple[str, str]:
     """Whether automatic corrections did harm, in a word and in a sentence.
 
     Example:
@@ -771,6 +1053,11 @@ def _verdict(count: int, stands: int, right: int, has_truth: bool, with_them: fl
         'Automatic corrections did harm: data mIoU is 0.500 with them and would be 0.750 without. 1 of 4 are right.'
         >>> _verdict(4, 4, 3, True, 0.6071, 0.6070)
         ('good', 'Automatic corrections changed data mIoU by less than 0.001. 3 of 4 are right.')
+
+    Those made to raise the mean IoU are judged by that alone:
+
+        >>> _verdict(4, 4, 1, True, 0.75, 0.5, for_gain=True)
+        ('good', 'Automatic corrections helped: data mIoU is 0.750 with them and would be 0.500 without. 1 of 4 are right.')
     """
     if not count:
         return "none", "No mask was changed automatically."
@@ -778,7 +1065,7 @@ def _verdict(count: int, stands: int, right: int, has_truth: bool, with_them: fl
         return "unknown", "Whether they are right cannot be measured: the project has no ground truth."
     share = f"{right} of {count} {'is' if right == 1 and count == 1 else 'are'} right."
     if not stands:
-        verdict = "harm" if right < count / 2 else "good"
+        verdict = ("unknown" if for_gain else "harm") if right < count / 2 else "good"
         return verdict, f"None of the automatic corrections stands any more. {share}"
     known = not np.isnan(with_them) and not np.isnan(without)
     # By the digits that are shown: 0.607 against 0.607 is neither help nor harm.
@@ -786,7 +1073,7 @@ def _verdict(count: int, stands: int, right: int, has_truth: bool, with_them: fl
     compared = f"data mIoU is {with_them:.3f} with them and would be {without:.3f} without"
     if gain < 0:
         return "harm", f"Automatic corrections did harm: {compared}. {share}"
-    if right < count / 2:
+    if right < count / 2 and not for_gain:
         harm = f"Automatic corrections did harm to labels: more were wrong than right. {share}"
         return "harm", f"{harm} Still, {compared}." if gain > 0 else harm
     if not gain:
@@ -869,7 +1156,9 @@ def _history(facts: Facts, row: int) -> Iterator[str]:
     """What happened to a mask, a phrase for each of its corrections."""
     for place in np.flatnonzero(facts.rows.keys == facts.masks.keys[row]):
         number, source = int(facts.rows.rounds[place]), int(facts.rows.source[place])
-        if source == _AUTOMATIC:
+        if source == _AUTOMATIC and facts.rows.new[place] == FIRST:
+            yield f"withdrawn in round {number}"
+        elif source == _AUTOMATIC:
             yield f"automatic in round {number}, confidence {facts.confidence[place]:.3f}"
         elif source == _MANUAL:
             confirmed = facts.rows.old[place] == facts.rows.new[place]
@@ -1068,6 +1357,7 @@ class Report:
     facts: Facts
     headline: Headline
     curves: Curves
+    quality: QualitySection | None
     classes: list[ClassRow]
     matrix: MatrixSection
     automatic: AutomaticSection
@@ -1088,6 +1378,7 @@ def collect(project: Project, through: int | None = None) -> Report:
         facts=facts,
         headline=headline(facts),
         curves=curves(facts),
+        quality=label_quality_section(facts),
         classes=class_rows(facts),
         matrix=matrix(facts),
         automatic=automatic(facts),
