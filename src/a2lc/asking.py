@@ -162,7 +162,7 @@ class Asking:
         masks = self.project.masks
         if path.is_file():
             table = AppearanceTable.load(path)
-            if np.array_equal(table.mask_ids, masks.mask_ids):
+            if table.fits(masks):
                 return table.appearance()
         looks, near = [], []
         with self.track("looking at masks", len(self.project.images)) as advance:
@@ -173,7 +173,7 @@ class Asking:
                 near.append(borders(mask_map, ids).shifted(int(first)))
                 advance()
         found, joined = np.concatenate(looks), Borders.concat(near)
-        AppearanceTable.of(masks.mask_ids, found, joined).save(path)
+        AppearanceTable.of(masks, found, joined).save(path)
         return found, joined
 
     def _own_embedding(self) -> NDArray[np.float32] | None:
@@ -327,7 +327,8 @@ class Asking:
             return self._audits(drawn, frozen.probability, frozen)
         measured = self._measured()
         if measured is None:
-            measured = self._decide(frozen, self.questions - len(asked))
+            # Draws that hit the same mask twice leave questions over: they measure too.
+            measured = self._decide(frozen, self.questions - len(asked) if measure_count else 0)
         if audits < len(drawn) + len(measured.drawn):
             return self._audits(measured.drawn, measured.probability, frozen)
         return []

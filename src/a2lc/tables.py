@@ -175,6 +175,7 @@ class AppearanceTable(_Table):
 
     Attributes:
         mask_ids: (M,) ids, so that a table of other masks is seen.
+        area: (M,) pixels, likewise.
         looks: (M * A,) appearance, row by row.
         first: (E,) rows.
         second: (E,) rows.
@@ -183,6 +184,7 @@ class AppearanceTable(_Table):
     """
 
     mask_ids: Int
+    area: Int
     looks: NDArray[np.float32]
     first: Int
     second: Int
@@ -190,16 +192,21 @@ class AppearanceTable(_Table):
     vertical: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, mask_ids: NDArray[Any], looks: NDArray[Any], borders: Borders) -> AppearanceTable:
+    def of(cls, masks: MaskTable, looks: NDArray[Any], borders: Borders) -> AppearanceTable:
         """From arrays of their own shapes."""
         return cls(
-            mask_ids=mask_ids,
+            mask_ids=masks.mask_ids,
+            area=masks.area,
             looks=looks.astype(np.float32).ravel(),
             first=borders.first,
             second=borders.second,
             length=borders.length,
             vertical=borders.vertical.astype(np.uint8),
         )
+
+    def fits(self, masks: MaskTable) -> bool:
+        """Whether it is of these masks."""
+        return np.array_equal(self.mask_ids, masks.mask_ids) and np.array_equal(self.area, masks.area)
 
     def appearance(self) -> tuple[NDArray[np.float32], Borders]:
         """(M, A) appearance, and the borders."""

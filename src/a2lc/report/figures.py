@@ -171,7 +171,8 @@ def quality_chart(quality: QualitySection) -> str | None:
             axes.patch.set_alpha(0)
             axes.tick_params(length=0)
             ends = [(number, span.low, span.high) for number, span in found]
-            axes.vlines(*zip(*ends, strict=True), color=_FIRST, linewidth=2)
+            if ends:
+                axes.vlines(*zip(*ends, strict=True), color=_FIRST, linewidth=2)
             known = [(number, span.estimate) for number, span in found if span.estimate is not None]
             if known:
                 axes.plot(

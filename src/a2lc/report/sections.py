@@ -528,7 +528,8 @@ def label_quality_section(facts: Facts) -> QualitySection | None:
     number = last["round"]
     known = _asked(facts, number)
     first = facts.masks.label
-    after = facts.masks.current(facts.project.state(number))
+    state = facts.project.state(number)
+    after = facts.masks.current(state)
     told = last["agreement"]
     return QualitySection(
         round=number,
@@ -549,10 +550,7 @@ def label_quality_section(facts: Facts) -> QualitySection | None:
         classes_first=_quality_classes(facts, last["before"], first),
         unasked=int((~known).sum()),
         promise=_promise(last["promise"]),
-        changed_since=any(undo.round >= number for undo in facts.undos)
-        or any(
-            row["round"] > number and row["manual_changed"] + row["automatic_changed"] for row in facts.status["rounds"]
-        ),
+        changed_since=bool((facts.now.classes != state.classes).any()),
         gold=last["gold"],
         error_rate=last["error_rate"] if last["gold"] >= _PAIRS_OF_ANSWERS else None,
         informative=told["informative"],
@@ -944,10 +942,14 @@ def automatic(facts: Facts) -> AutomaticSection:
     ]
     precision = float(right.mean()) if count else float("nan")
     stands = int(changes.stands.sum())
-    for_gain = _for_gain(facts)
+    promised = _promised(facts)
+    # Changes made to raise the mean IoU need not be right one by one.
+    for_gain = {number for number, kind in promised.items() if kind == "gain"}
     verdict, sentence = _verdict(
         count, stands, int(right.sum()), has_truth, with_them, without, set(changes.rounds.tolist()) <= for_gain
     )
+    if count and not has_truth and promised:
+        sentence = "The project has no ground truth: audits alone say how good they are."
     checked, upheld = _checked_later(facts, changes)
 
     def doubtful(number: int) -> bool:
@@ -983,12 +985,12 @@ def automatic(facts: Facts) -> AutomaticSection:
     )
 
 
-def _for_gain(facts: Facts) -> set[int]:
-    """Rounds whose automatic changes were to raise the mean IoU, not to be right one by one."""
+def _promised(facts: Facts) -> dict[int, str | None]:
+    """Rounds whose automatic changes audits have judged, and whether for `gain` of mean IoU or for `precision`."""
     return {
-        stage.round
+        stage.round: stage.details["promise"].get("kind")
         for stage in facts.stages
-        if stage.stage == "correct" and (stage.details.get("promise") or {}).get("kind") == "gain"
+        if stage.stage == "correct" and stage.details.get("promise")
     }
 
 
