@@ -145,9 +145,7 @@ class Pool:
                 for name in ("prob_sums", "pred_counts", "entropy_sum", "bvsb_sum")
                 for values in (getattr(found, name),)
             },
-            **{
-                name: (getattr(found, name) * pair_scale).astype(np.float32) for name in ("pair_doubt", "pair_similar")
-            },
+            **{name: (getattr(found, name) * pair_scale).astype(np.float32) for name in ("pair_doubt", "pair_similar")},
         )
         return self.relabelled(self.masks.label[other], stats)
 
@@ -253,7 +251,9 @@ class Stage:
             said = answers[place]
             if skip_rate and np.random.default_rng([oracle.seed, 9, row]).random() < skip_rate:
                 answers[place] = Answer(query_id=query.query_id, annotator="person", kind=AnswerKind.SKIP)
-            elif said.kind == AnswerKind.CORRECT or (said.kind == AnswerKind.CONFIRM and self.now.classes[row] != FIRST):
+            elif said.kind == AnswerKind.CORRECT or (
+                said.kind == AnswerKind.CONFIRM and self.now.classes[row] != FIRST
+            ):
                 self._set(row, said.classes[0], "manual")
             elif said.kind == AnswerKind.VOID:
                 self._set(row, VOID, "manual")
@@ -342,7 +342,10 @@ def look_back(asking, stage, true, classes):
     if len(rows):
         right = frozen.labels[rows] == true[rows]
         found |= {"gain": worth(measured.labels, rows, masks.label, true, area, classes), "lower": promise["lower"]}
-        found |= {"true_precision": float(right.mean()), "gain_of_changed": worth(after, changed, masks.label, true, area, classes)}
+        found |= {
+            "true_precision": float(right.mean()),
+            "gain_of_changed": worth(after, changed, masks.label, true, area, classes),
+        }
         unions, ious = asking._unions(frozen.labels, frozen.posteriors(classes))
         told = effects(area[rows], masks.label[rows], frozen.labels[rows], true[rows], unions, ious)
         found["linear"] = float(told.sum()) / classes
@@ -356,6 +359,8 @@ def look_back(asking, stage, true, classes):
     realised = 100 * (confusion(then, true, area, classes).miou - confusion(after, true, area, classes).miou)
     ends = said["next"]["gain"]
     found["next"] = {"estimate": ends["estimate"], "low": ends["low"], "high": ends["high"], "true": realised}
+    linear = asking._realised([(row, after[row], true[row]) for row in top.tolist()], certain, after)
+    found["next"]["linear"] = 100 * float(linear.sum()) / classes
     found["next"]["inside"] = covers(
         {key: np.inf if ends[key] is None else ends[key] for key in ("low", "high")}, realised
     )
@@ -491,7 +496,9 @@ def main():
     rows = [row for rows in found.values() for row in rows]
     seconds, changed = [row["seconds"] for row in rows], [row["changed_of_masks"] for row in rows]
     wrong = sum(row["rows_differ"] for row in rows)
-    print(f"\nseconds a round {np.mean(seconds):.1f}; masks changed unseen {np.mean(changed):.2%}, at most {max(changed):.2%}")
+    print(
+        f"\nseconds a round {np.mean(seconds):.1f}; masks changed unseen {np.mean(changed):.2%}, at most {max(changed):.2%}"
+    )
     print(f"answers unlike the truth: {sum(row['answers_differ'] for row in rows)}; labels said and labels kept differ in "
           f"{sum(row['labels_differ'] for row in rows)} masks, accepted changes and those made in {wrong}")  # fmt: skip
 

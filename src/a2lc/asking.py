@@ -65,6 +65,7 @@ UNKNOWN = -2
 
 _SUGGESTIONS = 9  # as many as an annotator has digits
 _NEXT = 100  # questions whose gain is foretold
+_FEWEST_PAIRS = 8  # of answers to the same mask that say how often answers are wrong
 _TRIES = 3  # answers to one mask at most
 
 ReadStatistics = Callable[[frozenset[str]], Iterator[tuple[MaskStats, dict[str, NDArray[Any]]]]]
@@ -92,7 +93,8 @@ class _Known:
     asked: NDArray[np.bool_]  # (M,) asked about, answered or not
     rows: NDArray[np.int64]  # (n,) answered masks
     random: NDArray[np.float64]  # (n,) one over the inclusion probability of random draws, 0 of the others
-    error_rate: float
+    error_rate: float  # of answers; 0 where it is not known
+    pairs: int  # masks asked about again at random, which it rests on
     disputed: NDArray[np.int64]  # rows of masks whose two answers differ
     checked: NDArray[np.int64]  # rows of masks asked about again
 
@@ -239,6 +241,7 @@ class Asking:
             rows=rows,
             random=np.array([random.get(int(row), 0.0) for row in rows]),
             error_rate=_error_rate(pairs, project.classes.num_classes),
+            pairs=len(pairs),
             disputed=np.array(sorted(disputed), dtype=np.int64),
             checked=np.array(sorted(twice), dtype=np.int64),
         )
@@ -544,7 +547,8 @@ class Asking:
         chance = chance * (answered.mean() if len(answered) else 1.0)
         truth = known.truth.copy()
         certain = self._certain(posterior, known)
-        figures: dict[str, Any] = {"promise": promise, "error_rate": known.error_rate, "gold": len(known.checked)}
+        rate = known.error_rate if known.pairs >= _FEWEST_PAIRS else None
+        figures: dict[str, Any] = {"promise": promise, "error_rate": rate, "gold": known.pairs}
         after = np.where(truth == UNKNOWN, measured.labels, truth).astype(np.int32)
         before = masks.label
         figures["before"] = _figures(
@@ -632,16 +636,17 @@ def describe_promise(details: dict[str, Any]) -> str:
     """What the stage `correct` did, in a line: the changes and what is promised of them."""
     if "promise" not in details:
         return "no automatic corrections: nothing was audited"
-    promise, changed = details["promise"], details["automatic"] - details["withdrawn"]
-    line = f"{changed} automatic corrections"
+    promise, sure = details["promise"], f"with {details['promise']['confidence']:.0%} confidence"
+    line = f"{details['automatic'] - details['withdrawn']} automatic corrections"
     if details["withdrawn"]:
         line += f", {details['withdrawn']} withdrawn"
-    sure = f"with {promise['confidence']:.0%} confidence"
     if not promise["accepted"]:
         return f"{line}; {promise['proposed']} proposed: {promise['reason'] or 'nothing to change'}"
+    # What was changed in earlier rounds and still stands is part of it.
+    line += f"; {promise['accepted']} masks nobody looked at differ now from their first labels: "
     if promise["kind"] == "precision":
-        return f"{line}; at least {promise['lower']:.2f} of them right, {sure}, by {promise['audits']} audits"
-    return f"{line}; they raise the mean IoU by at least {promise['lower']:.3f}, {sure}, by {promise['audits']} audits"
+        return f"{line}at least {promise['lower']:.2f} of them are right, {sure}, by {promise['audits']} audits"
+    return f"{line}that raises the mean IoU by at least {promise['lower']:.3f}, {sure}, by {promise['audits']} audits"
 
 
 def _figures(found: Any) -> dict[str, Any]:
@@ -665,7 +670,7 @@ def _error_rate(pairs: list[tuple[float, bool]], classes: int) -> float:
     Two answers of error rate e agree with probability (1 − e)² + e²/(K − 1) if errors name any other class alike. Fewer than
     eight pairs say nothing: 0 comes back.
     """
-    if len(pairs) < 8 or classes < 2:
+    if len(pairs) < _FEWEST_PAIRS or classes < 2:
         return 0.0
     weight = np.array([weight for weight, _ in pairs])
     weight = np.minimum(weight, 5 * np.median(weight))

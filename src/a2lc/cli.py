@@ -761,7 +761,7 @@ def _print_quality(quality: dict[str, Any]) -> None:
     gain = quality["next"]["gain"]
     if gain["estimate"] is not None:
         _line(f"the next {quality['next']['questions']} questions would add {span(gain, 2)} points of mean IoU")
-    if quality["gold"]:
+    if quality["error_rate"] is not None:
         _line(f"answers that were wrong, by {quality['gold']} masks asked about twice: {quality['error_rate']:.1%}")
     if quality["agreement"]["informative"] is False:
         _line(

@@ -82,7 +82,8 @@ def project_status(project: Project) -> dict[str, Any]:
     Returns:
         `rounds`: for each round `round, method, queries, clicks, manual_changed, automatic_changed,
         automatic_precision, data_miou, coverage, pixel_accuracy, model_miou, seconds, quality`; figures that need ground
-        truth are None without it, `quality` where nothing was audited (see `label_quality`). `next`: what would run next. `now`: label quality after undoing, if any.
+        truth are None without it, `quality` where nothing was audited (see `label_quality`). `next`: what would run next.
+        `now`: label quality after undoing, if any.
     """
     classes = project.classes.num_classes
     stages: dict[int, dict[str, Any]] = {}
@@ -155,19 +156,20 @@ _FINDINGS = ("promise", "before", "after", "next", "error_rate", "gold", "agreem
 def label_quality(project: Project, number: int | None = None) -> dict[str, Any] | None:
     """How good the labels are, from audits and answers alone.
 
-    Masks are taken as a whole: a mask is right if it carries the class that an annotator gives it, so pixels of other classes inside
-    a mask do not count as errors. `true` says the same of the ground truth's most frequent class, where there is any.
+    Masks are taken as a whole: a mask is right if it carries the class that an annotator gives it, so pixels of other
+    classes inside a mask do not count as errors. `true` says the same of the ground truth's most frequent class.
 
     Args:
         project: Opened.
         number: The round at whose end it was; None for the last that was audited.
 
     Returns:
-        None where the round was not audited, or a dictionary: `round`; `before` and `after`, each with `pixel_accuracy, miou,
-        coverage, wrong_masks, wrong_pixels` as `low, estimate, high`, lists of such by class `precision, recall, iou`, and `audits`,
-        `confidence`; `promise` of the automatic changes; `next`: points of mean IoU that the next questions would bring;
-        `error_rate` of answers and `gold`, from how many asked twice; `agreement` of first labels with chance; `true`: `before` and
-        `after` with `pixel_accuracy, miou`, or None.
+        None where the round was not audited, or a dictionary: `round`; `before` and `after`, each with `pixel_accuracy,
+        miou, coverage, wrong_masks, wrong_pixels` as `low, estimate, high`, lists of such by class `precision, recall,
+        iou`, and `audits`, `confidence`; `promise` of the automatic changes; `next`: points of mean IoU that the next
+        questions would bring; `error_rate` of answers, None where too few were asked twice, and `gold`, how many were;
+        `agreement` of first labels with chance; `true`: `before` and `after` with `pixel_accuracy, miou`, or None
+        without ground truth.
 
     Example:
         >>> from a2lc import Project

@@ -67,9 +67,7 @@ def loop_of(project, root, budget=60, settings=None, **annotator):
         annotator=AnnotatorConfig(**annotator),
         seed=0,
     )
-    project.config = project.config.model_copy(
-        update={"training": plan.training, "annotator": plan.annotator}
-    )
+    project.config = project.config.model_copy(update={"training": plan.training, "annotator": plan.annotator})
     project.config.save(project.folder / "project.yaml")
     return Loop(project, plan)
 
@@ -82,7 +80,10 @@ def project(made, request):
 
 
 def asked_of(project):
-    return [(q.image, q.mask_ids, q.reason, q.score, q.inclusion_probability, q.suggestions) for q in project.ledger.queries()]
+    return [
+        (q.image, q.mask_ids, q.reason, q.score, q.inclusion_probability, q.suggestions)
+        for q in project.ledger.queries()
+    ]
 
 
 def found_in(project, number=1):
@@ -228,7 +229,10 @@ def test_labels_without_errors_are_left_alone(made):
         loop_of(project, made, budget=80).run(2)
         changed = (project.state().source == AUTOMATIC).sum()
         assert changed <= 0.001 * len(project.masks)
-        assert "do not show a gain" in found_in(project)["promise"]["reason"] or not found_in(project)["promise"]["proposed"]
+        assert (
+            "do not show a gain" in found_in(project)["promise"]["reason"]
+            or not found_in(project)["promise"]["proposed"]
+        )
         after = label_quality(project)["after"]["pixel_accuracy"]
         assert after["high"] == pytest.approx(1.0, abs=0.02) and after["low"] > 0.75
 
@@ -239,7 +243,10 @@ def test_labels_at_random_are_said_to_tell_nothing(made, capsys):
     for path in sorted((made / "scenes" / "labels").rglob("*.png")):
         masks = read_ids(made / "scenes" / "masks" / path.relative_to(made / "scenes" / "labels"))
         table = rng.integers(0, 8, masks.max() + 1).astype(np.uint8)
-        write_ids(random / path.relative_to(made / "scenes" / "labels"), np.where(masks > 0, table[masks], 255).astype(np.uint8))
+        write_ids(
+            random / path.relative_to(made / "scenes" / "labels"),
+            np.where(masks > 0, table[masks], 255).astype(np.uint8),
+        )
     with new_project(made, "random.a2lc", labels=random) as project:
         loop_of(project, made, budget=80).run(1)
         assert label_quality(project)["agreement"]["informative"] is False
@@ -343,7 +350,7 @@ def test_until_ends_a_run(project, made):
 
 def test_until_needs_audits(project, made):
     loop = loop_of(project, made, settings={"measure": 0.0})
-    with pytest.raises(InputError, match="^--until rests on audits"):
+    with pytest.raises(InputError, match=r"^--until rests on audits"):
         loop.run(1, parse_until("accuracy=0.5"))
 
 
@@ -361,7 +368,7 @@ def test_an_error_rate_is_found_by_asking_again_and_the_labels_still_improve(pro
 
 def test_without_errors_nobody_is_said_to_err(project, made):
     loop_of(project, made, budget=150, settings={"gold": 0.3}).run(1)
-    assert label_quality(project)["error_rate"] == 0 and label_quality(project)["gold"] > 8
+    assert label_quality(project)["error_rate"] == 0 and label_quality(project)["gold"] >= 8
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2])
@@ -410,7 +417,11 @@ def test_embeddings_from_files_are_used(project, made, tmp_path):
     [
         (lambda path: path.unlink(), MissingFileError, r"No embedding of image .*: expected .*\.npy"),
         (lambda path: path.write_bytes(b"no"), ImageFileError, "not a plain NumPy array"),
-        (lambda path: np.save(path, np.zeros((3, 4))), ImageFileError, r"expected floats \(D, h, w\), found float64 \(3, 4\)"),
+        (
+            lambda path: np.save(path, np.zeros((3, 4))),
+            ImageFileError,
+            r"expected floats \(D, h, w\), found float64 \(3, 4\)",
+        ),
         (lambda path: np.save(path, np.zeros((5, 4, 4))), ImageFileError, "5 features, but 3 in the files before"),
     ],
 )

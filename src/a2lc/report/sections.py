@@ -67,8 +67,6 @@ PICTURES = 12
 FREQUENT = 15
 """Corrections listed from the annotation log."""
 
-_PAIRS_OF_ANSWERS = 8
-"""Fewest masks asked about twice that say how often answers are wrong, as `a2lc.asking` has it."""
 
 _MANUAL = SOURCES.index("manual")
 _AUTOMATIC = SOURCES.index("automatic")
@@ -552,7 +550,7 @@ def label_quality_section(facts: Facts) -> QualitySection | None:
         promise=_promise(last["promise"]),
         changed_since=bool((facts.now.classes != state.classes).any()),
         gold=last["gold"],
-        error_rate=last["error_rate"] if last["gold"] >= _PAIRS_OF_ANSWERS else None,
+        error_rate=last["error_rate"],
         informative=told["informative"],
         right=told["right"],
         chance=told["chance"],
