@@ -242,7 +242,7 @@ def test_first_labels_that_tell_nothing_are_warned_of(project: Project) -> None:
 
 @pytest.mark.parametrize(("gold", "said"), [(1, "– not known: 1 mask asked"), (8, "12.5 % by 8 masks asked")])
 def test_answers_that_were_wrong(project: Project, gold: int, said: str) -> None:
-    run_round(project, 1, [], found(gold=gold, error_rate=0.125 if gold >= 8 else 0.0))
+    run_round(project, 1, [], found(gold=gold, error_rate=0.125 if gold >= 8 else None))
     assert f"Answers that were wrong {said} about twice" in words(page(project))
 
 
