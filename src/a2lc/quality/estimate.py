@@ -233,11 +233,17 @@ def estimate_quality(
     low = np.clip(_quantile(_figures(worst, low_rows, occurs, elsewhere), tail), sure_low, sure_high)
     high = np.clip(_quantile(_figures(best, high_rows, occurs), 1 - tail), sure_low, sure_high)
     undefined = np.isnan(figures)
+    # Where no audit was wrong, nothing speaks against labels without an error, whatever the posterior expects of them.
+    wrong_ones = label[drawn] != true[drawn]
+    faultless = _without_error(label[drawn][wrong_ones], true[drawn][wrong_ones], classes)
+    high = np.where(faultless, np.fmax(high, sure_high), high)
     low = np.where(undefined, np.nan, np.fmin(low, figures))
     high = np.where(undefined, np.nan, np.fmax(high, figures))
     remaining = []
     for column, most in ((-2, number), (-1, float(hidden.sum()))):
         ends = [np.quantile(best[:, column], tail), centre_totals[0, column], np.quantile(worst[:, column], 1 - tail)]
+        if not wrong_ones.any():
+            ends[0] = 0.0
         least, middle, greatest = (float(min(max(end, 0.0), most)) for end in ends)
         remaining.append(Interval(low=min(least, middle), estimate=middle, high=max(middle, greatest)))
     return _collect(low, figures, high, remaining[0], remaining[1], len(drawn), confidence)
@@ -412,6 +418,15 @@ def _figures(totals: Floats, rows: Floats, occurs: NDArray[np.bool_], elsewhere:
     covered = _ratio(counted, counted + np.maximum(totals[:, 3 * classes], 0.0))
     overall = np.clip(np.stack([_ratio(inside.sum(axis=1), counted), miou, covered], axis=1), 0.0, 1.0)
     return np.concatenate([overall, _ratio(own, own_label), _ratio(own, own + outside), iou], axis=1)
+
+
+def _without_error(label: NDArray[np.int64], true: NDArray[np.int64], classes: int) -> NDArray[np.bool_]:
+    """(3K+3,) the figures that none of some wrong masks, their labels and true classes given, could have lowered."""
+    of_label, of_truth = np.ones(classes + 1, dtype=bool), np.ones(classes + 1, dtype=bool)
+    of_label[label], of_truth[true] = False, False
+    overall = np.array([not len(label), not len(label), False])
+    mine, theirs = of_label[:classes], of_truth[:classes]
+    return np.concatenate([overall, mine, theirs, mine & theirs])
 
 
 def _sure(exact: Floats, hidden: Floats) -> tuple[Floats, Floats]:

@@ -286,3 +286,24 @@ def test_gain_refused():
     for predicted, later, confidence in [(-1.0, 1.0, 0.9), (math.nan, 1.0, 0.9), (1.0, -1.0, 0.9), (1.0, 1.0, 1.0)]:
         with pytest.raises(InputError):
             expected_gain(np.full(8, predicted), np.ones(8), later, confidence)
+
+
+def test_where_no_audit_is_wrong_nothing_speaks_against_faultless_labels():
+    rng = np.random.default_rng(0)
+    area, labels = rng.integers(1, 50, 300), rng.integers(0, 3, 300)
+    posterior = np.full((300, 4), 0.1)
+    posterior[np.arange(300), labels] = 0.7
+    truth = np.full(300, -2)
+    drawn = np.arange(0, 300, 10)
+    truth[drawn] = labels[drawn]
+    found = estimate_quality(area, labels, posterior, truth, drawn, np.full(30, 0.1))
+    assert found.pixel_accuracy.high == found.miou.high == 1 and found.wrong_masks.low == found.wrong_pixels.low == 0
+    assert all(interval.high == 1 for interval in (*found.precision, *found.recall, *found.iou))
+    assert found.pixel_accuracy.low < 0.95, "it may be worse all the same"
+    # One wrong audit speaks against its label and its true class, and against no other.
+    truth[drawn[0]] = (labels[drawn[0]] + 1) % 3
+    found = estimate_quality(area, labels, posterior, truth, drawn, np.full(30, 0.1))
+    mine, theirs, other = labels[drawn[0]], truth[drawn[0]], ({0, 1, 2} - {labels[drawn[0]], truth[drawn[0]]}).pop()
+    assert found.wrong_masks.estimate > 0
+    assert found.precision[theirs].high == found.recall[mine].high == found.iou[other].high == 1
+    assert found.pixel_accuracy.high < 1
