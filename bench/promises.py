@@ -233,7 +233,7 @@ class Stage:
             source=np.zeros(count, dtype=np.int8),
             winner=np.full(count, -1, dtype=np.int64),
         )
-        AppearanceTable.of(pool.masks.mask_ids, pool.looks, pool.near).save(folder / "tables" / "appearance.parquet")
+        AppearanceTable.of(pool.masks, pool.looks, pool.near).save(folder / "tables" / "appearance.parquet")
 
     def state(self):
         return self.now
@@ -329,7 +329,7 @@ def look_back(asking, stage, true, classes):
     found["before"] = compare(said["before"], masks.label, true, area, classes, unknown)
     found["after"] = compare(said["after"], after, true, area, classes, unknown)
     # The labels as the round says they are, against those the ledger has.
-    claimed = np.where(unknown, measured.labels, known.truth)
+    claimed = np.where(unknown, np.where(known.asked, masks.label, measured.labels), known.truth)
     found["labels_differ"] = int((claimed != after).sum())
     found["answers_differ"] = int((known.truth != true)[~unknown].sum())
 
@@ -352,7 +352,7 @@ def look_back(asking, stage, true, classes):
 
     # The forecast: the masks it is about, answered rightly.
     certain = asking._certain(frozen.posteriors(classes), known)
-    scores = np.where(known.asked, 0.0, expected_iou_gain(area, after, certain))
+    scores = np.where(known.asked, 0.0, expected_iou_gain(area, asking._labels(certain, known), certain))
     top = np.argsort(-scores, kind="stable")[:NEXT]
     then = after.copy()
     then[top] = true[top]

@@ -63,6 +63,8 @@ __all__ = ["Asking", "describe_promise", "standing_answers"]
 UNKNOWN = -2
 """Truth of a mask that nobody was asked about."""
 
+_NO_ANSWER = -3  # of one that was asked about and given no class, in a frozen table
+
 _SUGGESTIONS = 9  # as many as an annotator has digits
 _NEXT = 100  # questions whose gain is foretold
 _FEWEST_PAIRS = 8  # of answers to the same mask that say how often answers are wrong
@@ -448,7 +450,7 @@ class Asking:
             posterior=certain.ravel(),
             drawn=drawn,
             probability=chance,
-            known=known.truth,
+            known=np.where(known.asked & (known.truth == UNKNOWN), _NO_ANSWER, known.truth).astype(np.int32),
             temperature=np.array([1.0 if self._fitted is None else self._fitted.temperature]),
         )
         frozen.save(self.project.round_folder(self.number) / "posterior.parquet")
@@ -510,9 +512,17 @@ class Asking:
         size = audit_sizes(masks.area, labels, posterior, ~known.asked)
         chance = inclusion_probabilities(size, count)
         drawn = np.sort(draw(chance, np.random.default_rng([self.seed, 7]))) if count else np.empty(0, dtype=np.int64)
-        measured = AuditTable(labels=labels, accepted=rows, drawn=drawn, probability=np.minimum(chance[drawn], 1.0))
+        measured = AuditTable(
+            labels=labels, accepted=rows, drawn=drawn, probability=np.minimum(chance[drawn], 1.0), design=chance
+        )
         measured.save(self.project.round_folder(self.number) / "measured.parquet")
         return measured
+
+    def _standing(self, frozen: FrozenTable, measured: AuditTable, known: _Known) -> NDArray[np.int64]:
+        """Accepted rows that nobody was asked about since, and that the answers to the audits, as they are now, support."""
+        rows, _ = self.accepted(frozen)
+        rows = np.intersect1d(rows, measured.accepted)
+        return np.asarray(rows[~known.asked[rows]], dtype=np.int64)
 
     # ---- what comes of it ---------------------------------------------------------------------------------------
 
@@ -522,9 +532,11 @@ class Asking:
         frozen, measured = self._frozen(), self._measured()
         wanted = np.full(len(masks), FIRST, dtype=np.int32)
         if frozen is not None and measured is not None:
-            wanted[measured.accepted] = frozen.labels[measured.accepted]
+            rows = self._standing(frozen, measured, known)
+            wanted[rows] = frozen.labels[rows]
         own = (state.source == SOURCES.index("automatic")) | (state.classes == FIRST)
-        rows = np.flatnonzero(own & ~known.asked & (state.classes != wanted))
+        # One that was asked about and given no class goes back to its first labels.
+        rows = np.flatnonzero(own & (known.truth == UNKNOWN) & (state.classes != wanted))
         sure = np.ones(len(rows))
         if frozen is not None:
             posterior = frozen.posteriors(self.project.classes.num_classes)
@@ -544,38 +556,60 @@ class Asking:
         answered = known.truth[measured.drawn] != UNKNOWN
         drawn, chance = measured.drawn[answered], measured.probability[answered]
         # A share of the draws that nobody could answer is taken to be like the rest.
-        chance = chance * (answered.mean() if len(answered) else 1.0)
+        share = answered.mean() if len(answered) else 1.0
+        chance = chance * share
+        design = None if measured.design is None else measured.design * share
         truth = known.truth.copy()
         certain = self._certain(posterior, known)
         rate = known.error_rate if known.pairs >= _FEWEST_PAIRS else None
         figures: dict[str, Any] = {"promise": promise, "error_rate": rate, "gold": known.pairs}
-        after = np.where(truth == UNKNOWN, measured.labels, truth).astype(np.int32)
+        # A change that was asked about and given no class is not made, nor one that a mended answer no longer supports.
+        undone = np.setdiff1d(measured.accepted, self._standing(frozen, measured, known))
+        labels = measured.labels.copy()
+        undone = undone[truth[undone] == UNKNOWN]
+        labels[undone] = masks.label[undone]
+        after = np.where(truth == UNKNOWN, labels, truth).astype(np.int32)
         before = masks.label
         figures["before"] = _figures(
             estimate_quality(
-                masks.area, before, posterior, truth, drawn, np.minimum(chance, 1.0), confidence=self.method.confidence
+                masks.area,
+                before,
+                posterior,
+                truth,
+                drawn,
+                np.minimum(chance, 1.0),
+                design=design,
+                confidence=self.method.confidence,
             )
         )
         figures["after"] = _figures(
             estimate_quality(
                 masks.area,
-                measured.labels,
+                labels,
                 posterior,
                 truth,
                 drawn,
                 np.minimum(chance, 1.0),
                 now=after,
+                design=design,
                 confidence=self.method.confidence,
             )
         )
-        figures["next"] = self._foretold(certain, after, known)
-        figures["agreement"] = self._agreement(known, drawn, chance)
+        figures["next"] = self._foretold(certain, after, known, changes=bool(len(measured.accepted)))
+        figures["agreement"] = self._agreement(known, drawn, chance, figures["before"])
         return dict(json.loads(json.dumps(json_safe(figures))))
 
-    def _foretold(self, posterior: NDArray[Any], labels: NDArray[Any], known: _Known) -> dict[str, Any]:
-        """Expected gain of the next questions, in points of mean IoU, held against what the last ones brought."""
+    def _foretold(
+        self, posterior: NDArray[Any], labels: NDArray[Any], known: _Known, *, changes: bool
+    ) -> dict[str, Any]:
+        """Expected gain of the next questions, in points of mean IoU, held against what the last ones brought.
+
+        Gains fall from question to question, so this is an upper end, no lower one. An answer gains over the label its mask
+        would have without it: the one proposed where audits allowed changes, else the first.
+        """
         masks, classes = self.project.masks, self.project.classes.num_classes
-        scores = np.where(known.asked, 0.0, expected_iou_gain(masks.area, labels, posterior))
+        wanted = self._labels(posterior, known)
+        scores = np.where(known.asked, 0.0, expected_iou_gain(masks.area, wanted, posterior))
         top = np.sort(scores)[::-1][:_NEXT]
         predicted, realised = [], []
         for query, answer in standing_answers(self.project):
@@ -584,7 +618,8 @@ class Asking:
                 continue
             row = int(masks.rows(np.array([query.image]), np.array(query.mask_ids[:1]))[0])
             predicted.append(query.score)
-            realised.append((row, query.suggestions[0] if query.suggestions else VOID, value))
+            proposed = query.suggestions[0] if query.suggestions else VOID
+            realised.append((row, proposed if changes else int(masks.label[row]), value))
         worth = self._realised(realised, posterior, labels)
         found = expected_gain(
             np.array(predicted[-200:]), worth[-200:], float(top.sum()), confidence=self.method.confidence
@@ -592,7 +627,7 @@ class Asking:
         points = 100 / classes
         return {
             "questions": len(top),
-            "gain": {"low": found.low * points, "estimate": found.estimate * points, "high": found.high * points},
+            "gain": {"low": 0.0, "estimate": found.estimate * points, "high": found.high * points},
         }
 
     def _realised(
@@ -613,23 +648,26 @@ class Asking:
             worth.append(area[row] * gain)
         return np.array(worth, dtype=np.float64)
 
-    def _agreement(self, known: _Known, drawn: NDArray[Any], chance: NDArray[Any]) -> dict[str, Any]:
-        """How often first labels are right where masks were drawn at random, against chance: labels that tell nothing."""
-        first = self.project.masks.label[drawn]
-        true = known.truth[drawn]
+    def _agreement(
+        self, known: _Known, drawn: NDArray[Any], chance: NDArray[Any], before: dict[str, Any]
+    ) -> dict[str, Any]:
+        """How often first labels are right, against chance: labels that tell nothing."""
         if not len(drawn):
             return {"right": None, "chance": None, "informative": None}
+        labels, classes = self.project.masks.label, self.project.classes.num_classes
+        answered = np.flatnonzero(known.truth != UNKNOWN)
+        wrong = int((labels[answered] != known.truth[answered]).sum())
+        # Masks are chosen because their labels are doubted: those answered and those never asked about, together.
+        right = 1 - (wrong + before["wrong_masks"]["estimate"]) / len(labels)
+        surely = 1 - (wrong + before["wrong_masks"]["high"]) / len(labels)
+        chosen = np.setdiff1d(answered, drawn)
         weight = 1 / np.maximum(chance, 1e-12)
-        right = float(np.average(first == true, weights=weight))
-        classes = self.project.classes.num_classes
-        by_label = np.bincount(first[first >= 0], weights=weight[first >= 0], minlength=classes) / weight.sum()
-        by_truth = np.bincount(true[true >= 0], weights=weight[true >= 0], minlength=classes) / weight.sum()
+        weight *= (len(labels) - len(chosen)) / weight.sum()
+        true, weight = known.truth[np.append(drawn, chosen)], np.append(weight, np.ones(len(chosen)))
+        by_label = np.bincount(labels[labels >= 0], minlength=classes) / len(labels)
+        by_truth = np.bincount(true[true >= 0], weights=weight[true >= 0], minlength=classes) / len(labels)
         by_chance = float((by_label * by_truth).sum())
-        # Kish's effective number of draws: unequal weights tell less.
-        effective = float(weight.sum() ** 2 / np.square(weight).sum())
-        spread = np.sqrt(max(by_chance * (1 - by_chance), 1e-12) / max(effective, 1.0))
-        informative = bool(right > by_chance + 2 * spread)
-        return {"right": right, "chance": by_chance, "informative": informative}
+        return {"right": float(right), "chance": by_chance, "informative": bool(surely > by_chance)}
 
 
 def describe_promise(details: dict[str, Any]) -> str:

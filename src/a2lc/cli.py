@@ -760,7 +760,10 @@ def _print_quality(quality: dict[str, Any]) -> None:
     _line(f"wrong masks left: {span(after['wrong_masks'], 0)}")
     gain = quality["next"]["gain"]
     if gain["estimate"] is not None:
-        _line(f"the next {quality['next']['questions']} questions would add {span(gain, 2)} points of mean IoU")
+        _line(
+            f"the next {quality['next']['questions']} questions would add about {gain['estimate']:.2f} points of mean IoU, at most "
+            f"{gain['high']:.2f}"
+        )
     if quality["error_rate"] is not None:
         _line(f"answers that were wrong, by {quality['gold']} masks asked about twice: {quality['error_rate']:.1%}")
     if quality["agreement"]["informative"] is False:

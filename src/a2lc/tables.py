@@ -223,7 +223,7 @@ class FrozenTable(_Table):
         posterior: (M * (K + 1),) probabilities, row by row.
         drawn: (n,) rows drawn; one may come more than once where draws are independent.
         probability: Inclusion probability of each different row drawn, ascending by row.
-        known: (M,) class, VOID, or -2 for a mask without an answer, as it was then.
+        known: (M,) class, VOID, -2 for a mask not asked about, or -3 for one asked about and given no class, as it was then.
         temperature: (1,) of the posterior.
     """
 
@@ -248,12 +248,14 @@ class AuditTable(_Table):
         accepted: Rows changed without being looked at.
         drawn: (n,) rows.
         probability: (n,) their inclusion probabilities.
+        design: (M,) those of all masks.
     """
 
     labels: Int
     accepted: NDArray[np.int64]
     drawn: NDArray[np.int64]
     probability: NDArray[np.float64]
+    design: NDArray[np.float64] | None = None
 
 
 def joint_counts(*maps: NDArray[Any], sizes: tuple[int, ...]) -> tuple[NDArray[np.int64], ...]:

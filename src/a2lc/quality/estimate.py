@@ -112,6 +112,7 @@ def estimate_quality(
     probabilities: NDArray[Any],
     *,
     now: NDArray[Any] | None = None,
+    design: NDArray[Any] | None = None,
     confidence: float = 0.95,
 ) -> QualityEstimate:
     """Estimate label quality from answers known exactly and from masks drawn to measure it.
@@ -125,6 +126,8 @@ def estimate_quality(
         probabilities: (n,) their inclusion probabilities, in (0, 1].
         now: (M,) labels the figures are wanted of, where they differ from `labels`, as after the answers were taken
             over; only masks whose truth is known may differ. None for `labels`.
+        design: (M,) inclusion probabilities of all masks, which widen the interval of wrong masks by what masks could add
+            that were unlikely to be drawn; None if they are not known.
         confidence: In (0, 1).
 
     Returns:
@@ -194,6 +197,11 @@ def estimate_quality(
         moved[c, :classes] = hidden[c] / max(classes - 1, 1)
         moved[c, c], moved[c, classes] = 0.0, hidden[c] * (classes == 1)
         one_class[c] = np.append(_totals(moved - expected), [number - wrong, np.trace(expected)])
+    if design is not None:
+        right = posterior[np.arange(len(area)), label].astype(np.float64)
+        open_ = np.where(unknown, np.asarray(design, dtype=np.float64), 0.0)
+        all_right[-2] = min(all_right[-2], -_heavy(1 - right, open_, len(values)))
+        one_class[:, -2] = np.maximum(one_class[:, -2], _heavy(right, open_, len(values)))
     rng = np.random.default_rng(_SEED)
     gammas = rng.standard_exponential((_REPLICATES, len(values)))
     one = rng.standard_exponential((_REPLICATES, 1))
@@ -233,17 +241,14 @@ def estimate_quality(
     low = np.clip(_quantile(_figures(worst, low_rows, occurs, elsewhere), tail), sure_low, sure_high)
     high = np.clip(_quantile(_figures(best, high_rows, occurs), 1 - tail), sure_low, sure_high)
     undefined = np.isnan(figures)
-    # Where no audit was wrong, nothing speaks against labels without an error, whatever the posterior expects of them.
-    wrong_ones = label[drawn] != true[drawn]
-    faultless = _without_error(label[drawn][wrong_ones], true[drawn][wrong_ones], classes)
-    high = np.where(faultless, np.fmax(high, sure_high), high)
+    high = np.where(_unrefuted(label[drawn], true[drawn], classes), sure_high, high)
     low = np.where(undefined, np.nan, np.fmin(low, figures))
     high = np.where(undefined, np.nan, np.fmax(high, figures))
+    if (label[drawn] == true[drawn]).all():
+        best[:, -2:] = 0.0  # no label seen is wrong: none may be
     remaining = []
     for column, most in ((-2, number), (-1, float(hidden.sum()))):
         ends = [np.quantile(best[:, column], tail), centre_totals[0, column], np.quantile(worst[:, column], 1 - tail)]
-        if not wrong_ones.any():
-            ends[0] = 0.0
         least, middle, greatest = (float(min(max(end, 0.0), most)) for end in ends)
         remaining.append(Interval(low=min(least, middle), estimate=middle, high=max(middle, greatest)))
     return _collect(low, figures, high, remaining[0], remaining[1], len(drawn), confidence)
@@ -344,6 +349,24 @@ def _residuals(area: Floats, label: NDArray[np.int64], true: NDArray[np.int64], 
     return found
 
 
+def _heavy(off: Floats, chance: Floats, count: int) -> float:
+    """What one draw shows of the number of wrong masks if all are off by so much, each weighed by what it shows.
+
+    Equal to the sum where all draws show the same. Else above it: small masks are rarely drawn and show much.
+    """
+    random = (chance > 0) & (chance < 1)
+    each = np.sqrt(1 - chance[random]) * off[random]
+    return count * float((each**2 / chance[random]).sum()) / max(float(each.sum()), 1e-12)
+
+
+def _unrefuted(label: NDArray[np.int64], true: NDArray[np.int64], classes: int) -> NDArray[np.bool_]:
+    """(3K+3,) figures of which no audit shows that they fall short of what is possible."""
+    wrong = label != true
+    false = np.bincount(label[wrong], minlength=classes + 1)[:classes] == 0
+    missed = np.bincount(true[wrong], minlength=classes + 1)[:classes] == 0
+    return np.concatenate([np.full(3, not wrong.any()), false, missed, false & missed])
+
+
 def _means(gammas: Floats, sums: Floats, added_gammas: Floats, added: Floats) -> Floats:
     """(B, F) means of the draws and the added ones, weighted by the Dirichlet the gammas make."""
     total = gammas.sum(axis=1) + added_gammas.sum(axis=1)
@@ -418,15 +441,6 @@ def _figures(totals: Floats, rows: Floats, occurs: NDArray[np.bool_], elsewhere:
     covered = _ratio(counted, counted + np.maximum(totals[:, 3 * classes], 0.0))
     overall = np.clip(np.stack([_ratio(inside.sum(axis=1), counted), miou, covered], axis=1), 0.0, 1.0)
     return np.concatenate([overall, _ratio(own, own_label), _ratio(own, own + outside), iou], axis=1)
-
-
-def _without_error(label: NDArray[np.int64], true: NDArray[np.int64], classes: int) -> NDArray[np.bool_]:
-    """(3K+3,) the figures that none of some wrong masks, their labels and true classes given, could have lowered."""
-    of_label, of_truth = np.ones(classes + 1, dtype=bool), np.ones(classes + 1, dtype=bool)
-    of_label[label], of_truth[true] = False, False
-    overall = np.array([not len(label), not len(label), False])
-    mine, theirs = of_label[:classes], of_truth[:classes]
-    return np.concatenate([overall, mine, theirs, mine & theirs])
 
 
 def _sure(exact: Floats, hidden: Floats) -> tuple[Floats, Floats]:
