@@ -761,8 +761,8 @@ def _print_quality(quality: dict[str, Any]) -> None:
     gain = quality["next"]["gain"]
     if gain["estimate"] is not None:
         _line(
-            f"the next {quality['next']['questions']} questions would add about {gain['estimate']:.2f} points of mean IoU, at most "
-            f"{gain['high']:.2f}"
+            f"the next {quality['next']['questions']} questions would add about {gain['estimate']:.2f} points of mean IoU, "
+            f"at most {gain['high']:.2f}"
         )
     if quality["error_rate"] is not None:
         _line(f"answers that were wrong, by {quality['gold']} masks asked about twice: {quality['error_rate']:.1%}")
