@@ -13,6 +13,7 @@ Audits are drawn after all that they judge is decided, so what they say holds fo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from a2lc.acquisition.gain import best_labels, class_unions, expected_iou_gain, pick_batch
 from a2lc.appearance import Borders, borders, mask_appearance
 from a2lc.correction.manual import answered_class
-from a2lc.errors import ImageFileError, MissingFileError
+from a2lc.errors import ImageFileError, InputError, MissingFileError
 from a2lc.features import FeatureMap, interpolation_matrix
 from a2lc.files import json_safe
 from a2lc.ledger import FIRST, VOID, MaskState
@@ -58,7 +59,7 @@ from a2lc.records import Answer, Changes, Query, Reason
 from a2lc.stats import MaskStats
 from a2lc.tables import AppearanceTable, AuditTable, FrozenTable
 
-__all__ = ["Asking", "describe_promise", "standing_answers"]
+__all__ = ["Asking", "describe_promise", "rounded_down", "standing_answers"]
 
 UNKNOWN = -2
 """Truth of a mask that nobody was asked about."""
@@ -197,6 +198,8 @@ class Asking:
                 raise ImageFileError(f"{path}: not a plain NumPy array: {error}.") from None
             if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or not values.size:
                 raise ImageFileError(f"{path}: expected floats (D, h, w), found {values.dtype} {values.shape}.")
+            if not np.isfinite(values).all():
+                raise ImageFileError(f"{path}: holds values that are not finite.")
             if found and values.shape[0] != found[0].shape[1]:
                 raise ImageFileError(
                     f"{path}: {values.shape[0]} features, but {found[0].shape[1]} in the files before."
@@ -211,25 +214,32 @@ class Asking:
             found.append(mask_embedding(grid, self.project.mask_map(image), masks.mask_ids[first:last]))
         return np.concatenate(found)
 
-    def _known(self) -> _Known:
-        """What the answers say now."""
+    def _known(self, *, earlier: bool = False) -> _Known:
+        """What the answers say now, or said before this round."""
         project, masks = self.project, self.project.masks
         truth = np.full(len(masks), UNKNOWN, dtype=np.int32)
         said: dict[int, list[int]] = {}
         random: dict[int, float] = {}
         gold: dict[int, float] = {}
-        for query, answer in standing_answers(project):
-            rows = masks.rows(np.full(len(query.mask_ids), query.image), np.array(query.mask_ids)).tolist()
-            value = answered_class(answer)
+        pairs_of = [
+            (query, answered_class(answer), mask)
+            for query, answer in standing_answers(project)
+            for mask in query.mask_ids
+            if not earlier or query.round < self.number
+        ]
+        places = masks.rows(
+            np.array([query.image for query, _, _ in pairs_of], dtype=np.int64),
+            np.array([mask for _, _, mask in pairs_of], dtype=np.int64),
+        )
+        for (query, value, _), row in zip(pairs_of, places.tolist(), strict=True):
             if value is None:
                 continue
-            for row in rows:
-                said.setdefault(row, []).append(value)
-                truth[row] = value
-                if query.reason == Reason.AUDIT and query.inclusion_probability:
-                    random[row] = 1 / query.inclusion_probability
-                elif query.reason == Reason.GOLD and query.inclusion_probability:
-                    gold.setdefault(row, 1 / query.inclusion_probability)
+            said.setdefault(row, []).append(value)
+            truth[row] = value
+            if query.reason == Reason.AUDIT and query.inclusion_probability:
+                random[row] = 1 / query.inclusion_probability
+            elif query.reason == Reason.GOLD and query.inclusion_probability:
+                gold.setdefault(row, 1 / query.inclusion_probability)
         rows = np.array(sorted(said), dtype=np.int64)
         twice = [row for row, values in said.items() if len(values) > 1]
         # Two of three are enough; whoever never agrees with themselves is not asked for ever.
@@ -249,18 +259,18 @@ class Asking:
         )
 
     def _posterior(self, known: _Known, *, calibrated: bool = False) -> NDArray[np.float32]:
-        """(M, K + 1) refitted on all answers; certain where there is one."""
+        """(M, K + 1) refitted on all answers.
+
+        Fitted from zero each time, and while questions are asked with the temperature that the rounds before call for: what
+        is asked next must not depend on whether the process was killed in between.
+        """
         stats, features = self._pool
         first, classes = self.project.masks.label, self.project.classes.num_classes
         prior = prior_posterior(stats, first)
         if not len(known.rows):
             return prior
         rows, named, weights = self._lessons(known)
-        temperature = 1.0 if self._fitted is None else self._fitted.temperature
-        if calibrated or self._fitted is None:
-            drawn = np.concatenate([known.random, np.zeros(len(rows) - len(known.rows))])
-            temperature = calibrate(features, rows, named, weights, drawn, num_classes=classes, ridge=self.method.ridge)
-        self._fitted = fit_posterior(
+        fitted = fit_posterior(
             features,
             rows,
             named,
@@ -268,13 +278,32 @@ class Asking:
             num_classes=classes,
             ridge=self.method.ridge,
             error_rate=known.error_rate,
-            temperature=temperature,
-            start=self._fitted,
+            temperature=self._temperature(known) if calibrated else self._earlier_temperature,
         )
-        found = self._fitted.predict(features)
+        self._fitted = fitted
+        found = fitted.predict(features)
+        if not np.isfinite(found).all():
+            raise InputError(
+                f"The features of masks in {self.project.round_folder(self.number)} are not all finite numbers: the model that "
+                "scored them has broken weights. Train it again."
+            )
         # With a handful of answers, what was believed before still counts.
         trust = len(known.rows) / (len(known.rows) + 10)
         return np.asarray(trust * found + (1 - trust) * prior, dtype=np.float32)
+
+    def _temperature(self, known: _Known) -> float:
+        """Under which masks drawn at random are foretold best, each left out of the fit."""
+        if not len(known.rows):
+            return 1.0
+        _, features = self._pool
+        rows, named, weights = self._lessons(known)
+        drawn = np.concatenate([known.random, np.zeros(len(rows) - len(known.rows))])
+        classes = self.project.classes.num_classes
+        return calibrate(features, rows, named, weights, drawn, num_classes=classes, ridge=self.method.ridge)
+
+    @cached_property
+    def _earlier_temperature(self) -> float:
+        return self._temperature(self._known(earlier=True))
 
     def _lessons(self, known: _Known) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Masks to learn from, their classes (K for none) and weights: answers, and first labels drawn at random."""
@@ -351,8 +380,8 @@ class Asking:
         _, features = self._pool
         rows = pick_batch(scores, features.base, count - len(again), alike=self.method.alike)
         queries = self._queries(rows, labels, posterior, scores[rows], Reason.ACQUISITION, np.ones(len(rows)))
-        if not queries:
-            return []
+        if not queries and len(again) < count:
+            return []  # nothing is left that was not asked
         return queries + self._queries(again, labels, posterior, np.zeros(len(again)), Reason.GOLD, chance)
 
     def _doubtful_answers(
@@ -398,7 +427,8 @@ class Asking:
         queries = []
         for row, order, score, probability in zip(rows.tolist(), likely.tolist(), scores, chance, strict=True):
             # What the mask would be labelled comes first: that is also what the answer is held against later.
-            best = [int(labels[row])] if labels[row] >= 0 else []
+            # Whoever is asked again must not be led to what they said before.
+            best = [int(labels[row])] if labels[row] >= 0 and reason != Reason.GOLD else []
             suggestions = [*best, *(c for c in order if c not in best)][:_SUGGESTIONS]
             queries.append(
                 Query(
@@ -498,7 +528,26 @@ class Asking:
             classes = self.project.classes.num_classes
             told |= {"kind": "gain", "lower": gain.unseen.low / classes, "estimate": gain.unseen.estimate / classes}
             told |= {"audits": gain.audits, "reason": gain.reason}
-        rows = rows[known.truth[rows] == UNKNOWN]
+        gone = rows[known.asked[rows]]
+        rows = rows[~known.asked[rows]]
+        if len(gone) and told.get("kind") == "precision":
+            # What the promise holds of, less what was asked about since; one without an answer may have been a right one.
+            hits = int((np.isin(answered[gone], [UNKNOWN]) | (answered[gone] == frozen.labels[gone])).sum())
+            told["lower"] = max(0.0, (told["lower"] * (len(rows) + len(gone)) - hits) / max(1, len(rows)))
+        elif len(gone) and told.get("kind") == "gain":
+            unions, ious = self._unions(frozen.labels, posterior)
+            brought = (
+                effects(
+                    masks.area[gone],
+                    masks.label[gone],
+                    frozen.labels[gone],
+                    np.where(answered[gone] == UNKNOWN, frozen.labels[gone], answered[gone]),
+                    unions,
+                    ious,
+                ).sum()
+                / self.project.classes.num_classes
+            )
+            told["lower"], told["estimate"] = told["lower"] - float(brought), told["estimate"] - float(brought)
         return rows, told | {"accepted": len(rows)}
 
     def _decide(self, frozen: FrozenTable, count: int) -> AuditTable:
@@ -567,7 +616,13 @@ class Asking:
         undone = np.setdiff1d(measured.accepted, self._standing(frozen, measured, known))
         labels = measured.labels.copy()
         undone = undone[truth[undone] == UNKNOWN]
-        labels[undone] = masks.label[undone]
+        # An answer that was taken back says nothing, neither by its class nor by what it made of the posterior.
+        unsaid = np.flatnonzero((truth == UNKNOWN) & (frozen.known >= VOID))
+        for rows in (undone, unsaid):
+            labels[rows] = masks.label[rows]
+        if len(unsaid):
+            posterior = posterior.copy()
+            posterior[unsaid] = prior_posterior(self._pool[0], masks.label)[unsaid]
         after = np.where(truth == UNKNOWN, labels, truth).astype(np.int32)
         before = masks.label
         figures["before"] = _figures(
@@ -595,12 +650,13 @@ class Asking:
                 confidence=self.method.confidence,
             )
         )
-        figures["next"] = self._foretold(certain, after, known, changes=bool(len(measured.accepted)))
+        room = 1 - figures["after"]["miou"]["low"] if figures["after"]["miou"]["low"] is not None else 1.0
+        figures["next"] = self._foretold(certain, after, known, changes=bool(len(measured.accepted)), room=room)
         figures["agreement"] = self._agreement(known, drawn, chance, figures["before"])
         return dict(json.loads(json.dumps(json_safe(figures))))
 
     def _foretold(
-        self, posterior: NDArray[Any], labels: NDArray[Any], known: _Known, *, changes: bool
+        self, posterior: NDArray[Any], labels: NDArray[Any], known: _Known, *, changes: bool, room: float
     ) -> dict[str, Any]:
         """Expected gain of the next questions, in points of mean IoU, held against what the last ones brought.
 
@@ -627,7 +683,12 @@ class Asking:
         points = 100 / classes
         return {
             "questions": len(top),
-            "gain": {"low": 0.0, "estimate": found.estimate * points, "high": found.high * points},
+            # First order only; no more can be gained than is missing.
+            "gain": {
+                "low": 0.0,
+                "estimate": float(np.minimum(found.estimate * points, 100 * room)),
+                "high": float(np.minimum(found.high * points, 100 * room)),
+            },
         }
 
     def _realised(
@@ -655,6 +716,8 @@ class Asking:
         if not len(drawn):
             return {"right": None, "chance": None, "informative": None}
         labels, classes = self.project.masks.label, self.project.classes.num_classes
+        if bool((labels < 0).all()):
+            return {"right": None, "chance": None, "informative": None}
         answered = np.flatnonzero(known.truth != UNKNOWN)
         wrong = int((labels[answered] != known.truth[answered]).sum())
         # Masks are chosen because their labels are doubted: those answered and those never asked about, together.
@@ -682,9 +745,15 @@ def describe_promise(details: dict[str, Any]) -> str:
         return f"{line}; {promise['proposed']} proposed: {promise['reason'] or 'nothing to change'}"
     # What was changed in earlier rounds and still stands is part of it.
     line += f"; {promise['accepted']} masks nobody looked at differ now from their first labels: "
+    sure += f", by {promise['audits']} audits"
     if promise["kind"] == "precision":
-        return f"{line}at least {promise['lower']:.2f} of them are right, {sure}, by {promise['audits']} audits"
-    return f"{line}that raises the mean IoU by at least {promise['lower']:.3f}, {sure}, by {promise['audits']} audits"
+        return f"{line}at least {rounded_down(promise['lower'], 2)} of them are right, {sure}"
+    return f"{line}that raises the mean IoU by at least {rounded_down(promise['lower'], 3)}, {sure}"
+
+
+def rounded_down(value: float, digits: int) -> str:
+    """What is promised is never more than what was proved."""
+    return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _figures(found: Any) -> dict[str, Any]:

@@ -733,7 +733,7 @@ def _print_status(found: dict[str, Any]) -> None:
         f"{found['images']:,} images, {found['masks']:,} masks; next: round {found['next']['round']}, {found['next']['stage']}"
     )
     audited = [row["quality"] for row in found["rounds"] if row["quality"]]
-    if audited:
+    if audited and audited[-1]["after"]["audits"]:
         _print_quality(audited[-1])
     if found["undone"] and found["now"]:
         _line(f"after undoing: data mIoU {_figure(found['now']['data_miou'])}")
@@ -744,6 +744,8 @@ def _print_quality(quality: dict[str, Any]) -> None:
     after, before = quality["after"], quality["before"]
 
     def span(interval: dict[str, Any], digits: int = 3) -> str:
+        if interval["low"] is None or interval["high"] is None:
+            return "undefined"
         middle = interval["estimate"]
         ends = f"{interval['low']:,.{digits}f} to {interval['high']:,.{digits}f}"
         return ends if middle is None else f"{middle:,.{digits}f} ({ends})"
@@ -766,7 +768,11 @@ def _print_quality(quality: dict[str, Any]) -> None:
         )
     if quality["error_rate"] is not None:
         _line(f"answers that were wrong, by {quality['gold']} masks asked about twice: {quality['error_rate']:.1%}")
-    if quality["agreement"]["informative"] is False:
+    if quality["undone"]:
+        _line("these figures are of the end of that round: something was taken back since")
+    if quality["agreement"]["informative"] is False and quality["agreement"]["right"] > quality["agreement"]["chance"]:
+        _line("audits do not show yet that first labels are right more often than chance")
+    elif quality["agreement"]["informative"] is False:
         _line(
             f"warning: first labels agree with the answers no more often than chance ({quality['agreement']['right']:.2f} "
             f"against {quality['agreement']['chance']:.2f}): they tell nothing of the true classes"

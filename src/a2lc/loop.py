@@ -215,6 +215,8 @@ class Loop:
         opened = {record.round for record in self.project.ledger.rounds()}
         if number + 1 in opened:
             return False  # the round after it was begun
+        if any(undo.round >= number for undo in self.project.ledger.undos()):
+            return False  # the figures are of labels that were taken back
         for stage in self.project.ledger.stages():
             if stage.round == number and stage.stage == "correct":
                 why = until.reached(stage.details)

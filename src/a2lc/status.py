@@ -169,7 +169,7 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
         iou`, and `audits`, `confidence`; `promise` of the automatic changes; `next`: points of mean IoU that the next
         questions would bring; `error_rate` of answers, None where too few were asked twice, and `gold`, how many were;
         `agreement` of first labels with chance; `true`: `before` and `after` with `pixel_accuracy, miou`, or None
-        without ground truth.
+        without ground truth; `undone`: whether anything was taken back since, so that the figures are of other labels.
 
     Example:
         >>> from a2lc import Project
@@ -186,6 +186,7 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
         return None
     stage = audited[-1]
     found: dict[str, Any] = {"round": stage.round} | {name: stage.details.get(name) for name in _FINDINGS}
+    found["undone"] = any(undo.round >= stage.round for undo in project.ledger.undos())
     found["true"] = None
     if project.has_ground_truth:
         after = project.masks.current(project.state(stage.round))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,7 +80,7 @@ class MaskTable(_Table):
         """Number of masks."""
         return len(self.mask_ids)
 
-    @property
+    @cached_property
     def keys(self) -> NDArray[np.uint64]:
         """(M,) ascending mask keys."""
         return mask_keys(self.image, self.mask_ids)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.asking import rounded_down
 from a2lc.correction.manual import answered_class
 from a2lc.history import deciders, taken_back
 from a2lc.ledger.ledger import RoundRecord, StageRecord
@@ -643,10 +644,10 @@ def _promise(promise: Mapping[str, Any]) -> str:
     found = "" if promise["estimate"] is None else f" (estimate {promise['estimate']:.3f})"
     if promise["kind"] == "precision":
         asked = f"; at least {promise['asked']:.2f} had to be"
-        return f"{line}{accepted:,} accepted. At least {promise['lower']:.3f} of these are right{found}{asked}, {sure}."
+        return f"{line}{accepted:,} accepted. At least {rounded_down(promise['lower'], 3)} of these are right{found}{asked}, {sure}."
     return (
         f"{line}{accepted:,} accepted. Against the first labels of these masks they raise the mean IoU by at least "
-        f"{promise['lower']:.3f}{found}, {sure}. The effect is added up "
+        f"{rounded_down(promise['lower'], 3)}{found}, {sure}. The effect is added up "
         "change by change, so where many change it is near, not exact."
     )
 
