@@ -644,7 +644,8 @@ def _promise(promise: Mapping[str, Any]) -> str:
     found = "" if promise["estimate"] is None else f" (estimate {promise['estimate']:.3f})"
     if promise["kind"] == "precision":
         asked = f"; at least {promise['asked']:.2f} had to be"
-        return f"{line}{accepted:,} accepted. At least {rounded_down(promise['lower'], 3)} of these are right{found}{asked}, {sure}."
+        low = rounded_down(promise["lower"], 3)
+        return f"{line}{accepted:,} accepted. At least {low} of these are right{found}{asked}, {sure}."
     return (
         f"{line}{accepted:,} accepted. Against the first labels of these masks they raise the mean IoU by at least "
         f"{rounded_down(promise['lower'], 3)}{found}, {sure}. The effect is added up "
