@@ -51,7 +51,7 @@ def init(root, name):
     return command(root, "init", name, *flags, "--classes", "classes.json")
 
 
-def run(root, name):
+def run(root, name, method="a2lc"):
     training = {
         "model": "small_model:build",
         "resize": 48,
@@ -62,7 +62,11 @@ def run(root, name):
         "batch_size": 4,
     }
     settings = [part for key, value in training.items() for part in ("--set", f"training.{key}={value}")]
-    return command(root, "run", name, "--rounds", "2", "--budget", "20", "--set", "method.epochs=20", *settings)
+    own = {"a2lc": ["method.epochs=20"], "gain": ["method.batch=4", "method.certify=0.25", "method.measure=0.25"]}[
+        method
+    ]
+    settings += [part for setting in own for part in ("--set", setting)]
+    return command(root, "run", name, "--method", method, "--rounds", "2", "--budget", "20", *settings)
 
 
 def ledger(folder):
@@ -76,19 +80,21 @@ def ledger(folder):
         return answers, list(zip(rows.keys, rows.old, rows.new, rows.source, strict=True))
 
 
-def test_killed_runs_come_to_the_ledger_of_an_unbroken_one(scenes):
-    for name in ("whole.a2lc", "broken.a2lc"):
+@pytest.mark.parametrize("method", ["a2lc", "gain"])
+def test_killed_runs_come_to_the_ledger_of_an_unbroken_one(scenes, method):
+    whole, broken = f"whole-{method}.a2lc", f"broken-{method}.a2lc"
+    for name in (whole, broken):
         process = init(scenes, name)
         assert process.wait(timeout=120) == 0, process.stdout.read()
-    process = run(scenes, "whole.a2lc")
+    process = run(scenes, whole, method)
     assert process.wait(timeout=300) == 0, process.stdout.read()
-    answers, corrections = ledger(scenes / "whole.a2lc")
+    answers, corrections = ledger(scenes / whole)
     assert len(answers) == 40 and len(corrections) > 0
 
     rng = random.Random(1)
     killed = 0
     for _ in range(KILLS):
-        process = run(scenes, "broken.a2lc")
+        process = run(scenes, broken, method)
         # After a random number of its lines, and a random moment later: in any stage, and between any two.
         for _ in range(rng.randint(1, 4)):
             process.stdout.readline()
@@ -98,11 +104,11 @@ def test_killed_runs_come_to_the_ledger_of_an_unbroken_one(scenes):
             process.send_signal(signal.SIGKILL)
             killed += 1
         process.wait()
-    process = run(scenes, "broken.a2lc")
+    process = run(scenes, broken, method)
     assert process.wait(timeout=300) == 0, process.stdout.read()
     assert killed >= 4
-    assert ledger(scenes / "broken.a2lc") == (answers, corrections)
-    assert not list((scenes / "broken.a2lc").rglob("*.partial"))
+    assert ledger(scenes / broken) == (answers, corrections)
+    assert not list((scenes / broken).rglob("*.partial"))
 
 
 def test_a_killed_import_leaves_nothing_and_the_next_one_works(scenes):

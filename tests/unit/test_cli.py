@@ -120,7 +120,10 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, ["rnu", project], "No such command 'rnu'. Did you mean 'run'")
     mistake(capsys, ["run", project, "--set", "training.iteration=3"], "Did you mean 'iterations'")
     mistake(capsys, ["run", project, "--set", "trainings.iterations=3"], "Did you mean 'training'")
-    mistake(capsys, ["run", project, "--set", "method.tail_fracton=0.3"], "Did you mean 'tail_fraction'")
+    mistake(capsys, ["run", project, "--set", "method.certfy=0.3"], "Did you mean 'certify'")
+    promised = ["run", project, "--method", "a2lc", "--min-precision", "0.9"]
+    mistake(capsys, promised, "--min-precision is a promise by audits: take --method gain, not a2lc")
+    mistake(capsys, ["run", project, "--min-precision", "1.5"], r"min_precision must be in \[0, 1\), found 1.5")
     mistake(capsys, ["run", project, "--set", "nonsense"], "expected KEY=VALUE")
     mistake(capsys, ["run", project, "--budget", "many"], "Invalid value for '--budget'")
     mistake(capsys, ["run", project, "--annotator", "robot"], "No annotator 'robot'")
@@ -237,7 +240,7 @@ def test_without_ground_truth_the_oracle_is_refused_and_a_person_awaited(scenes,
     probs = ["--probabilities", str(scenes / "probs"), "--budget", "3", "--rounds", "1"]
     mistake(capsys, ["run", folder, *probs], "no ground truth, so nobody can be simulated")
     assert _main(["run", str(folder), "--annotator", "human", *probs]) == 0
-    assert "3 of 3 questions wait" in capsys.readouterr().out
+    assert "3 questions wait for a person" in capsys.readouterr().out
     assert _main(["status", str(folder), "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["rounds"][1]
     assert row["data_miou"] is None and row["queries"] == 3 and row["clicks"] == 0

@@ -107,13 +107,16 @@ def test_what_was_fitted_predicts(name, tiny_project, tmp_path):
     task, config = task_of(name, tiny_project), config_of(name)
     fit_model(tiny_project, config, task, tmp_path, seed=7)
     image = tiny_project.images[1]
-    found = predict_from_model(tiny_project, config, tmp_path / task.weights).inspect(image)
+    predict = predict_from_model(tiny_project, config, tmp_path / task.weights)
+    if name == "labels":
+        assert predict(image).features is None, "who only asks for probabilities does not pay for features"
+    found = predict.inspect(image)
     assert found.probs.shape == (tiny_project.classes.num_classes, image.height, image.width)
     np.testing.assert_allclose(found.probs.sum(axis=0), 1, atol=1e-5)
-    assert (found.features is not None) == (name != "labels")
+    assert found.features is not None and (found.class_logits is not None) == (name != "labels")
     assert (found.errors is not None) == (name == "semi")
-    if found.features is not None:
-        assert found.features.size == (image.height, image.width)
+    assert found.features.size == (image.height, image.width)
+    if name != "labels":
         np.testing.assert_allclose(np.linalg.norm(found.features.values, axis=0), 1, atol=1e-5)
         # The class weights' products, interpolated, are the logits the probabilities come from.
         logits = found.features.upsample(found.class_logits) / (0.1 if name == "regions" else 1.0)
