@@ -34,7 +34,6 @@ from a2lc.methods.gain import EMBEDDING, Gain, mask_embedding
 from a2lc.posterior import (
     COLUMNS,
     MaskFeatures,
-    Posterior,
     calibrate,
     fit_posterior,
     mask_features,
@@ -134,7 +133,6 @@ class Asking:
         self.track = track
         self.questions = questions
         self._read = read
-        self._fitted: Posterior | None = None
 
     # ---- the pool -----------------------------------------------------------------------------------------------
 
@@ -280,7 +278,6 @@ class Asking:
             error_rate=known.error_rate,
             temperature=self._temperature(known) if calibrated else self._earlier_temperature,
         )
-        self._fitted = fitted
         found = fitted.predict(features)
         if not np.isfinite(found).all():
             raise InputError(
@@ -481,7 +478,6 @@ class Asking:
             drawn=drawn,
             probability=chance,
             known=np.where(known.asked & (known.truth == UNKNOWN), _NO_ANSWER, known.truth).astype(np.int32),
-            temperature=np.array([1.0 if self._fitted is None else self._fitted.temperature]),
         )
         frozen.save(self.project.round_folder(self.number) / "posterior.parquet")
         return frozen
@@ -532,7 +528,7 @@ class Asking:
         rows = rows[~known.asked[rows]]
         if len(gone) and told.get("kind") == "precision":
             # What the promise holds of, less what was asked about since; one without an answer may have been a right one.
-            hits = int((np.isin(answered[gone], [UNKNOWN]) | (answered[gone] == frozen.labels[gone])).sum())
+            hits = int(((answered[gone] == UNKNOWN) | (answered[gone] == frozen.labels[gone])).sum())
             told["lower"] = max(0.0, (told["lower"] * (len(rows) + len(gone)) - hits) / max(1, len(rows)))
         elif len(gone) and told.get("kind") == "gain":
             unions, ious = self._unions(frozen.labels, posterior)

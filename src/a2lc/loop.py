@@ -671,8 +671,7 @@ class Loop:
 
     def _correct(self, number: int, began: float) -> str:
         """Automatic corrections by the method, none over an answer, and its labels of single pixels."""
-        project = self.project
-        state = project.state()
+        state = self.project.state()
         if self.method.asks_in_batches:
             return self._correct_by_audits(number, began, state)
         if not self.method.corrects and not self.method.labels_pixels:
@@ -686,18 +685,7 @@ class Loop:
         details: dict[str, Any] = {"automatic": len(changes.rows)}
         if layer is not None:
             details["pixels"] = sum(pixels for _, pixels in layer.values())
-        project.ledger.add_corrections(
-            number,
-            Source.AUTOMATIC,
-            project.masks.image[changes.rows],
-            project.masks.mask_ids[changes.rows],
-            state.classes[changes.rows],
-            changes.classes,
-            confidences=changes.confidences,
-            model=f"{BY_HAND if self.method.pixels_by_hand else ''}{self.plan.method} round {number}",
-            layer=layer,
-            stage=("correct", time.perf_counter() - began, details),
-        )
+        self._record_changes(number, began, state, changes, details, layer)
         line = [f"{len(changes.rows)} automatic corrections"] if self.method.corrects else []
         if layer is not None:
             line.append(f"{details['pixels']:,} pixels labelled on their own in {len(layer)} images")
@@ -722,9 +710,7 @@ class Loop:
         number = require_stage(self.project, stage)
         project, state = self.project, self.project.state()
         if self.method.asks_in_batches:
-            asking = self.asking(number)
-            changes, found = asking.changes(state), asking.findings()
-            details = {"automatic": len(changes.rows), "withdrawn": int((changes.classes == FIRST).sum()), **found}
+            changes, details = self._audited_changes(number, state)
             promise = describe_promise(details)
         else:
             changes = self._automatic_changes(number, state)
@@ -755,21 +741,40 @@ class Loop:
 
     def _correct_by_audits(self, number: int, began: float, state: MaskState) -> str:
         """The changes that audits support, in place of those made before, with the promise and the figures."""
-        project, asking = self.project, self.asking(number)
-        changes, found = asking.changes(state), asking.findings()
-        details = {"automatic": len(changes.rows), "withdrawn": int((changes.classes == FIRST).sum()), **found}
-        project.ledger.add_corrections(
+        changes, details = self._audited_changes(number, state)
+        self._record_changes(number, began, state, changes, details)
+        return describe_promise(details)
+
+    def _audited_changes(self, number: int, state: MaskState) -> tuple[Changes, dict[str, Any]]:
+        """Those changes, and what the stage tells of them."""
+        asking = self.asking(number)
+        changes = asking.changes(state)
+        withdrawn = int((changes.classes == FIRST).sum())
+        return changes, {"automatic": len(changes.rows), "withdrawn": withdrawn, **asking.findings()}
+
+    def _record_changes(
+        self,
+        number: int,
+        began: float,
+        state: MaskState,
+        changes: Changes,
+        details: dict[str, Any],
+        layer: dict[int, tuple[str, int]] | None = None,
+    ) -> None:
+        """The end of the stage `correct`, in one transaction."""
+        masks = self.project.masks
+        self.project.ledger.add_corrections(
             number,
             Source.AUTOMATIC,
-            project.masks.image[changes.rows],
-            project.masks.mask_ids[changes.rows],
+            masks.image[changes.rows],
+            masks.mask_ids[changes.rows],
             state.classes[changes.rows],
             changes.classes,
             confidences=changes.confidences,
-            model=f"{self.plan.method} round {number}",
+            model=f"{BY_HAND if self.method.pixels_by_hand else ''}{self.plan.method} round {number}",
+            layer=layer,
             stage=("correct", time.perf_counter() - began, details),
         )
-        return describe_promise(details)
 
     def _automatic_changes(self, number: int, state: MaskState) -> Changes:
         """What the method proposes for masks nobody looked at."""

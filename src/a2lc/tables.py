@@ -225,7 +225,6 @@ class FrozenTable(_Table):
         drawn: (n,) rows drawn; one may come more than once where draws are independent.
         probability: Inclusion probability of each different row drawn, ascending by row.
         known: (M,) class, VOID, -2 for a mask not asked about, or -3 for one asked about and given no class, as it was then.
-        temperature: (1,) of the posterior.
     """
 
     labels: Int
@@ -233,7 +232,6 @@ class FrozenTable(_Table):
     drawn: NDArray[np.int64]
     probability: NDArray[np.float64]
     known: Int
-    temperature: NDArray[np.float64]
 
     def posteriors(self, num_classes: int) -> NDArray[np.float32]:
         """(M, K + 1)."""
