@@ -333,10 +333,11 @@ def look_back(asking, stage, true, classes):
     found["labels_differ"] = int((claimed != after).sum())
     found["answers_differ"] = int((known.truth != true)[~unknown].sum())
 
-    # What was promised of the masks accepted; a few of them were then asked about to measure the labels.
+    # What was promised of the masks accepted, and of those kept from earlier rounds; a few were then asked about to measure.
     rows, promise = measured.accepted, said["promise"]
     changed = np.flatnonzero((stage.now.source == SOURCES.index("automatic")) & (stage.now.classes != FIRST))
     found |= {"proposed": promise["proposed"], "accepted": len(rows), "reason": promise.get("reason", "")}
+    found["stand"] = promise.get("kept", 0)
     found |= {"changed": len(changed), "changed_of_masks": len(changed) / len(masks)}
     found["rows_differ"] = len(np.setxor1d(changed, np.setdiff1d(rows, measured.drawn)))
     if len(rows):
@@ -436,6 +437,7 @@ def line(name, rows, min_precision):
         cells += [share([row[when][figure] for row in rows]).split(" ")[0] for figure in ("recall", "precision")]
     cells += [
         f"{len(accepted)}",
+        f"{sum(row['stand'] > 0 for row in rows)}",
         kept([promised(row, min_precision) for row in rows]),
         kept([(row["true_precision"] if min_precision > 0 else row["gain"]) >= row["lower"] for row in accepted]),
         f"{np.mean([row['accepted'] for row in accepted]):.0f}" if accepted else "-",
@@ -449,7 +451,8 @@ def line(name, rows, min_precision):
 
 HEAD = (
     "project", "rounds", *(f"{when} {what}" for when in ("before", "after") for what in
-    ("accuracy", "mIoU", "wrong masks", "recall", "precision")), "accepted", "kept", "above its lower end", "changed masks",
+    ("accuracy", "mIoU", "wrong masks", "recall", "precision")), "accepted", "with earlier ones", "kept",
+    "above its lower end", "changed masks",
     "their precision", "their gain, points", "forecast holds", "informative",
 )  # fmt: skip
 

@@ -447,8 +447,8 @@ class Asking:
         path = self.project.round_folder(self.number) / "posterior.parquet"
         return FrozenTable.load(path) if path.is_file() else None
 
-    def _measured(self) -> AuditTable | None:
-        path = self.project.round_folder(self.number) / "measured.parquet"
+    def _measured(self, number: int | None = None) -> AuditTable | None:
+        path = self.project.round_folder(self.number if number is None else number) / "measured.parquet"
         return AuditTable.load(path) if path.is_file() else None
 
     def _freeze(self, count: int) -> FrozenTable:
@@ -544,7 +544,51 @@ class Asking:
                 / self.project.classes.num_classes
             )
             told["lower"], told["estimate"] = told["lower"] - float(brought), told["estimate"] - float(brought)
-        return rows, told | {"accepted": len(rows)}
+        kept = np.setdiff1d(self._kept(frozen, posterior, known), rows)
+        return np.union1d(rows, kept), told | {"accepted": len(rows), "kept": len(kept)}
+
+    def _kept(self, frozen: FrozenTable, posterior: NDArray[Any], known: _Known) -> NDArray[np.int64]:
+        """Rows that the round before left changed, and against which nothing speaks since.
+
+        A small round cannot prove again what a larger effect proved before: most of what was wrong has been asked about.
+        So its silence withdraws nothing. A change goes if the posterior no longer proposes it, or all go if the audits
+        since speak against them as a whole: their estimated effect is negative, or too few of them were right. Only what
+        passed under a promise as strict as this round's is kept.
+        """
+        none, masks = np.empty(0, dtype=np.int64), self.project.masks
+        before = self._before
+        if before is None or before.promise is None:
+            return none
+        precision, confidence = before.promise.tolist()
+        strict = precision >= self.method.min_precision if self.method.min_precision > 0 else precision == 0
+        if not strict or confidence < self.method.confidence:
+            return none
+        state = self.project.state()
+        held = before.accepted
+        random = np.isin(known.rows, held) & (known.random > 0)
+        if random.any():
+            drawn, weight = known.rows[random], known.random[random]
+            said, label = known.truth[drawn], before.labels[drawn]
+            if self.method.min_precision > 0:
+                against = np.average(said == label, weights=weight) < self.method.min_precision
+            else:
+                unions, ious = self._unions(frozen.labels, posterior)
+                found = effects(masks.area[drawn], masks.label[drawn], label, said, unions, ious)
+                against = bool(found @ weight < 0)
+            if against:
+                return none
+        standing = (state.source == SOURCES.index("automatic")) & (state.classes == before.labels)
+        same = (frozen.labels == before.labels) & (frozen.labels != masks.label) & ~known.asked
+        return np.asarray(held[standing[held] & same[held]], dtype=np.int64)
+
+    @cached_property
+    def _before(self) -> AuditTable | None:
+        """What the last round before this one that asked in this way left."""
+        for number in range(self.number - 1, 0, -1):
+            found = self._measured(number)
+            if found is not None:
+                return found
+        return None
 
     def _decide(self, frozen: FrozenTable, count: int) -> AuditTable:
         """Write down the labels as the audits allow them, and draw the masks that measure them."""
@@ -558,7 +602,12 @@ class Asking:
         chance = inclusion_probabilities(size, count)
         drawn = np.sort(draw(chance, np.random.default_rng([self.seed, 7]))) if count else np.empty(0, dtype=np.int64)
         measured = AuditTable(
-            labels=labels, accepted=rows, drawn=drawn, probability=np.minimum(chance[drawn], 1.0), design=chance
+            labels=labels,
+            accepted=rows,
+            drawn=drawn,
+            probability=np.minimum(chance[drawn], 1.0),
+            design=chance,
+            promise=np.array([self.method.min_precision, self.method.confidence]),
         )
         measured.save(self.project.round_folder(self.number) / "measured.parquet")
         return measured
@@ -737,9 +786,11 @@ def describe_promise(details: dict[str, Any]) -> str:
     line = f"{details['automatic'] - details['withdrawn']} automatic corrections"
     if details["withdrawn"]:
         line += f", {details['withdrawn']} withdrawn"
+    if promise.get("kept"):
+        line += f"; {promise['kept']} of earlier rounds stand by their audits, against which none speaks since"
     if not promise["accepted"]:
         return f"{line}; {promise['proposed']} proposed: {promise['reason'] or 'nothing to change'}"
-    # What was changed in earlier rounds and still stands is part of it.
+    # What was changed in earlier rounds and is proved again is part of it.
     line += f"; {promise['accepted']} masks nobody looked at differ now from their first labels: "
     sure += f", by {promise['audits']} audits"
     if promise["kind"] == "precision":

@@ -51,7 +51,9 @@ class _Table:
                 f"{path} is missing: the project folder is damaged. Run a2lc init again in a new folder."
             )
         table = pq.read_table(path, memory_map=True)
-        return cls(**{name: table.column(name).combine_chunks().flatten().to_numpy() for name in table.column_names})
+        # A column that an earlier version wrote and nobody reads any more is passed over.
+        names = [field.name for field in fields(cls) if field.name in table.column_names]  # type: ignore[arg-type]
+        return cls(**{name: table.column(name).combine_chunks().flatten().to_numpy() for name in names})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -248,6 +250,7 @@ class AuditTable(_Table):
         drawn: (n,) rows.
         probability: (n,) their inclusion probabilities.
         design: (M,) those of all masks.
+        promise: (2,) the precision asked for, 0 for a gain, and the confidence.
     """
 
     labels: Int
@@ -255,6 +258,7 @@ class AuditTable(_Table):
     drawn: NDArray[np.int64]
     probability: NDArray[np.float64]
     design: NDArray[np.float64] | None = None
+    promise: NDArray[np.float64] | None = None
 
 
 def joint_counts(*maps: NDArray[Any], sizes: tuple[int, ...]) -> tuple[NDArray[np.int64], ...]:

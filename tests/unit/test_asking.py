@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from a2lc.asking import UNKNOWN, _error_rate, standing_answers
+from a2lc.asking import UNKNOWN, _error_rate, describe_promise, standing_answers
 from a2lc.cli import _main
 from a2lc.config import AnnotatorConfig, TrainingConfig
 from a2lc.data.base import Sources
@@ -15,7 +15,7 @@ from a2lc.data.png import read_ids, write_ids
 from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
 from a2lc.errors import ImageFileError, InputError, MissingFileError
 from a2lc.ledger import FIRST
-from a2lc.ledger.replay import SOURCES
+from a2lc.ledger.replay import SOURCES, mask_keys
 from a2lc.loop import Loop, RoundPlan, record_answer
 from a2lc.project import Project
 from a2lc.quality import effects
@@ -210,6 +210,99 @@ def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(projec
     status = project_status(project)
     first, last = status["rounds"][0]["data_miou"], status["rounds"][-1]["data_miou"]
     assert last > first + 0.1
+
+
+@pytest.fixture(scope="module")
+def proved(made):
+    """A project after a round whose audits proved changes."""
+    with new_project(made, "proved.a2lc") as project:
+        loop_of(project, made, budget=200, settings=PROVES).run(1)
+        assert (project.state().source == AUTOMATIC).sum() > 20
+    return made / "proved.a2lc"
+
+
+PROVES = {"certify": 0.4, "measure": 0.3}
+SILENT = {"certify": 0.0, "measure": 0.3}  # no audits of proposals: nothing can be proved
+
+
+def copied(made, proved, name):
+    shutil.copytree(proved, made / name)
+    return Project(made / name)
+
+
+def test_what_a_round_proved_stands_while_no_audit_speaks_against_it(made, proved):
+    with copied(made, proved, "stands.a2lc") as project:
+        before = project.state()
+        held = before.source == AUTOMATIC
+        loop = loop_of(project, made, budget=60, settings=SILENT)
+        for number in (2, 3):
+            asked_before = np.isin(project.masks.keys, project.ledger.asked_masks())
+            loop.run(number)
+            after, details = project.state(through=number), found_in(project, number)
+            stand = after.source == AUTOMATIC
+            asked = np.isin(project.masks.keys, project.ledger.asked_masks())
+            frozen = loop.asking(number)._frozen()
+            # All of them, but what was asked about and what the posterior takes back.
+            wanted = held & ~asked & (frozen.labels == before.classes)
+            assert np.array_equal(stand, wanted) and stand.sum() > 10 and not (held & asked_before & stand).any()
+            assert (after.classes[stand] == before.classes[stand]).all()
+            promise = details["promise"]
+            assert promise["accepted"] == 0 and promise["reason"] == "no audits" and promise["kept"] == stand.sum()
+            assert f"{stand.sum()} of earlier rounds stand by their audits" in describe_promise(details)
+            held = stand
+        # Taken back by hand, they do not come back.
+        assert _main(["undo", str(project.folder), "1", "--source", "automatic"]) == 0
+        assert not (project.state().source == AUTOMATIC).any()
+        loop.run(4)
+        assert not (project.state().source == AUTOMATIC).any()
+
+
+@pytest.mark.parametrize("stricter", [{"min_precision": 0.8}, {"confidence": 0.99}])
+def test_what_was_proved_under_a_laxer_promise_does_not_stand_under_a_stricter(made, proved, stricter):
+    (name,) = stricter
+    with copied(made, proved, f"stricter-{name}.a2lc") as project:
+        loop_of(project, made, budget=60, settings=SILENT | stricter).run(2)
+        assert found_in(project, 2)["promise"]["kept"] == 0
+        assert not (project.state().source == AUTOMATIC).any()
+
+
+def test_what_was_proved_goes_when_audits_speak_against_it(made, proved):
+    with copied(made, proved, "against.a2lc") as project:
+        audited = loop_of(project, made).asking(1)._measured()
+        rows = np.intersect1d(audited.accepted, audited.drawn)
+        assert len(rows), "masks accepted and then drawn to measure"
+        wrong = dict(zip(project.masks.keys[rows].tolist(), project.masks.label[rows].tolist(), strict=True))
+        said = {answer.query_id: answer.answer_id for answer, _ in project.ledger.answers()}
+        for query in project.ledger.queries(1):
+            (key,) = mask_keys(np.array([query.image]), np.array(query.mask_ids)).tolist()
+            if key in wrong:
+                # The first label was right after all.
+                answer = Answer(
+                    query_id=query.query_id,
+                    annotator="eve",
+                    kind=AnswerKind.CORRECT,
+                    classes=(wrong[key],),
+                    replaces=said[query.query_id],
+                )
+                assert record_answer(project, answer)
+        loop_of(project, made, budget=60, settings=SILENT).run(2)
+        assert found_in(project, 2)["promise"]["kept"] == 0
+        assert not (project.state().source == AUTOMATIC).any()
+
+
+def test_a_precision_proved_stands_until_audits_speak_against_it(made):
+    asked = {"min_precision": 0.4}
+    with new_project(made, "precise.a2lc") as project:
+        loop_of(project, made, budget=120, settings={"certify": 0.3, "measure": 0.2} | asked).run(1)
+        held = int((project.state().source == AUTOMATIC).sum())
+        assert held > 10, found_in(project)["promise"]
+        loop = loop_of(project, made, budget=60, settings=SILENT | asked)
+        loop.run(2)
+        kept = int((project.state().source == AUTOMATIC).sum())
+        assert held / 3 < kept <= held
+        # Half of what a later promise asks for cannot be shown by them.
+        loop_of(project, made, budget=60, settings=SILENT | {"min_precision": 0.9}).run(3)
+        assert not (project.state().source == AUTOMATIC).any()
 
 
 def test_no_answer_is_ever_changed(project, made):

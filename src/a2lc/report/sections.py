@@ -634,22 +634,27 @@ def _promise(promise: Mapping[str, Any]) -> str:
     if not proposed:
         return "No automatic change was proposed."
     line = f"{proposed:,} automatic change{' was' if proposed == 1 else 's were'} proposed and "
+    kept = ""
+    if promise.get("kept"):
+        kept = (
+            f" {promise['kept']:,} of earlier rounds stand by the audits of then: no audit speaks against them since."
+        )
     if not accepted:
         reason = "too few audits" if reason == "too few" else reason or "all of them were asked about"
         asked = (
             f" At least {promise['asked']:.2f} of them had to be right." if promise.get("kind") == "precision" else ""
         )
-        return f"{line}none was accepted: {reason}.{asked}"
+        return f"{line}none was accepted: {reason}.{asked}{kept}"
     sure = f"with {promise['confidence']:.0%} confidence, by {promise['audits']} audits"
     found = "" if promise["estimate"] is None else f" (estimate {promise['estimate']:.3f})"
     if promise["kind"] == "precision":
         asked = f"; at least {promise['asked']:.2f} had to be"
         low = rounded_down(promise["lower"], 3)
-        return f"{line}{accepted:,} accepted. At least {low} of these are right{found}{asked}, {sure}."
+        return f"{line}{accepted:,} accepted. At least {low} of these are right{found}{asked}, {sure}.{kept}"
     return (
         f"{line}{accepted:,} accepted. Against the first labels of these masks they raise the mean IoU by at least "
         f"{rounded_down(promise['lower'], 3)}{found}, {sure}. The effect is added up "
-        "change by change, so where many change it is near, not exact."
+        f"change by change, so where many change it is near, not exact.{kept}"
     )
 
 
