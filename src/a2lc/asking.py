@@ -338,21 +338,34 @@ class Asking:
 
     # ---- questions ----------------------------------------------------------------------------------------------
 
-    def next_questions(self) -> list[Query]:
-        """The next questions of the round, empty when it has asked all; those asked before must have their answers."""
+    @property
+    def asks_freely(self) -> bool:
+        """Whether more questions of highest gain may be asked before those asked have their answers."""
+        return self._frozen() is None and len(self.project.ledger.queries(self.number)) < self._free
+
+    @property
+    def _free(self) -> int:
+        """Questions of a round that are no audits."""
+        certify_count = int(self.questions * self.method.certify) if self.method.corrects else 0
+        return self.questions - certify_count - int(self.questions * self.method.measure)
+
+    def next_questions(self, lots: int = 1) -> list[Query]:
+        """The next questions of the round, empty when it has asked all; those asked before must have their answers.
+
+        Args:
+            lots: Batches at once, for many annotators.
+        """
         asked = self.project.ledger.queries(self.number)
         audits = sum(query.reason == Reason.AUDIT for query in asked)
-        certify_count = int(self.questions * self.method.certify) if self.method.corrects else 0
         measure_count = int(self.questions * self.method.measure)
-        free = self.questions - certify_count - measure_count
         frozen = self._frozen()
         if frozen is None:
             chosen = len(asked)
-            if chosen < free:
-                found = self._batch(min(self.method.batch, free - chosen), chosen)
+            if chosen < self._free:
+                found = self._batch(min(self.method.batch * lots, self._free - chosen), chosen)
                 if found:
                     return found
-            frozen = self._freeze(certify_count)
+            frozen = self._freeze(self.questions - self._free - measure_count)
         drawn = np.unique(frozen.drawn)
         if audits < len(drawn):
             return self._audits(drawn, frozen.probability, frozen)
@@ -638,8 +651,22 @@ class Asking:
             sure = posterior[rows, label].astype(np.float64)
         return Changes(rows=rows, classes=wanted[rows], confidences=np.clip(sure, 0, 1))
 
-    def findings(self) -> dict[str, Any]:
-        """What the stage records beside: the promise, label quality before and after, what more questions would bring."""
+    def proposals(self) -> Changes:
+        """What the posterior would change by the answers so far, before any audit."""
+        known = self._known()
+        posterior = self._certain(self._posterior(known), known)
+        labels = self._labels(posterior, known)
+        current = self.project.masks.current(self.project.state())
+        rows = np.flatnonzero((labels != current) & ~known.asked)
+        return Changes(rows=rows, classes=labels[rows], confidences=posterior[rows, labels[rows]].astype(np.float64))
+
+    def findings(self, left_out: NDArray[Any] | None = None, carried: NDArray[Any] | None = None) -> dict[str, Any]:
+        """What the stage records beside: the promise, label quality before and after, what more questions would bring.
+
+        Args:
+            left_out: Rows of changes that someone left out by hand.
+            carried: The classes these keep.
+        """
         frozen, measured = self._frozen(), self._measured()
         if frozen is None or measured is None:
             return {}
@@ -665,6 +692,9 @@ class Asking:
         unsaid = np.flatnonzero((truth == UNKNOWN) & (frozen.known >= VOID))
         for rows in (undone, unsaid):
             labels[rows] = masks.label[rows]
+        if left_out is not None and carried is not None and len(left_out):
+            labels[left_out] = carried
+            promise |= {"left_out": len(left_out)}
         if len(unsaid):
             posterior = posterior.copy()
             posterior[unsaid] = prior_posterior(self._pool[0], masks.label)[unsaid]

@@ -410,33 +410,13 @@ def undo(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
 ) -> None:
     """Take back the corrections of a round; later ones stay. Answers remain in the ledger."""
-    from a2lc.errors import StageError
-    from a2lc.history import undo_rows
     from a2lc.project import Project
-    from a2lc.stages import next_stage
+    from a2lc.stages import take_back
 
     require_known("value of --source", source, ["all", "manual", "automatic"])
     with Project(folder) as project, project.lock():
-        rounds = [record.round for record in project.ledger.rounds()]
-        if number not in rounds:
-            known = f"rounds 1 to {rounds[-1]}" if rounds and rounds[-1] > 0 else "no round that corrected anything"
-            raise InputError(f"There is no round {number} in {folder}: it has {known}.")
-        opened, stage = next_stage(project)
-        if opened in rounds:
-            raise StageError(
-                f"Round {opened} is open at its stage '{stage}'. Finish it first: a2lc run {folder} --rounds {opened}"
-            )
-        taken = project.ledger.undos()
-        before = {undo.source for undo in taken if undo.undone == number}
-        if before & {"all", source} or before >= {"manual", "automatic"}:
-            raise InputError(f"Round {number} was taken back already.")
-        keys, old, new = undo_rows(project.corrections(), taken, number, source)
-        if not dry_run:
-            import numpy as np
-
-            image, mask = (keys >> np.uint64(32)).astype(int), (keys & np.uint64(0xFFFFFFFF)).astype(int)
-            project.ledger.add_undo(number, source, rounds[-1], image, mask, old, new)
-    _line(f"{'would change' if dry_run else 'changed'} {len(keys)} masks back")
+        changed = take_back(project, number, source, dry_run=dry_run)
+    _line(f"{'would change' if dry_run else 'changed'} {changed} masks back")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from a2lc.acquisition import score
+from a2lc.answering import corrections_of
 from a2lc.asking import Asking, describe_promise, standing_answers
 from a2lc.config import AnnotatorConfig, TrainingConfig
-from a2lc.correction.manual import answered_class, check_answer, manual_corrections
+from a2lc.correction.manual import answered_class
 from a2lc.cost import ClickCost
 from a2lc.errors import ConfigError, InputError, MissingExtraError, MissingFileError, PoolExhaustedError, StageError
 from a2lc.files import atomic_path, json_safe, write_text
@@ -59,7 +60,7 @@ from a2lc.version import versions
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Loop", "RoundPlan", "record_answer"]
+__all__ = ["Loop", "RoundPlan"]
 
 SHARD = 64
 """Images a statistics file covers: what a killed scoring loses at most."""
@@ -148,6 +149,8 @@ class Loop:
         self.say = say
         self.after_round = after_round
         self._asking: Asking | None = None
+        self._ahead: Asking | None = None
+        self._limits: tuple[float, frozenset[tuple[int, int]]] = (0.0, frozenset())
         if not plan.budget >= self.cost.highest:
             raise InputError(
                 f"A budget of {plan.budget:g} clicks buys no answer: one costs up to {self.cost.highest:g}."
@@ -402,18 +405,85 @@ class Loop:
     def _select(self, number: int, began: float) -> str:
         """The masks of highest score that were never asked about, or the first batch of them."""
         project = self.project
+        ahead = project.ledger.queries(number)
+        more = f" more than the {len(ahead)} asked ahead" if ahead else ""
         if self.method.asks_in_batches:
-            queries = self.asking(number).next_questions()
-            if not queries:
+            waiting = any(self._unanswered(ahead))
+            queries = [] if waiting else self.asking(number).next_questions()
+            if not queries and not ahead:
                 raise PoolExhaustedError(f"No mask of {project.folder} is left to ask about. End the run.")
-            project.ledger.add_queries(number, queries, time.perf_counter() - began, self._settled(len(queries)))
-            return f"{len(queries)} questions to begin with"
+            project.ledger.add_queries(
+                number, queries, time.perf_counter() - began, self._settled(len(ahead) + len(queries))
+            )
+            return f"{len(queries)} questions to begin with{more}"
         left = self.masks_left()
-        count = self._questions(left)
-        if count > left or count < 1:
+        count = self._questions(left + len(ahead)) - len(ahead)
+        if not ahead and (count > left or count < 1):
             raise PoolExhaustedError(
                 f"Budget is {self.plan.budget:g} clicks, but only {left} masks are unanswered. Lower --budget or end the run."
             )
+        queries, details = self._best(number, number, min(count, left))
+        details = self._settled(len(ahead) + len(queries)) | details
+        project.ledger.add_queries(number, queries, time.perf_counter() - began, details)
+        how = " at random: there is no model yet" if details["warm_up"] else ""
+        return f"{len(queries)} questions{more}{how}"
+
+    def _unanswered(self, queries: Sequence[Query]) -> list[Query]:
+        """Those of some questions that nobody has answered."""
+        if not queries:
+            return []
+        said = {answer.query_id for answer, _ in self.project.ledger.answers(queries[0].round)}
+        return [query for query in queries if query.query_id not in said]
+
+    def ask_ahead(self, count: int) -> int:
+        """Ask questions of the next round by what scored this one, while its model is trained: nobody has to wait for it.
+
+        They count in the next round's clicks. What the new model says of masks chooses the rest.
+
+        Args:
+            count: At most so many.
+
+        Returns:
+            How many were recorded; 0 where the round to come is full, the method asks otherwise or nothing was scored yet.
+
+        Raises:
+            StageError: The round's answers are not in.
+        """
+        number, stage = next_stage(self.project)
+        if stage not in {"train", "evaluate", "score"}:
+            raise StageError(
+                f"Round {number} is at its stage '{stage}': questions are asked ahead while a model is trained."
+            )
+        following = number if stage == "score" else number + 1
+        scored = following - 1
+        if scored < 1 or not any((self.project.round_folder(scored) / "stats").glob("part-*.parquet")):
+            return 0
+        asked = self.project.ledger.queries(following)
+        if self.method.asks_in_batches:
+            asking = self._ahead_of(following, scored)
+            queries = asking.next_questions(lots=-(-count // asking.method.batch)) if asking.asks_freely else []
+        else:
+            # Merged masks and answers of different prices are counted when the round is selected.
+            if self.prices_differ or "region" in self.method.extra_columns or self._warm_up(following):
+                return 0
+            left = self.masks_left()
+            count = min(count, left, self._questions(left + len(asked)) - len(asked))
+            queries = self._best(following, scored, count)[0] if count > 0 else []
+        if queries:
+            self._open(following)
+            self.project.ledger.add_queries(following, queries)
+        return len(queries)
+
+    def _ahead_of(self, number: int, scored: int) -> Asking:
+        if self._ahead is None or self._ahead.number != number:
+            self._ahead = self._new_asking(number, scored)
+        return self._ahead
+
+    def _best(self, number: int, scored: int, count: int) -> tuple[list[Query], dict[str, Any]]:
+        """Questions of a round about the masks of highest score, by the statistics of a round, and what chose them."""
+        project = self.project
+        if count < 1:
+            return [], {"warm_up": self._warm_up(number)}
         state = project.state()
         current = project.masks.current(state)
         asked = np.isin(project.masks.keys, project.ledger.asked_masks())
@@ -426,11 +496,11 @@ class Loop:
         totals = None
         if method.needs_totals and not warm:
             totals = PoolTotals.of([], project.classes.num_classes)
-            for stats, added in self._read_statistics(number, columns | {"dominant", "area", "prob_sums"} | extra):
+            for stats, added in self._read_statistics(scored, columns | {"dominant", "area", "prob_sums"} | extra):
                 totals = totals.plus(stats.grouped(added["region"]) if grouped else stats)
 
         def views() -> Iterator[RoundView]:
-            parts = self._read_statistics(number, columns | extra)
+            parts = self._read_statistics(scored, columns | extra)
             for stats, added in _joined(parts) if method.whole_pool and not warm else parts:
                 rows = project.masks.rows(stats.image, stats.mask_ids)
                 now, before = current[rows], asked[rows]
@@ -453,23 +523,23 @@ class Loop:
                     extra=added,
                 )
 
-        def scored() -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        def values_of() -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
             for view in views():
                 values = score("random", view.stats, seed=view.seed) if warm else method.score(view)
                 values = np.where(view.asked, -np.inf, values) if method.remembers else values
                 yield view.stats.image, view.stats.mask_ids, values
 
-        images, mask_ids, scores = top_masks(scored(), count)
+        images, mask_ids, scores = top_masks(values_of(), count)
         if len(images) < count and not grouped:
             raise RuntimeError(
                 f"{count - len(images)} masks have a score that is no number: method {self.plan.method!r}"
             )
         if not len(images):
             raise PoolExhaustedError(f"No mask of {self.project.folder} is left to ask about. End the run.")
-        members = self._members(number, images, mask_ids, asked) if grouped else {}
-        likely = self._likely_classes(number, images, mask_ids)
+        members = self._members(scored, images, mask_ids, asked) if grouped else {}
+        likely = self._likely_classes(scored, images, mask_ids)
         rows = project.masks.rows(images, mask_ids)
-        at = self._pixels_asked(number, images, mask_ids) if method.query_kind == QueryKind.PIXEL else None
+        at = self._pixels_asked(scored, images, mask_ids) if method.query_kind == QueryKind.PIXEL else None
         dominant = method.query_kind not in {QueryKind.CORRECTION, QueryKind.PIXEL}
         queries = [
             Query(
@@ -488,14 +558,7 @@ class Loop:
                 zip(images, mask_ids, rows, scores, likely, strict=True)
             )
         ]
-        details = self._settled(len(queries)) | {
-            "void_pixels": void,
-            "pixels_per_class": pixels.tolist(),
-            "warm_up": warm,
-        }
-        project.ledger.add_queries(number, queries, time.perf_counter() - began, details)
-        how = " at random: there is no model yet" if warm else ""
-        return f"{len(queries)} questions{how}"
+        return queries, {"void_pixels": void, "pixels_per_class": pixels.tolist(), "warm_up": warm}
 
     def _settled(self, queries: int) -> dict[str, Any]:
         """What the choice of questions settles for the round."""
@@ -505,17 +568,20 @@ class Loop:
     def asking(self, number: int) -> Asking:
         """What chooses the questions of a round, for methods that ask in batches."""
         if self._asking is None or self._asking.number != number:
-            assert isinstance(self.method, Gain)
-            self._asking = Asking(
-                self.project,
-                self.method,
-                number,
-                seed=self._seed(number),
-                questions=self.queries_a_round,
-                read=lambda columns: self._read_statistics(number, columns),
-                track=self.track,
-            )
+            self._asking = self._new_asking(number, number)
         return self._asking
+
+    def _new_asking(self, number: int, scored: int) -> Asking:
+        assert isinstance(self.method, Gain)
+        return Asking(
+            self.project,
+            self.method,
+            number,
+            seed=self._seed(number),
+            questions=self.queries_a_round,
+            read=lambda columns: self._read_statistics(scored, columns),
+            track=self.track,
+        )
 
     def _members(
         self, number: int, images: NDArray[Any], mask_ids: NDArray[Any], asked: NDArray[np.bool_]
@@ -576,7 +642,7 @@ class Loop:
                 rows = []
                 for query, answer, clicks in self._replies(oracle, waiting, state):
                     taken = answer()
-                    rows.append((taken, clicks, _corrections(project, query, taken, state)))
+                    rows.append((taken, clicks, corrections_of(project, query, taken, state.classes)))
                 project.ledger.add_answers(number, rows)
             more = self.asking(number).next_questions()
             if not more:
@@ -615,7 +681,7 @@ class Loop:
                 cheapest = min(cheapest, clicks)
                 continue  # the first that the budget pays for
             taken = answer()
-            rows.append((taken, clicks, _corrections(project, query, taken, state)))
+            rows.append((taken, clicks, corrections_of(project, query, taken, state.classes)))
             spent += clicks
             if self.prices_differ and spent + 1e-9 >= self.plan.budget + (1e-6 if self.method.overshoots else 0):
                 break
@@ -669,27 +735,64 @@ class Loop:
         said = oracle.draw(query, mask_map, truth, self.project.classes.ignore_index)
         return replace(answer, pixels=self.project.write_answered_pixels(said))
 
+    def correct(self, *, threshold: float = 0.0, rejected: Collection[tuple[int, int]] = ()) -> None:
+        """Run the stage `correct`, without the changes that someone who looked at the preview left out.
+
+        Args:
+            threshold: Changes of less probability are left out, in [0, 1]. Withdrawn changes are not.
+            rejected: Pairs of the class a mask carries and the one it would get, VOID for none.
+
+        Raises:
+            StageError: Another stage comes first.
+        """
+        require_stage(self.project, "correct")
+        self._limits = threshold, frozenset(rejected)
+        try:
+            self.run_stage("correct")
+        finally:
+            self._limits = 0.0, frozenset()
+
     def _correct(self, number: int, began: float) -> str:
-        """Automatic corrections by the method, none over an answer, and its labels of single pixels."""
+        """Automatic corrections by the method, none over an answer, and labels of single pixels."""
         state = self.project.state()
-        if self.method.asks_in_batches:
-            return self._correct_by_audits(number, began, state)
-        if not self.method.corrects and not self.method.labels_pixels:
+        changes, details = self._spread(number, state)
+        layer, by = self._layer(number)
+        if not self.method.corrects and layer is None:
             self._finish(number, "correct", began, {"automatic": 0})
             return "no automatic corrections by this method"
-        none = np.empty(0)
-        changes = Changes(rows=none.astype(np.int64), classes=none.astype(np.int32), confidences=none)
-        if self.method.corrects:
-            changes = self._automatic_changes(number, state)
-        layer = self._pixel_labels(number) if self.method.labels_pixels else None
-        details: dict[str, Any] = {"automatic": len(changes.rows)}
         if layer is not None:
             details["pixels"] = sum(pixels for _, pixels in layer.values())
-        self._record_changes(number, began, state, changes, details, layer)
-        line = [f"{len(changes.rows)} automatic corrections"] if self.method.corrects else []
+        self._record_changes(number, began, state, changes, details, layer, by)
+        line = []
+        if self.method.asks_in_batches:
+            line.append(describe_promise(details))
+        elif self.method.corrects:
+            line.append(f"{len(changes.rows)} automatic corrections")
+        if details.get("left_out"):
+            line.append(f"{details['left_out']} left out by hand")
         if layer is not None:
             line.append(f"{details['pixels']:,} pixels labelled on their own in {len(layer)} images")
         return ", ".join(line)
+
+    def spread(self) -> tuple[Changes, str]:
+        """What the stage `correct` would change now, and what is promised of it, in a line; nothing is recorded.
+
+        Raises:
+            InputError: The method changes nothing unseen.
+            StageError: The round's questions were not chosen yet, or its changes are made already.
+        """
+        if not self.method.corrects:
+            raise InputError(f"Method {self.plan.method} changes no mask that nobody looked at.")
+        number, stage = next_stage(self.project)
+        if stage == "answer" and not self.method.asks_in_batches:
+            return self._automatic_changes(number, self.project.state()), "The round's answers are not all in."
+        if stage == "answer":
+            return self.asking(number).proposals(), "Audits at the end of the round decide which of these are made."
+        require_stage(self.project, "correct")
+        changes, details = self._spread(number, self.project.state())
+        if self.method.asks_in_batches:
+            return changes, describe_promise(details)
+        return changes, f"Method {self.plan.method} promises nothing of them."
 
     def preview(self, stage: str, examples: int = 3) -> dict[str, Any]:
         """What the stage `correct` would change, without changing it.
@@ -707,19 +810,13 @@ class Loop:
         """
         if stage != "correct" or not self.method.corrects:
             raise InputError("--preview is of `a2lc correct` and a method that changes masks nobody looked at.")
-        number = require_stage(self.project, stage)
-        project, state = self.project, self.project.state()
-        if self.method.asks_in_batches:
-            changes, details = self._audited_changes(number, state)
-            promise = describe_promise(details)
-        else:
-            changes = self._automatic_changes(number, state)
-            promise = f"Method {self.plan.method} promises nothing of them."
-        masks, old = project.masks, project.masks.current(state)
-        new = np.where(changes.classes == FIRST, masks.label[changes.rows], changes.classes)
+        require_stage(self.project, stage)
+        project, (changes, promise) = self.project, self.spread()
+        masks = project.masks
+        old, new = self.old_and_new(changes)
         pairs: dict[tuple[int, int], list[int]] = {}
         for place in np.argsort(-changes.confidences, kind="stable").tolist():
-            pairs.setdefault((int(old[changes.rows[place]]), int(new[place])), []).append(place)
+            pairs.setdefault((int(old[place]), int(new[place])), []).append(place)
         told = [
             {
                 "old": before,
@@ -739,18 +836,40 @@ class Loop:
         ]
         return {"total": len(changes.rows), "promise": promise, "pairs": told}
 
-    def _correct_by_audits(self, number: int, began: float, state: MaskState) -> str:
-        """The changes that audits support, in place of those made before, with the promise and the figures."""
-        changes, details = self._audited_changes(number, state)
-        self._record_changes(number, began, state, changes, details)
-        return describe_promise(details)
+    def old_and_new(self, changes: Changes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """(n,) classes that masks carry now, and those that changes give them; VOID for none."""
+        masks = self.project.masks
+        old = masks.current(self.project.state())[changes.rows]
+        return old, np.where(changes.classes == FIRST, masks.label[changes.rows], changes.classes).astype(np.int32)
 
-    def _audited_changes(self, number: int, state: MaskState) -> tuple[Changes, dict[str, Any]]:
-        """Those changes, and what the stage tells of them."""
-        asking = self.asking(number)
-        changes = asking.changes(state)
-        withdrawn = int((changes.classes == FIRST).sum())
-        return changes, {"automatic": len(changes.rows), "withdrawn": withdrawn, **asking.findings()}
+    def _spread(self, number: int, state: MaskState) -> tuple[Changes, dict[str, Any]]:
+        """The changes of masks nobody looked at, and what the stage tells of them."""
+        none = np.empty(0)
+        changes = Changes(rows=none.astype(np.int64), classes=none.astype(np.int32), confidences=none)
+        if self.method.asks_in_batches:
+            # In place of those made before: only what audits support.
+            changes = self.asking(number).changes(state)
+        elif self.method.corrects:
+            changes = self._automatic_changes(number, state)
+        changes, left_out = self._within_limits(changes)
+        details: dict[str, Any] = {"automatic": len(changes.rows)}
+        if len(left_out):
+            threshold, rejected = self._limits
+            details |= {"left_out": len(left_out), "threshold": threshold, "rejected": sorted(map(list, rejected))}
+        if self.method.asks_in_batches:
+            details["withdrawn"] = int((changes.classes == FIRST).sum())
+            details |= self.asking(number).findings(left_out, self.project.masks.current(state)[left_out])
+        return changes, details
+
+    def _within_limits(self, changes: Changes) -> tuple[Changes, NDArray[np.int64]]:
+        """Changes without those that were left out by hand, and the rows of these."""
+        threshold, rejected = self._limits
+        out = (changes.confidences < threshold) & (changes.classes != FIRST)
+        if rejected:
+            pairs = zip(*(labels.tolist() for labels in self.old_and_new(changes)), strict=True)
+            out |= np.fromiter((pair in rejected for pair in pairs), dtype=bool, count=len(out))
+        kept = Changes(rows=changes.rows[~out], classes=changes.classes[~out], confidences=changes.confidences[~out])
+        return kept, changes.rows[out]
 
     def _record_changes(
         self,
@@ -759,7 +878,8 @@ class Loop:
         state: MaskState,
         changes: Changes,
         details: dict[str, Any],
-        layer: dict[int, tuple[str, int]] | None = None,
+        layer: dict[int, tuple[str, int]] | None,
+        by: str,
     ) -> None:
         """The end of the stage `correct`, in one transaction."""
         masks = self.project.masks
@@ -771,8 +891,9 @@ class Loop:
             state.classes[changes.rows],
             changes.classes,
             confidences=changes.confidences,
-            model=f"{BY_HAND if self.method.pixels_by_hand else ''}{self.plan.method} round {number}",
+            model=f"{self.plan.method} round {number}",
             layer=layer,
+            layer_model=by,
             stage=("correct", time.perf_counter() - began, details),
         )
 
@@ -840,15 +961,28 @@ class Loop:
             inspect=None if predict is None else lambda index: predict.inspect(project.images[index]),
         )
 
-    def _pixel_labels(self, number: int) -> dict[int, tuple[str, int]]:
-        """Write the method's labels of single pixels; hash and pixels of each image's file come back."""
+    def _layer(self, number: int) -> tuple[dict[int, tuple[str, int]] | None, str]:
+        """Labels of single pixels, as files, and what they rest on: the method's, or those that came with answers."""
+        name = f"{self.plan.method} round {number}"
+        if self.method.labels_pixels:
+            predict = None
+            if self.method.trains_regions:
+                predict = self._region_predictor(number)
+            elif not self._warm_up(number):
+                predict = self._predictor(number)
+            view = self._pixel_view(number, predict)
+            by_hand = BY_HAND if self.method.pixels_by_hand else ""
+            return self._write_pixels(number, view, self.method.labeller(view)), by_hand + name
+        # Answers that were taken back or replaced count too: the layer they were in is to be replaced.
+        if not any(answer.pixels is not None for answer, _ in self.project.ledger.answers(standing=False)):
+            return None, ""
+        return self._write_pixels(number, self._pixel_view(number, None), lambda image: None), BY_HAND + name
+
+    def _write_pixels(
+        self, number: int, view: PixelView, label: Callable[[int], NDArray[np.int32] | None]
+    ) -> dict[int, tuple[str, int]]:
+        """Write labels of single pixels, those in answers above the method's; hash and pixels of each file come back."""
         project = self.project
-        if self.method.trains_regions:
-            predict = self._region_predictor(number)
-        else:
-            predict = None if self._warm_up(number) else self._predictor(number)
-        view = self._pixel_view(number, predict)
-        label = self.method.labeller(view)
         files: dict[int, tuple[str, int]] = {}
         truth: list[NDArray[Any]] = []
         with self.track("labelling pixels", len(project.images)) as advance:
@@ -1142,70 +1276,6 @@ def _joined(
     """All parts in one."""
     stats, added = zip(*parts, strict=True)
     yield MaskStats.concat(list(stats)), {name: np.concatenate([a[name] for a in added]) for name in added[0]}
-
-
-def _corrections(
-    project: Project, query: Query, answer: Answer, state: MaskState, before: dict[int, int] | None = None
-) -> list[tuple[int, int, int, int]]:
-    image = np.full(len(query.mask_ids), query.image)
-    rows = project.masks.rows(image, np.array(query.mask_ids))
-    standing = dict(zip(query.mask_ids, state.classes[rows].tolist(), strict=True))
-    return manual_corrections(query, answer, standing, before)
-
-
-def _before(project: Project, answer: Answer) -> dict[int, int]:
-    """What the masks of a question carried before the answers that this one replaces, where those changed anything."""
-    chain = []
-    known = {a.answer_id: a for a, _ in project.ledger.answers(standing=False) if a.query_id == answer.query_id}
-    replaced = answer.replaces
-    while replaced is not None and replaced in known:
-        chain.append(replaced)
-        replaced = known[replaced].replaces
-    made = project.ledger.corrections_of_answers(chain)
-    # The earliest comes last and has the say.
-    return {mask: old for answer_id in chain for mask, old in made.get(answer_id, {}).items()}
-
-
-def record_answer(project: Project, answer: Answer, cost: ClickCost | None = None) -> bool:
-    """Record a person's answer, by the same path as the oracle's.
-
-    Args:
-        project: Opened.
-        answer: The reply; with `replaces` it takes the place of an earlier one.
-        cost: Clicks of answers; as the project says, where it is not given.
-
-    Returns:
-        False if the very same answer was recorded before.
-
-    Raises:
-        InputError: There is no such question, or the answer does not fit it.
-        AlreadyAnsweredError: Another answer stands, and this one does not say that it replaces it.
-    """
-    check_answer(answer, project.classes.num_classes)
-    found = [query for query in project.ledger.queries() if query.query_id == answer.query_id]
-    if not found:
-        raise InputError(f"There is no question {answer.query_id} in {project.folder}.")
-    closed = {stage.round for stage in project.ledger.stages() if stage.stage == "answer"}
-    if found[0].round in closed and answer.query_id not in {
-        a.query_id for a, _ in project.ledger.answers(found[0].round)
-    }:
-        raise InputError(
-            f"Question {answer.query_id} was left over when the clicks of round {found[0].round} were spent: nobody is asked "
-            "it any more."
-        )
-    proposed = found[0].proposed
-    if answer.kind == AnswerKind.CONFIRM and answer.classes != (proposed,):
-        named = "void" if proposed is None else project.classes.names[proposed]
-        raise InputError(f"Question {answer.query_id} proposes {named}: to name another class, answer 'correct'.")
-    if cost is None:
-        annotator = project.config.annotator
-        cost = ClickCost(confirm=annotator.confirm_clicks, correct=annotator.correct_clicks)
-    clicks = cost.of_answer(answer.kind, len(answer.classes))
-    # A changed answer belongs to the round it is given in: what earlier rounds came to stays as it was.
-    number = project.ledger.rounds()[-1].round
-    state = project.state()
-    rows = _corrections(project, found[0], answer, state, before=_before(project, answer))
-    return bool(project.ledger.add_answers(number, [(answer, clicks, rows)]))
 
 
 def _training(name: str) -> Any:

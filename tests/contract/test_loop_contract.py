@@ -316,8 +316,8 @@ def test_nobody_is_asked_to_draw_by_keys(tmp_path):
 
 
 def test_a_person_may_tick_classes_until_the_clicks_are_spent(tmp_path):
+    from a2lc.answering import record_answer
     from a2lc.errors import InputError
-    from a2lc.loop import record_answer
     from a2lc.records import Answer, AnswerKind
 
     with make_project(tmp_path / "a", "mulactseg") as project:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from a2lc.answering import record_answer
 from a2lc.asking import UNKNOWN, _error_rate, describe_promise, standing_answers
 from a2lc.cli import _main
 from a2lc.config import AnnotatorConfig, TrainingConfig
@@ -16,7 +17,7 @@ from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
 from a2lc.errors import ImageFileError, InputError, MissingFileError
 from a2lc.ledger import FIRST
 from a2lc.ledger.replay import SOURCES, mask_keys
-from a2lc.loop import Loop, RoundPlan, record_answer
+from a2lc.loop import Loop, RoundPlan
 from a2lc.project import Project
 from a2lc.quality import effects
 from a2lc.records import Answer, AnswerKind, Reason

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
+from a2lc.answering import record_answer
 from a2lc.history import undo_rows
 from a2lc.ledger import FIRST, VOID
-from a2lc.loop import record_answer
 from a2lc.records import Answer, AnswerKind, Query, Source
 from a2lc.stages import STAGES, next_stage, require_stage
 from a2lc.status import automatic_precision, project_status, round_changes

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from a2lc.answering import record_answer
 from a2lc.config import AnnotatorConfig, TrainingConfig
 from a2lc.cost import ClickCost
 from a2lc.data.base import Sources
@@ -20,7 +21,7 @@ from a2lc.errors import (
     StageError,
     UnknownNameError,
 )
-from a2lc.loop import Loop, RoundPlan, record_answer
+from a2lc.loop import Loop, RoundPlan
 from a2lc.project import Project
 from a2lc.records import Answer, AnswerKind
 from a2lc.stages import STAGES, next_stage

@@ -278,10 +278,10 @@ class Ledger:
             if seconds is not None:
                 _add_stage(connection, number, "select", seconds, details or {})
 
-    def queries(self, number: int | None = None, *, unanswered: bool = False) -> list[Query]:
-        """The questions of a round, or of all, in the order they are to be asked."""
+    def queries(self, number: int | None = None, *, unanswered: bool = False, after: int = 0) -> list[Query]:
+        """The questions of a round, or of all, in the order they are to be asked; only those recorded `after` one."""
         table = schema.queries
-        statement = select(table).order_by(table.c.id)
+        statement = select(table).where(table.c.id > after).order_by(table.c.id)
         if number is not None:
             statement = statement.where(table.c.round == number)
         if unanswered:
@@ -438,15 +438,46 @@ class Ledger:
         replaced = {row.replaces for row in rows if row.replaces is not None} if standing else set()
         return [(_answer(row), row.clicks) for row in rows if row.id not in replaced]
 
-    def timed_answers(self) -> list[tuple[Answer, float, str]]:
-        """All answers with their clicks and times, in recorded order, replaced ones too."""
+    def timed_answers(self, *, after: int = 0) -> list[tuple[Answer, float, str]]:
+        """All answers with their clicks and times, in recorded order, replaced ones too; or those after one of them."""
         table = schema.answers
         statement = select(table, schema.annotators.c.name).join(
             schema.annotators, schema.annotators.c.id == table.c.annotator
         )
         with self._read() as connection:
-            rows = connection.execute(statement.order_by(table.c.id)).all()
+            rows = connection.execute(statement.where(table.c.id > after).order_by(table.c.id)).all()
         return [(_answer(row), row.clicks, row.time) for row in rows]
+
+    # ---- leases -----------------------------------------------------------------------------------------------
+
+    def lend(self, queries: Sequence[int], annotator: str, until: float) -> None:
+        """Lend questions to an annotator until a time, in seconds since 1970, in place of any lease they have."""
+        if not queries:
+            return
+        with self._write() as connection:
+            connection.execute(schema.leases.delete().where(schema.leases.c.query.in_(list(queries))))
+            connection.execute(
+                schema.leases.insert(), [{"query": q, "annotator": annotator, "until": until} for q in queries]
+            )
+
+    def take_back(self, queries: Sequence[int] | None = None) -> None:
+        """End the leases of questions; of all, where none are named."""
+        statement = schema.leases.delete()
+        if queries is not None:
+            statement = statement.where(schema.leases.c.query.in_(list(queries)))
+        with self._write() as connection:
+            connection.execute(statement)
+
+    def leases(self) -> dict[int, tuple[str, float]]:
+        """Annotator and end of each lease, by question, run out or not."""
+        with self._read() as connection:
+            return {row.query: (row.annotator, row.until) for row in connection.execute(select(schema.leases))}
+
+    def annotators(self) -> list[str]:
+        """Names of all who have answered, in order of their first answer."""
+        with self._read() as connection:
+            rows = connection.execute(select(schema.annotators.c.name).order_by(schema.annotators.c.id))
+            return [row.name for row in rows]
 
     # ---- corrections ------------------------------------------------------------------------------------------
 
@@ -462,6 +493,7 @@ class Ledger:
         confidences: NDArray[Any] | None = None,
         model: str | None = None,
         layer: Mapping[int, tuple[str, int]] | None = None,
+        layer_model: str | None = None,
         stage: tuple[str, float, Mapping[str, Any]] | None = None,
     ) -> None:
         """Record corrections that rest on no answer, and the end of the stage that made them.
@@ -476,6 +508,7 @@ class Ledger:
             confidences: (n,) in [0, 1].
             model: What they rest on.
             layer: The round's labels below the mask, if it makes any: hash and pixels of the file of each image.
+            layer_model: What those rest on, where it is something else.
             stage: Name, seconds and details of the stage that ends with them.
 
         Raises:
@@ -503,7 +536,9 @@ class Ledger:
             if layer is not None:
                 after = connection.execute(select(func.max(schema.corrections.c.id))).scalar_one() or 0
                 connection.execute(
-                    schema.layers.insert().values(round=number, after=after, model=model or "", time=_now())
+                    schema.layers.insert().values(
+                        round=number, after=after, model=layer_model or model or "", time=_now()
+                    )
                 )
                 files = [{"round": number, "image": i, "sha256": h, "pixels": n} for i, (h, n) in layer.items()]
                 if files:

@@ -1,7 +1,7 @@
 """Tables of the ledger, and the numbered migrations that make them.
 
-Rows are only ever added: triggers refuse UPDATE and DELETE, a person's answer cannot be overwritten by an
-automatic correction, and a query has one standing answer. So a bug above cannot lose what was recorded.
+Rows are only ever added, but for the leases of questions: triggers refuse UPDATE and DELETE, a person's answer cannot be
+overwritten by an automatic correction, and a query has one standing answer. So a bug above cannot lose what was recorded.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
     "images",
     "layer_files",
     "layers",
+    "leases",
     "metadata",
     "migrate",
     "queries",
@@ -198,6 +199,15 @@ layer_files = Table(
     Column("pixels", Integer, CheckConstraint("pixels > 0"), nullable=False),
 )
 
+# Who looks at which question until when. Nothing that was said: rows come and go.
+leases = Table(
+    "leases",
+    metadata,
+    Column("query", Integer, ForeignKey("queries.id"), primary_key=True, autoincrement=False),
+    Column("annotator", String, nullable=False),
+    Column("until", Float, nullable=False),  # seconds since 1970
+)
+
 _LAYERS = (layers, layer_files)
 _APPEND_ONLY = (images, annotators, rounds, stages, queries, query_masks, answers, corrections, undos, *_LAYERS)
 
@@ -250,8 +260,13 @@ def _second(connection: Connection) -> None:
     _append_only(connection, _LAYERS)
 
 
-_MIGRATIONS = {2: _second}
-LATEST = 2
+def _third(connection: Connection) -> None:
+    """Version 3: questions are lent to annotators."""
+    metadata.create_all(connection, tables=[leases])
+
+
+_MIGRATIONS = {2: _second, 3: _third}
+LATEST = 3
 """Version of the schema that this package writes."""
 
 _versions = Table(

@@ -639,6 +639,8 @@ def _promise(promise: Mapping[str, Any]) -> str:
         kept = (
             f" {promise['kept']:,} of earlier rounds stand by the audits of then: no audit speaks against them since."
         )
+    if promise.get("left_out"):
+        kept += f" {promise['left_out']:,} were left out by hand: what is promised is of all of them."
     if not accepted:
         reason = "too few audits" if reason == "too few" else reason or "all of them were asked about"
         asked = (

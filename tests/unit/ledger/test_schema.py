@@ -8,9 +8,9 @@ from a2lc.ledger import FIRST, Ledger
 from a2lc.ledger.schema import LATEST
 from a2lc.records import Answer, AnswerKind, Query, QueryKind
 
-# Version 1 is version 2 without these.
+# Version 1 is the latest without these.
 _ADDED_COLUMNS = {"queries": ("kind", "pixel"), "answers": ("pixels",)}
-_ADDED_TABLES = ("layer_files", "layers")
+_ADDED_TABLES = ("layer_files", "layers", "leases")
 
 
 def shape(path):

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from a2lc.answering import record_answer
 from a2lc.classes import ClassTable
 from a2lc.data.base import Sources
 from a2lc.data.intake import create_project
 from a2lc.history import undo_rows
 from a2lc.ledger import FIRST as BACK
-from a2lc.loop import record_answer
 from a2lc.project import Project
 from a2lc.records import Answer, AnswerKind, Query, Reason, Source
 from a2lc.report import write_report
