@@ -17,10 +17,12 @@ from hypothesis import settings
 from PIL import Image
 
 from a2lc.classes import ClassTable
+from a2lc.config import AnnotatorConfig, MethodConfig, TrainingConfig
 from a2lc.data.base import Sources
 from a2lc.data.intake import IntakeSummary, ReadRules, create_project
 from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
 from a2lc.ledger import Ledger
+from a2lc.loop import RoundPlan
 from a2lc.project import Project
 from a2lc.records import ImageRecord
 from a2lc.stats import MaskStats, mask_statistics
@@ -106,6 +108,62 @@ def tiny_project(tiny_project_dir: Path):
     """The tiny project, opened."""
     with Project(tiny_project_dir) as project:
         yield project
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scenes, and probabilities in files of a model that is right on most pixels: rounds without training."""
+
+    root: Path
+
+    def project(self, name: str, labels: Path | None = None, ground_truth: bool = True) -> Project:
+        """A new project of them."""
+        scenes = self.root / "scenes"
+        sources = Sources(
+            images=scenes / "images",
+            labels=labels or scenes / "labels",
+            masks=scenes / "masks",
+            ground_truth=scenes / "ground_truth" if ground_truth else None,
+        )
+        create_project(self.root / name, sources, scene_classes())
+        return Project(self.root / name)
+
+    def plan(
+        self, project: Project, budget: float = 60, *, method: str = "gain", settings=None, **annotator
+    ) -> RoundPlan:
+        """Small rounds, written into the project's settings."""
+        if method == "gain":
+            settings = {"batch": 10, "certify": 0.25, "measure": 0.25, "random_features": 64} | (settings or {})
+        project.config = project.config.model_copy(
+            update={
+                "method": MethodConfig(name=method, settings=settings or {}, budget=budget),
+                "training": TrainingConfig(model="probabilities", probabilities=str(self.root / "probs")),
+                "annotator": AnnotatorConfig(**annotator),
+                "seed": 0,
+            }
+        )
+        project.config.save(project.folder / "project.yaml")
+        return RoundPlan.of(project.config)
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    root = tmp_path_factory.mktemp("scored")
+    write_scenes(root / "scenes", SceneSettings(images=40, validation_images=2, height=72, width=96, seed=3))
+    found = Scored(root)
+    with found.project("probe.a2lc") as project:
+        classes = project.classes.num_classes
+        for image in project.all_images:
+            truth = project.ground_truth(image).astype(int)
+            rng = np.random.default_rng([5, image.index])
+            seen = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, classes, truth.shape))
+            seen[truth == 255] = 0
+            logits = rng.normal(size=(classes, *truth.shape)) + 2 * (np.arange(classes)[:, None, None] == seen)
+            probs = np.exp(logits) / np.exp(logits).sum(axis=0)
+            path = root / "probs" / f"{image.image_id}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, probs.astype(np.float16))
+    return found
 
 
 @pytest.fixture

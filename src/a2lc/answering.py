@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,6 +81,8 @@ class Recorder:
         """The answer that stands, by question."""
         self.times: dict[int, str] = {}
         """When each answer was given, by answer."""
+        self.answered: Counter[int] = Counter()
+        """Questions answered, by round."""
         self._all: dict[int, Answer] = {}
         self._last = 0
         self.learn_queries()
@@ -137,7 +140,16 @@ class Recorder:
                 found[place] = Outcome(query_id=answer.query_id, status="recorded", answer_id=now)
         return [found[place] for place in range(len(answers))]
 
+    def answer(self, answer_id: int) -> Answer:
+        """An answer by its number, replaced or not."""
+        return self._all[answer_id]
+
+    def all_answers(self) -> list[Answer]:
+        """All answers in recorded order, replaced ones too."""
+        return list(self._all.values())
+
     def _remember(self, answer: Answer, when: str) -> None:
+        self.answered[self.queries[answer.query_id].round] += answer.query_id not in self.standing
         self._all[answer.answer_id] = answer
         self.times[answer.answer_id] = when
         self.standing[answer.query_id] = answer

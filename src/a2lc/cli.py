@@ -9,6 +9,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -17,7 +18,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from a2lc.errors import A2LCError, ConfigError, InputError, first_names, require_known
+from a2lc.errors import A2LCError, ConfigError, InputError, MissingExtraError, first_names, require_known
 from a2lc.files import free_space_error, json_safe
 from a2lc.progress import console_progress
 from a2lc.version import __version__
@@ -403,6 +404,71 @@ def diff(
 
 
 @app.command()
+def serve(
+    folder: ProjectDir,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; 0.0.0.0 shares it with the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    train: Annotated[bool, typer.Option("--train", help="Train the next model in the background.")] = False,
+    lease: Annotated[
+        float, typer.Option("--lease", min=5, help="Seconds until a question nobody answers goes to others.")
+    ] = 120,
+    names: Annotated[
+        list[str] | None, typer.Option("--name", help="Name that people reach this machine by, such as host.lan.")
+    ] = None,
+    new_token: Annotated[
+        bool, typer.Option("--new-token", help="A new address: pages opened before are shut out.")
+    ] = False,
+    method: MethodName = None,
+    budget: Budget = None,
+    preset: Preset = None,
+    settings: Settings = None,
+    min_precision: MinPrecision = None,
+    confidence: Confidence = None,
+) -> None:
+    """Answer in the browser: one mask, one question, one key.
+
+    Several people may answer at once. What is answered is recorded at once; stop with Ctrl-C and give the same command to go
+    on. The address holds a token: whoever has it may answer.
+    """
+    from a2lc.loop import RoundPlan
+    from a2lc.project import Project
+    from a2lc.serve.app import Server, create_app
+    from a2lc.serve.desk import Desk
+    from a2lc.serve.token import project_token
+
+    if train and find_spec("torch") is None:
+        raise MissingExtraError("--train needs the extra [train]: pip install 'a2lc[train]'")
+    server = Server(host, port, names=names or ())
+    try:
+        with Project(folder) as project, project.lock():
+            _configure(
+                project,
+                method=method,
+                budget=budget,
+                preset=preset,
+                annotator="human",
+                settings=settings,
+                min_precision=min_precision,
+                confidence=confidence,
+                locked=True,
+            )
+            _check_masks(project)
+            desk = Desk(project, RoundPlan.of(project.config), trains=train, lease_seconds=lease, say=_line)
+            project.config.save(project.folder / "project.yaml")
+            try:
+                token = project_token(project.folder, new=new_token)
+                application = create_app(desk, token=token, hosts=server.hosts)
+                server.run(application, ready=lambda: _line(f"open http://{server.address}/?token={token}"))
+            finally:
+                desk.close()
+    finally:
+        server.close()
+    _line("stopped; what was answered is recorded")
+
+
+@app.command()
 def undo(
     folder: ProjectDir,
     number: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="Round to take back.")],
@@ -626,27 +692,24 @@ def _configure(
             config.save(project.folder / "project.yaml")
 
 
-def _loop(project: Project, after_round: Callable[[int], None] = lambda number: None) -> Loop:
-    from a2lc.loop import Loop, RoundPlan
-
-    config = project.config
+def _check_masks(project: Project) -> None:
     if not len(project.masks):
         raise InputError(
             f"{project.folder} has no masks to ask about. Make some: a2lc masks {project.folder} --method seeds"
         )
+
+
+def _loop(project: Project, after_round: Callable[[int], None] = lambda number: None) -> Loop:
+    from a2lc.loop import Loop, RoundPlan
+
+    config = project.config
+    _check_masks(project)
     if config.annotator.kind == "oracle" and not project.has_ground_truth:
         raise InputError(
             "The project has no ground truth, so nobody can be simulated. Pass --annotator human, or make the project "
             "with --ground-truth."
         )
-    plan = RoundPlan(
-        method=config.method.name,
-        settings=config.method.settings,
-        budget=config.method.budget,
-        training=config.training,
-        annotator=config.annotator,
-        seed=config.seed,
-    )
+    plan = RoundPlan.of(config)
     loop = Loop(project, plan, track=console_progress(_err), say=_line, after_round=after_round)
     loop.check()
     # Only what the round accepts is kept for the next command.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from a2lc.acquisition import score
 from a2lc.answering import corrections_of
 from a2lc.asking import Asking, describe_promise, standing_answers
-from a2lc.config import AnnotatorConfig, TrainingConfig
+from a2lc.config import AnnotatorConfig, ProjectConfig, TrainingConfig
 from a2lc.correction.manual import answered_class
 from a2lc.cost import ClickCost
 from a2lc.errors import ConfigError, InputError, MissingExtraError, MissingFileError, PoolExhaustedError, StageError
@@ -89,6 +89,18 @@ class RoundPlan:
     training: TrainingConfig
     annotator: AnnotatorConfig
     seed: int
+
+    @classmethod
+    def of(cls, config: ProjectConfig) -> RoundPlan:
+        """What a project's settings say."""
+        return cls(
+            method=config.method.name,
+            settings=config.method.settings,
+            budget=config.method.budget,
+            training=config.training,
+            annotator=config.annotator,
+            seed=config.seed,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As kept in the ledger."""
@@ -757,7 +769,7 @@ class Loop:
         state = self.project.state()
         changes, details = self._spread(number, state)
         layer, by = self._layer(number)
-        if not self.method.corrects and layer is None:
+        if not self.method.corrects and not self.method.asks_in_batches and layer is None:
             self._finish(number, "correct", began, {"automatic": 0})
             return "no automatic corrections by this method"
         if layer is not None:

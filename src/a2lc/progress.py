@@ -9,7 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Track", "console_progress", "no_progress"]
+__all__ = ["Advance", "Track", "console_progress", "no_progress"]
 
 Advance = Callable[..., None]
 

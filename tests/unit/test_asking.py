@@ -9,18 +9,15 @@ import pytest
 from a2lc.answering import record_answer
 from a2lc.asking import UNKNOWN, _error_rate, describe_promise, standing_answers
 from a2lc.cli import _main
-from a2lc.config import AnnotatorConfig, TrainingConfig
-from a2lc.data.base import Sources
-from a2lc.data.intake import create_project
 from a2lc.data.png import read_ids, write_ids
-from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
 from a2lc.errors import ImageFileError, InputError, MissingFileError
 from a2lc.ledger import FIRST
 from a2lc.ledger.replay import SOURCES, mask_keys
-from a2lc.loop import Loop, RoundPlan
+from a2lc.loop import Loop
 from a2lc.project import Project
 from a2lc.quality import effects
 from a2lc.records import Answer, AnswerKind, Reason
+from a2lc.stages import next_stage
 from a2lc.status import label_quality, project_status
 from a2lc.until import parse_until
 
@@ -28,56 +25,19 @@ AUTOMATIC = SOURCES.index("automatic")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Scenes, and probabilities of a model that is right on most pixels."""
-    root = tmp_path_factory.mktemp("asking")
-    write_scenes(root / "scenes", SceneSettings(images=40, validation_images=2, height=72, width=96, seed=3))
-    with new_project(root, "probe.a2lc") as project:
-        classes = project.classes.num_classes
-        for image in project.all_images:
-            truth = project.ground_truth(image).astype(int)
-            rng = np.random.default_rng([5, image.index])
-            seen = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, classes, truth.shape))
-            seen[truth == 255] = 0
-            logits = rng.normal(size=(classes, *truth.shape)) + 2 * (np.arange(classes)[:, None, None] == seen)
-            probs = np.exp(logits) / np.exp(logits).sum(axis=0)
-            path = root / "probs" / f"{image.image_id}.npy"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, probs.astype(np.float16))
-    return root
+def made(scored):
+    """Scenes and probabilities; projects are made beside them."""
+    return scored
 
 
-def new_project(root, name, labels=None, ground_truth=True):
-    scenes = root / "scenes"
-    sources = Sources(
-        images=scenes / "images",
-        labels=labels or scenes / "labels",
-        masks=scenes / "masks",
-        ground_truth=scenes / "ground_truth" if ground_truth else None,
-    )
-    create_project(root / name, sources, scene_classes())
-    return Project(root / name)
-
-
-def loop_of(project, root, budget=60, settings=None, **annotator):
-    settings = {"batch": 10, "certify": 0.25, "measure": 0.25, "random_features": 64} | (settings or {})
-    plan = RoundPlan(
-        method="gain",
-        settings=settings,
-        budget=budget,
-        training=TrainingConfig(model="probabilities", probabilities=str(root / "probs")),
-        annotator=AnnotatorConfig(**annotator),
-        seed=0,
-    )
-    project.config = project.config.model_copy(update={"training": plan.training, "annotator": plan.annotator})
-    project.config.save(project.folder / "project.yaml")
-    return Loop(project, plan)
+def loop_of(project, made, budget=60, settings=None, **annotator):
+    return Loop(project, made.plan(project, budget, settings=settings, **annotator))
 
 
 @pytest.fixture
 def project(made, request):
     name = request.node.name.translate(str.maketrans("[]/", "---"))
-    with new_project(made, f"{name}.a2lc") as opened:
+    with made.project(f"{name}.a2lc") as opened:
         yield opened
 
 
@@ -132,7 +92,7 @@ def test_answers_change_what_is_asked_next(project, made):
 def test_the_same_seed_asks_the_same(made):
     found = []
     for name in ("same-a.a2lc", "same-b.a2lc"):
-        with new_project(made, name) as project:
+        with made.project(name) as project:
             loop_of(project, made).run(2)
             found.append((asked_of(project), project.state().classes.tolist()))
     assert found[0] == found[1]
@@ -141,10 +101,10 @@ def test_the_same_seed_asks_the_same(made):
 @pytest.mark.parametrize("calls", [1, 3, 4, 6, 8, 9])
 def test_killed_between_batches_it_goes_on_as_if_it_had_not_been(made, monkeypatch, calls):
     """Five lots of questions a round; in the second there are audits enough for a temperature."""
-    with new_project(made, f"whole{calls}.a2lc") as project:
+    with made.project(f"whole{calls}.a2lc") as project:
         loop_of(project, made).run(2)
         wanted, labels = asked_of(project), project.state().classes.tolist()
-    with new_project(made, f"killed{calls}.a2lc") as project:
+    with made.project(f"killed{calls}.a2lc") as project:
         loop = loop_of(project, made)
         real, left = project.ledger.add_queries, [calls]
 
@@ -158,7 +118,7 @@ def test_killed_between_batches_it_goes_on_as_if_it_had_not_been(made, monkeypat
         with pytest.raises(KeyboardInterrupt):
             loop.run(2)
         assert len(project.ledger.queries()) < 120
-    with Project(made / f"killed{calls}.a2lc") as project:
+    with Project(made.root / f"killed{calls}.a2lc") as project:
         assert loop_of(project, made).run(2)
         assert asked_of(project) == wanted
         assert project.state().classes.tolist() == labels
@@ -216,10 +176,10 @@ def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(projec
 @pytest.fixture(scope="module")
 def proved(made):
     """A project after a round whose audits proved changes."""
-    with new_project(made, "proved.a2lc") as project:
+    with made.project("proved.a2lc") as project:
         loop_of(project, made, budget=200, settings=PROVES).run(1)
         assert (project.state().source == AUTOMATIC).sum() > 20
-    return made / "proved.a2lc"
+    return made.root / "proved.a2lc"
 
 
 PROVES = {"certify": 0.4, "measure": 0.3}
@@ -227,8 +187,8 @@ SILENT = {"certify": 0.0, "measure": 0.3}  # no audits of proposals: nothing can
 
 
 def copied(made, proved, name):
-    shutil.copytree(proved, made / name)
-    return Project(made / name)
+    shutil.copytree(proved, made.root / name)
+    return Project(made.root / name)
 
 
 def test_what_a_round_proved_stands_while_no_audit_speaks_against_it(made, proved):
@@ -259,6 +219,31 @@ def test_what_a_round_proved_stands_while_no_audit_speaks_against_it(made, prove
 
 
 @pytest.mark.parametrize("stricter", [{"min_precision": 0.8}, {"confidence": 0.99}])
+def test_what_someone_leaves_out_is_not_made_and_the_figures_say_so(made):
+    found = []
+    for name, left_out in (("all", False), ("some", True)):
+        with made.project(f"left-out-{name}.a2lc") as project:
+            loop = loop_of(project, made, budget=200, settings=PROVES)
+            while next_stage(project) != (1, "correct"):
+                loop.run_stage(next_stage(project)[1])
+            changes, promise = loop.spread()
+            assert len(changes.rows) > 20 and "mean IoU" in promise
+            old, new = loop.old_and_new(changes)
+            pair = (int(old[0]), int(new[0]))
+            threshold = float(np.median(changes.confidences))
+            out = (changes.confidences < threshold) | ((old == pair[0]) & (new == pair[1]))
+            loop.correct(threshold=threshold if left_out else 0.0, rejected=[pair] if left_out else [])
+            state, details = project.state(), found_in(project)
+            assert (state.classes[changes.rows[~out]] == changes.classes[~out]).all()
+            assert (state.classes[changes.rows[out]] == (FIRST if left_out else changes.classes[out])).all()
+            assert details.get("left_out", 0) == details["promise"].get("left_out", 0) == left_out * out.sum()
+            found.append((details["after"], label_quality(project)["true"]["after"]))
+    (all_made, all_true), (some_made, some_true) = found
+    # The same audits on other labels: what is measured moves as the truth does.
+    moved = some_made["pixel_accuracy"]["estimate"] - all_made["pixel_accuracy"]["estimate"]
+    assert moved == pytest.approx(some_true["pixel_accuracy"] - all_true["pixel_accuracy"], abs=0.03) and abs(moved) > 0
+
+
 def test_what_was_proved_under_a_laxer_promise_does_not_stand_under_a_stricter(made, proved, stricter):
     (name,) = stricter
     with copied(made, proved, f"stricter-{name}.a2lc") as project:
@@ -293,7 +278,7 @@ def test_what_was_proved_goes_when_audits_speak_against_it(made, proved):
 
 def test_a_precision_proved_stands_until_audits_speak_against_it(made):
     asked = {"min_precision": 0.4}
-    with new_project(made, "precise.a2lc") as project:
+    with made.project("precise.a2lc") as project:
         loop_of(project, made, budget=120, settings={"certify": 0.3, "measure": 0.2} | asked).run(1)
         held = int((project.state().source == AUTOMATIC).sum())
         assert held > 10, found_in(project)["promise"]
@@ -317,8 +302,8 @@ def test_no_answer_is_ever_changed(project, made):
 
 
 def test_labels_without_errors_are_left_alone(made):
-    clean = made / "clean"
-    with new_project(made, "clean-truth.a2lc") as project:
+    clean = made.root / "clean"
+    with made.project("clean-truth.a2lc") as project:
         for image in project.images:
             # Each mask of its most frequent true class, void elsewhere, as right masks are.
             truth, masks = project.ground_truth(image), project.mask_map(image)
@@ -326,7 +311,7 @@ def test_labels_without_errors_are_left_alone(made):
             for mask in np.unique(masks[masks > 0]):
                 labels[masks == mask] = np.bincount(truth[masks == mask]).argmax()
             write_ids(clean / f"{image.image_id}.png", labels)
-    with new_project(made, "clean.a2lc", labels=clean) as project:
+    with made.project("clean.a2lc", labels=clean) as project:
         loop_of(project, made, budget=80).run(2)
         changed = (project.state().source == AUTOMATIC).sum()
         assert changed <= 0.001 * len(project.masks)
@@ -339,16 +324,16 @@ def test_labels_without_errors_are_left_alone(made):
 
 
 def test_labels_at_random_are_said_to_tell_nothing(made, capsys):
-    random = made / "random"
+    random = made.root / "random"
     rng = np.random.default_rng(1)
-    for path in sorted((made / "scenes" / "labels").rglob("*.png")):
-        masks = read_ids(made / "scenes" / "masks" / path.relative_to(made / "scenes" / "labels"))
+    for path in sorted((made.root / "scenes" / "labels").rglob("*.png")):
+        masks = read_ids(made.root / "scenes" / "masks" / path.relative_to(made.root / "scenes" / "labels"))
         table = rng.integers(0, 8, masks.max() + 1).astype(np.uint8)
         write_ids(
-            random / path.relative_to(made / "scenes" / "labels"),
+            random / path.relative_to(made.root / "scenes" / "labels"),
             np.where(masks > 0, table[masks], 255).astype(np.uint8),
         )
-    with new_project(made, "random.a2lc", labels=random) as project:
+    with made.project("random.a2lc", labels=random) as project:
         loop_of(project, made, budget=80).run(1)
         assert label_quality(project)["agreement"]["informative"] is False
         folder = project.folder
@@ -416,7 +401,7 @@ def test_a_preview_writes_nothing_and_says_what_will_be(project, made, capsys):
 
 
 def test_figures_hold_the_truth_and_need_none(made):
-    with new_project(made, "figures.a2lc") as project:
+    with made.project("figures.a2lc") as project:
         loop_of(project, made, budget=120).run(2)
         quality = label_quality(project)
         for when in ("before", "after"):

@@ -28,7 +28,9 @@ def check_answer(answer: Answer, num_classes: int) -> None:
 
 
 def answered_class(answer: Answer) -> int | None:
-    """The one class an answer gives the whole mask: a class, VOID, or None where it gives none."""
+    """The one class an answer gives the whole mask: a class, VOID, or None where it gives none, or labels pixel by pixel."""
+    if answer.pixels is not None:
+        return None
     if answer.kind == AnswerKind.VOID:
         return VOID
     single = answer.kind in {AnswerKind.CONFIRM, AnswerKind.CORRECT}

@@ -80,7 +80,7 @@ def export_project(
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty. Name a new folder with --out.")
-    if out.is_relative_to(project.folder):
+    if out.is_relative_to(project.folder) and not out.is_relative_to(project.folder / "exports"):
         raise InputError(f"{out} lies inside the project. Name a folder beside it with --out.")
     if format == "voc" and max(*project.classes.file_values, project.classes.ignore) > 255:
         raise InputError("VOC label maps hold values up to 255, and this project's go higher. Use --format folder.")

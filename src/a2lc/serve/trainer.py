@@ -1,0 +1,74 @@
+"""The process beside `a2lc serve --train`: runs the stages of a round that need a network, until people are needed.
+
+It works under the lock that the server holds, tells what it does on its output, a JSON object a line, and ends when its
+input does: with the server, however that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from a2lc.errors import A2LCError
+from a2lc.loop import Loop, RoundPlan
+from a2lc.progress import Advance
+from a2lc.project import Project
+from a2lc.stages import next_stage
+
+__all__ = ["main"]
+
+
+def tell(**what: Any) -> None:
+    """Print a line for the server."""
+    print(json.dumps(what), flush=True)
+
+
+def _end_with_server() -> None:
+    while sys.stdin.read(1):
+        pass
+    os._exit(3)
+
+
+@contextmanager
+def track(what: str, total: int) -> Iterator[Advance]:
+    """Progress as lines, two a second at most."""
+    done, last = 0, 0.0
+
+    def advance(steps: int = 1) -> None:
+        nonlocal done, last
+        done += steps
+        if time.monotonic() - last > 0.5 or done >= total:
+            last = time.monotonic()
+            tell(progress=f"{what}: {done:,} of {total:,}")
+
+    yield advance
+
+
+def main(folder: Path, trains: bool) -> int:
+    """Run stages that need a network, or only score masks; the exit code."""
+    threading.Thread(target=_end_with_server, daemon=True).start()
+    try:
+        with Project(folder) as project:
+            plan = RoundPlan.of(project.config)
+            loop = Loop(project, plan, track=track, say=lambda line: tell(line=line))
+            stages = {"train", "evaluate", "score"} if trains else {"score"}
+            if trains and not loop.method.corrects and loop.method.labels_pixels:
+                stages.add("correct")
+            while (stage := next_stage(project)[1]) in stages:
+                tell(stage=stage)
+                loop.run_stage(stage)
+    except A2LCError as error:
+        tell(error=str(error))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2] == "train"))
