@@ -107,7 +107,7 @@ class ImageRecord:
     sha256: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
     """A question: one or more masks of an image, and the class they are thought to be.
 
@@ -138,7 +138,7 @@ class Query:
     pixel: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """A reply to a query.
 

@@ -287,31 +287,33 @@ class Ledger:
         if unanswered:
             statement = statement.where(~table.c.id.in_(select(schema.answers.c.query)))
         with self._read() as connection:
-            rows = connection.execute(statement).all()
-            masks: dict[int, list[int]] = {}
+            masks: dict[int, tuple[int, ...]] = {}
             chosen = select(statement.subquery().c.id)
             for query, mask in connection.execute(
                 select(schema.query_masks.c.query, schema.query_masks.c.mask_id)
                 .where(schema.query_masks.c.query.in_(chosen))
                 .order_by(schema.query_masks.c.query, schema.query_masks.c.mask_id)
+                .execution_options(yield_per=10_000)
             ):
-                masks.setdefault(query, []).append(mask)
-        return [
-            Query(
-                query_id=row.id,
-                round=row.round,
-                image=row.image,
-                mask_ids=tuple(masks[row.id]),
-                proposed=row.proposed,
-                suggestions=tuple(json.loads(row.suggestions)),
-                score=row.score,
-                reason=Reason(row.reason),
-                inclusion_probability=row.inclusion_probability,
-                kind=QueryKind(row.kind),
-                pixel=row.pixel,
-            )
-            for row in rows
-        ]
+                masks[query] = (*masks.get(query, ()), mask)
+            # A queue may be long: rows are read as they come, and what is alike is kept once.
+            known: dict[str, tuple[int, ...]] = {}
+            return [
+                Query(
+                    query_id=row.id,
+                    round=row.round,
+                    image=row.image,
+                    mask_ids=masks[row.id],
+                    proposed=row.proposed,
+                    suggestions=known.setdefault(row.suggestions, tuple(json.loads(row.suggestions))),
+                    score=row.score,
+                    reason=Reason(row.reason),
+                    inclusion_probability=row.inclusion_probability,
+                    kind=QueryKind(row.kind),
+                    pixel=row.pixel,
+                )
+                for row in connection.execute(statement.execution_options(yield_per=10_000))
+            ]
 
     def asked_masks(self, *, before: int | None = None, answered: bool = False) -> NDArray[np.uint64]:
         """Keys of the masks that were asked about, ascending.

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ def test_an_answer_is_changed_by_naming_the_one_it_replaces(open_desk):
     other = next(c for c in range(desk.project.classes.num_classes) if c != likely_class(query))
     new = Answer(query_id=query.query_id, annotator="eve", kind=AnswerKind.CORRECT, classes=(other,))
     assert desk.answer([new])[0].status == "conflict"
-    (done,) = desk.answer([Answer(**{**new.__dict__, "replaces": old.answer_id})])
+    (done,) = desk.answer([replace(new, replaces=old.answer_id)])
     assert done.status == "recorded"
     (row,) = desk.project.masks.rows(np.array([query.image]), np.array(query.mask_ids))
     assert desk.project.state().classes[row] == other

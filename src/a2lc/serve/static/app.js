@@ -241,7 +241,9 @@ class App {
       toast("This browser keeps nothing: do not close the page before all is sent.", "warn"),
     );
     outbox.addEventListener("result", ({ detail: { result } }) => {
-      if (result.status === "conflict" || result.status === "refused") toast(result.message, "warn");
+      if (result.status !== "conflict" && result.status !== "refused") return;
+      toast(result.message, "warn");
+      this.past.remove(result.query_id);
     });
     for (const source of [feed, outbox]) {
       source.addEventListener("status", ({ detail }) => this.setStatus(detail));

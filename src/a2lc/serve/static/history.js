@@ -66,7 +66,7 @@ export class Past {
     this.render();
   }
 
-  /** No longer there: it is to be asked as if it had not been. */
+  /** What was said does not stand: somebody else was faster, or it was refused. */
   remove(queryId) {
     this.entries = this.entries.filter((entry) => entry.query_id !== queryId);
     this.render();

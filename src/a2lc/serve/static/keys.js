@@ -45,7 +45,7 @@ export const shownKey = (name) => keyName(keysOf(ACTIONS.find((action) => action
 export const shownKeys = (action) => keysOf(action).map(keyName);
 
 /** @param {string} key @returns {string|null} name of the action it is bound to */
-export function actionFor(key) {
+function actionFor(key) {
   return ACTIONS.find((action) => keysOf(action).includes(normal(key)))?.name ?? null;
 }
 

@@ -6,7 +6,7 @@ const MOST_CELLS = 400_000;
  * Run lengths, the first of pixels outside, as one byte a pixel.
  * @param {number[]} runs @param {number} cells @returns {Uint8Array}
  */
-export function decodeRuns(runs, cells) {
+function decodeRuns(runs, cells) {
   const mask = new Uint8Array(cells);
   let at = 0;
   for (let i = 0; i < runs.length; i += 1) {

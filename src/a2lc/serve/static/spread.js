@@ -138,8 +138,6 @@ export class SpreadView {
     this.app.answer.looked();
   }
 
-  leave() {}
-
   /** Ask what the module would change now. */
   async load() {
     try {

@@ -3,7 +3,8 @@
  * before.
  */
 
-const CONTRAST = "#f0e442";
+/** Yellow of Okabe and Ito: on a dark line it shows on any picture. */
+export const CONTRAST = "#f0e442";
 const LEAST_ZOOM = 0.5;
 const MOST_ZOOM = 24;
 const PAN_STEP = 60;
@@ -320,5 +321,3 @@ export class Viewer extends EventTarget {
     if (before > 0) this.zoomBy(after / before, ...this.#fromMiddle(event));
   }
 }
-
-export { CONTRAST };
