@@ -188,6 +188,8 @@ class Desk:
             The class, and the questions: the first free one that has a class, and those most like it by what the model
             says of them. The class is None where there are none.
         """
+        with self._work:
+            self._ask_more(_ALIKE)
         with self._books:
             now = self._tick()
             self._seen[annotator] = now
@@ -574,14 +576,25 @@ class Desk:
             self._count_proposals()
             return False
         if more:
-            asking = self._loop.asking(number)
             with self._books:
-                lacking = _AHEAD * max(1, self._active())
-            self.project.ledger.add_queries(number, asking.next_questions(lots=-(-lacking // asking.method.batch)))
+                wanted = _AHEAD * max(1, self._active())
+            self._ask_more(wanted)
         else:
             self._loop.run_stage("answer")
-        self._after_stage()
+            self._after_stage()
         return True
+
+    def _ask_more(self, wanted: int) -> None:
+        """Have so many questions free, where a round chooses them in batches and has not chosen all."""
+        number, stage = next_stage(self.project)
+        if stage != "answer" or not self._loop.method.asks_in_batches or not self._loop.asking(number).asks_freely:
+            return
+        with self._books:
+            lacking = wanted - (len(self._open) - len(self._leases))
+        if lacking > 0:
+            asking = self._loop.asking(number)
+            self.project.ledger.add_queries(number, asking.next_questions(lots=-(-lacking // asking.method.batch)))
+            self._after_stage()
 
     def _count_proposals(self) -> None:
         """How many masks would be changed now, every so often."""

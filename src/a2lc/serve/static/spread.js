@@ -174,13 +174,15 @@ export class SpreadView {
     const masks = expected(found, threshold, rejected);
     const about = threshold > 0 ? "about " : "";
     const open = app.status?.phase === "spread" && found.ready;
+    // Before the round's answers are in there may be something to look at, but nothing to accept.
+    const any = found.ready || found.total > 0;
     setText(
       this.total,
-      found.ready ? `The module would change ${plural(found.total, "mask")}` : "No changes to look at yet",
+      any ? `The module would change ${plural(found.total, "mask")}` : "No changes to look at yet",
     );
-    setText(this.promise, found.ready ? found.promise : "");
-    setText(this.line, this.#when(open));
-    this.body.hidden = !found.ready;
+    setText(this.promise, any ? found.promise : "");
+    setText(this.line, this.#when(open, any));
+    this.body.hidden = !any;
     this.accept.disabled = !open;
     setText(this.accept, found.ready ? `Accept ${about}${plural(masks, "change")}` : "Accept");
     setText(this.sliderText, threshold > 0 ? percent(threshold, 0) : "all");
@@ -191,9 +193,9 @@ export class SpreadView {
     }
   }
 
-  #when(open) {
-    const { found, app } = this;
-    if (!found.ready) return "They can be seen as soon as enough of the round's questions are answered.";
+  #when(open, any) {
+    const { app } = this;
+    if (!any) return "They can be seen as soon as enough of the round's questions are answered.";
     if (open) return "Untick what it gets wrong, then accept. You can undo this.";
     return app.status?.phase === "answering"
       ? "A preview: changes are made when the round's questions are answered."

@@ -1,0 +1,177 @@
+"""`a2lc serve --train` as it is run: models trained beside the server, questions asked meanwhile, and kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from a2lc.project import Project
+from a2lc.stages import next_stage
+
+pytest.importorskip("torch", reason="training needs the extra [train]")
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+
+FAST = [
+    "preset=tiny",
+    "resize=32",
+    "batch_size=2",
+    "iterations=2",
+    "warm_iterations=2",
+    "validate_every=2",
+    "checkpoint_every=2",
+]
+
+
+class Server:
+    """`a2lc serve` in a process."""
+
+    def __init__(self, folder, *options):
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "a2lc", "serve", str(folder), "--port", "0", "--train", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        self.lines = []
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if line.startswith("open "):
+                break
+        else:
+            raise AssertionError("".join(self.lines))
+        self.base, token = line.removeprefix("open ").strip().split("/?token=")
+        self.headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True).start()
+
+    def ask(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(self.base + path, data=data, headers=self.headers)) as reply:
+            return json.loads(reply.read())
+
+    def lease(self, count=4, have=(), annotator="eve"):
+        return self.ask("/api/lease", {"annotator": annotator, "count": count, "have": list(have)})["cards"]
+
+    def answer(self, cards, annotator="eve"):
+        said = [
+            {"query_id": c["query_id"], "kind": "correct", "classes": [c["suggestions"][0]], "milliseconds": 300}
+            for c in cards
+        ]
+        return self.ask("/api/answers", {"annotator": annotator, "answers": said})["results"]
+
+    def until(self, true, seconds=120):
+        end = time.monotonic() + seconds
+        while not (found := true(self.ask("/api/status"))):
+            assert time.monotonic() < end, (self.ask("/api/status"), "".join(self.lines))
+            threading.Event().wait(0.05)
+        return found
+
+    def children(self):
+        return [
+            int(pid)
+            for pid in Path(f"/proc/{self.process.pid}/task").glob("*/children")
+            for pid in pid.read_text().split()
+        ]
+
+    def stop(self, how=signal.SIGINT):
+        self.process.send_signal(how)
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def serve(tiny_project_dir):
+    servers = []
+
+    def start(*options):
+        servers.append(Server(tiny_project_dir, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+def settings(**more):
+    return [word for item in [*FAST, *(f"{k}={v}" for k, v in more.items())] for word in ("--set", f"training.{item}")]
+
+
+def test_models_are_trained_while_people_answer(serve, tiny_project_dir):
+    server = serve("--method", "alc", "--budget", "6", *settings())
+    server.until(lambda status: status["phase"] == "answering" and status["waiting"])
+    first = server.lease(6)
+    assert len(first) == 6
+    assert all(result["status"] == "recorded" for result in server.answer(first))
+    # Round 1 is over: its model is trained in a process of its own, and questions of round 2 are there meanwhile.
+    ahead = server.until(lambda status: status["waiting"] and status["round"] == 2 and server.lease(2))
+    assert {card["round"] for card in ahead} == {2}
+    server.answer(ahead)
+    server.until(lambda status: status["round"] == 2 and status["stage"] == "answer")
+    rest = server.lease(6)
+    assert len({card["query_id"] for card in rest} | {card["query_id"] for card in ahead}) == 6, "a round's budget"
+    assert server.stop() == 0
+    with Project(tiny_project_dir) as project:
+        done = {(stage.round, stage.stage) for stage in project.ledger.stages()}
+        assert {(0, "train"), (1, "answer"), (1, "train"), (1, "evaluate"), (2, "score"), (2, "select")} <= done
+        assert (project.round_folder(1) / "model.ckpt").is_file()
+        assert len(project.ledger.answers()) == 6 + len(ahead)
+
+
+def test_the_training_ends_with_a_killed_server_and_goes_on_with_the_next(serve, tiny_project_dir):
+    server = serve("--method", "alc", "--budget", "6", *settings(iterations=100_000))
+    server.until(lambda status: status["training"] and "training" in status["training"]["line"])
+    (trainer,) = server.children()
+    server.stop(signal.SIGKILL)
+    end = time.monotonic() + 60
+    while Path(f"/proc/{trainer}").exists() and "zombie" not in Path(f"/proc/{trainer}/status").read_text():
+        assert time.monotonic() < end, "the training outlives its server"
+        threading.Event().wait(0.05)
+    server = serve("--method", "alc", "--budget", "6", *settings())
+    server.until(lambda status: status["phase"] == "answering" and status["waiting"])
+    assert server.stop() == 0
+
+
+def test_a_killed_server_loses_no_answer_and_asks_at_most_the_one_in_flight_again(serve, tiny_project_dir):
+    server = serve("--method", "alc", "--budget", "12", *settings())
+    server.until(lambda status: status["phase"] == "answering" and status["waiting"])
+    cards = server.lease(8)
+    confirmed = [result["query_id"] for card in cards[:5] for result in server.answer([card])]
+    server.stop(signal.SIGKILL)
+    server = serve("--method", "alc", "--budget", "12", *settings())
+    mine = {card["query_id"] for card in server.lease(8)}
+    others = {card["query_id"] for card in server.lease(8, annotator="bob")}
+    assert not mine & set(confirmed) and not others & set(confirmed)
+    assert {card["query_id"] for card in cards[5:]} <= mine, "what was lent is still lent"
+    assert not mine & others
+    # The page sends again what it never heard of: recorded once.
+    assert {result["status"] for result in server.answer(cards[:6])} == {"same", "recorded"}
+    assert server.stop() == 0
+    with Project(tiny_project_dir) as project:
+        answered = [answer.query_id for answer, _ in project.ledger.answers(standing=False)]
+        assert sorted(answered) == sorted([*confirmed, cards[5]["query_id"]])
+
+
+def test_a_training_that_fails_is_told_and_answers_go_on_being_recorded(serve, tiny_project_dir):
+    server = serve("--method", "alc", "--budget", "6", *settings())
+    server.until(lambda status: status["phase"] == "answering" and status["waiting"])
+    with Project(tiny_project_dir) as project:
+        # Someone moves the images away.
+        image = project.image_path(project.images[0])
+    image.rename(image.with_suffix(".away"))
+    server.answer(server.lease(6))
+    told = server.until(lambda status: status["training"] and status["training"]["error"])
+    assert "is gone" in told and image.name in told
+    assert server.stop() == 0
+    image.with_suffix(".away").rename(image)
+    with Project(tiny_project_dir) as project:
+        assert len(project.ledger.answers()) >= 6 and next_stage(project)[0] == 1
