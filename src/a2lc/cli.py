@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 import yaml
@@ -466,6 +466,58 @@ def serve(
     finally:
         server.close()
     _line("stopped; what was answered is recorded")
+
+
+@app.command()
+def handover(
+    folder: ProjectDir,
+    to: Annotated[str, typer.Option("--to", help="label-studio, cvat-xml or cvat-mask.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many questions.")] = None,
+    image_root: Annotated[
+        Path | None, typer.Option("--image-root", help="Folder that Label Studio serves and the images lie below.")
+    ] = None,
+) -> None:
+    """Write the questions that wait as files for Label Studio or CVAT; the project is not changed."""
+    from a2lc.handover import hand_over
+    from a2lc.project import Project
+
+    with Project(folder) as project:
+        root = None if image_root is None else str(image_root)
+        found = hand_over(project, out, to, limit=limit, image_root=root)
+    for message in found.messages:
+        _line(message)
+    left = f"; {found.waiting:,} more wait" if found.waiting else ""
+    _line(f"{found.questions:,} questions of round {found.round} about {found.images:,} images in {out}{left}")
+    _line(f"what to do with them: {out / 'README.txt'}")
+
+
+@app.command()
+def takeback(
+    folder: ProjectDir,
+    source: Annotated[Path, typer.Option("--from", help="What the tool exported, or the folder it was put into.")],
+    annotator: Annotated[str, typer.Option("--annotator", help="Whose answers they are.")],
+    untouched: Annotated[
+        str, typer.Option("--untouched", help="Of CVAT's masks that came back as they went: leave or confirm.")
+    ] = "leave",
+    handed: Annotated[
+        Path | None, typer.Option("--handover", help="handover.json, where it does not lie beside the file.")
+    ] = None,
+) -> None:
+    """Record what Label Studio or CVAT exported as answers to the questions handed over."""
+    from a2lc.handover import take_back
+    from a2lc.project import Project
+
+    meaning: Literal["leave", "confirm"] = "confirm" if untouched == "confirm" else "leave"
+    require_known("value of --untouched", untouched, ["leave", "confirm"])
+    with Project(folder) as project, project.lock():
+        found = take_back(project, source, annotator=annotator, untouched=meaning, handover=handed)
+    for message in found.messages:
+        _line(message)
+    _line(
+        f"{found.recorded:,} recorded ({found.skipped:,} of them skipped), {found.same:,} recorded before, {found.conflict:,} "
+        f"answered otherwise, {found.refused:,} refused, {found.untouched:,} untouched; {found.outside:,} pixels drawn outside"
+    )
 
 
 @app.command()

@@ -113,7 +113,7 @@ def test_models_are_trained_while_people_answer(serve, tiny_project_dir):
     assert len(first) == 6
     assert all(result["status"] == "recorded" for result in server.answer(first))
     # Round 1 is over: its model is trained in a process of its own, and questions of round 2 are there meanwhile.
-    ahead = server.until(lambda status: status["waiting"] and status["round"] == 2 and server.lease(2))
+    ahead = server.until(lambda status: status["ahead"] and status["training"] and server.lease(2), seconds=40)
     assert {card["round"] for card in ahead} == {2}
     server.answer(ahead)
     server.until(lambda status: status["round"] == 2 and status["stage"] == "answer")
@@ -148,8 +148,8 @@ def test_a_killed_server_loses_no_answer_and_asks_at_most_the_one_in_flight_agai
     confirmed = [result["query_id"] for card in cards[:5] for result in server.answer([card])]
     server.stop(signal.SIGKILL)
     server = serve("--method", "alc", "--budget", "12", *settings())
-    mine = {card["query_id"] for card in server.lease(8)}
     others = {card["query_id"] for card in server.lease(8, annotator="bob")}
+    mine = {card["query_id"] for card in server.lease(8)}
     assert not mine & set(confirmed) and not others & set(confirmed)
     assert {card["query_id"] for card in cards[5:]} <= mine, "what was lent is still lent"
     assert not mine & others

@@ -59,6 +59,7 @@ ORDER = [
     "loop",
     "export",
     "report",
+    "handover",
     "serve.security",
     "serve.pictures",
     "serve.parts",
@@ -121,6 +122,7 @@ def test_core_starts_without_torch():
         "        if name.split('.')[0] in {'torch', 'lightning'}: raise ImportError(name)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "import a2lc.cli, a2lc.loop, a2lc.project, a2lc.export, a2lc.report, a2lc.methods, a2lc.data.scenes\n"
+        "import a2lc.handover, a2lc.serve.app, a2lc.serve.desk, a2lc.serve.trainer\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,0 +1,259 @@
+"""Label Studio: one task a question, its masks as a brush region; and its JSON export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.errors import InputError
+from a2lc.handover.archive import parse_json, read_bounded
+from a2lc.handover.questions import Drawing, Handed, HandedImage, Label, Sheet, Verdict, tool_image, write_tool_image
+from a2lc.handover.rle import brush_of_mask, mask_of_brush
+from a2lc.ledger import KEEP
+from a2lc.project import Project
+from a2lc.records import ImageRecord
+
+__all__ = ["LabelStudioExport", "label_config", "write_label_studio"]
+
+_BRUSH, _VERDICT, _IMAGE = "class", "verdict", "image"  # names of the controls; results refer to them
+
+
+def label_config(labels: Iterable[Label]) -> str:
+    """The labelling interface: an image, a brush for each label, and what may be said without drawing."""
+    view = Element("View")
+    SubElement(view, "Header", value="$question")
+    SubElement(view, "Image", name=_IMAGE, value="$image", zoom="true", zoomControl="true")
+    brushes = SubElement(view, "BrushLabels", name=_BRUSH, toName=_IMAGE, choice="single")
+    for place, label in enumerate(labels):
+        tag = SubElement(brushes, "Label", value=label.name, background=label.hexadecimal)
+        # Digits as in the browser: 1 to 9 for the first classes, 0 for void.
+        if label.class_index is None:
+            tag.set("hotkey", "0")
+        elif place < 9:
+            tag.set("hotkey", str(place + 1))
+    choices = SubElement(view, "Choices", name=_VERDICT, toName=_IMAGE, choice="single", showInline="true")
+    for verdict in Verdict:
+        SubElement(choices, "Choice", value=verdict.value)
+    indent(view)
+    return tostring(view, encoding="unicode") + "\n"
+
+
+def write_label_studio(
+    project: Project,
+    handed: Handed,
+    sheets: Iterable[Sheet],
+    folder: Path,
+    place: str,
+    image_root: Path | None,
+) -> None:
+    """Write tasks, the labelling interface, and images, unless Label Studio has them already.
+
+    Args:
+        project: Opened.
+        handed: The hand-over.
+        sheets: Images with their questions.
+        folder: Where to; it exists.
+        place: Path of the folder below Label Studio's document root.
+        image_root: Label Studio's document root, if it serves the images where they are.
+
+    Raises:
+        InputError: An image lies elsewhere, or cannot be shown as it is.
+    """
+    (folder / "label_config.xml").write_text(label_config(handed.labels), encoding="utf-8")
+    first = True
+    with (folder / "tasks.json").open("w", encoding="utf-8") as file:
+        file.write("[")
+        for sheet in sheets:
+            served = _served(project, sheet.handed, sheet.record, folder, place, image_root)
+            for number in sheet.queries:
+                file.write("\n" if first else ",\n")
+                json.dump(
+                    _task(sheet, number, handed, "/data/local-files/?d=" + quote(served)), file, ensure_ascii=False
+                )
+                first = False
+        file.write("\n]\n")
+
+
+def _served(
+    project: Project, image: HandedImage, record: ImageRecord, folder: Path, place: str, root: Path | None
+) -> str:
+    _, path = tool_image(project, record)
+    if root is None:
+        target = folder / "images" / image.file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path is None:
+            write_tool_image(project, record, target)
+        else:
+            shutil.copyfile(path, target)
+        return f"{place}/images/{image.file}"
+    own = project.image_path(record).resolve()
+    if path is None:
+        raise InputError(
+            f"{own}: browsers turn this image, or cannot show it. Leave out --image-root to have copies made."
+        )
+    if not own.is_relative_to(root):
+        raise InputError(
+            f"{own} does not lie below --image-root {root}. Name a folder above the images, or leave it out to have them copied."
+        )
+    return own.relative_to(root).as_posix()
+
+
+def _task(sheet: Sheet, number: int, handed: Handed, url: str) -> dict[str, Any]:
+    query, record = sheet.queries[number], sheet.record
+    label = handed.labels[-1 if query.proposed is None else query.proposed]
+    region = {
+        "id": f"question{number}",
+        "type": "brushlabels",
+        "from_name": _BRUSH,
+        "to_name": _IMAGE,
+        "original_width": record.width,
+        "original_height": record.height,
+        "image_rotation": 0,
+        "value": {"format": "rle", "rle": brush_of_mask(sheet.inside(number)), "brushlabels": [label.name]},
+    }
+    return {
+        "data": {
+            "image": url,
+            "question": f"Question {number}: is this {label.name}? If not, change its label or draw what is where.",
+            "query_id": number,
+            "image_id": record.image_id,
+            "handover": handed.key,
+        },
+        "predictions": [{"model_version": "a2lc", "result": [region]}],
+    }
+
+
+# ---- the way back -----------------------------------------------------------------------------------------------
+
+
+class LabelStudioExport:
+    """An export of Label Studio in its JSON format, read as far as questions of one hand-over are in it."""
+
+    def __init__(self, source: Path, handed: Handed) -> None:
+        """Read it.
+
+        Raises:
+            InputError: It is no such export, or holds no task of the hand-over.
+        """
+        self.path = source
+        self.labels = {label.name: label.value for label in handed.labels}
+        self.messages: list[str] = []
+        self.outside = 0
+        tasks = parse_json(read_bounded(source), str(source))
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise InputError(f"{source}: expected a list of tasks. Export in Label Studio's format JSON.")
+        if tasks and not any(isinstance(task.get("data"), dict) for task in tasks):
+            raise InputError(f"{source}: its tasks have no 'data'. Export in Label Studio's format JSON, not JSON-MIN.")
+        known = {question.query_id for question in handed.questions}
+        self.tasks: dict[int, list[dict[str, Any]]] = {}
+        strangers, others = 0, []
+        for task in tasks:
+            data = task.get("data")
+            data = data if isinstance(data, dict) else {}
+            number = data.get("query_id")
+            if "handover" not in data:
+                strangers += 1
+            elif data["handover"] != handed.key:
+                others.append(data["handover"])
+            elif type(number) is not int or number not in known:
+                self.messages.append(f"{source}: a task is about question {number!r}, which was not handed over.")
+            else:
+                self.tasks.setdefault(number, []).append(task)
+        if tasks and not self.tasks and (others or strangers):
+            raise InputError(
+                f"{source}: none of its {len(tasks):,} tasks belongs to the hand-over {handed.key} of project "
+                f"{handed.project!r}. Take the {'handover.json that they came with' if others else 'export of its tasks'}."
+            )
+        if strangers or others:
+            self.messages.append(f"{source}: {strangers + len(others):,} tasks of others were left alone.")
+
+    def drawings(self, sheet: Sheet) -> Iterator[tuple[int, list[Drawing] | str]]:
+        """What came back for the questions of an image, one by one: a drawing for each annotation, or why there is none."""
+        for number in sheet.queries:
+            try:
+                found = [one for task in self.tasks.get(number, ()) for one in _list(task, "annotations")]
+                # Whoever skipped a task leaves it to those who did not.
+                found = [one for one in found if one.get("was_cancelled") is not True] or found
+                said = [self._drawing(annotation, sheet.handed) for annotation in found]
+            except InputError as error:
+                yield number, f"{error}."
+                continue
+            inside = sheet.inside(number)
+            self.outside += max((int(((drawing.painted != KEEP) & ~inside).sum()) for drawing in said), default=0)
+            yield number, said
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _drawing(self, annotation: Mapping[str, Any], image: HandedImage) -> Drawing:
+        seconds = annotation.get("lead_time")
+        timed = isinstance(seconds, int | float) and 0 <= seconds < 1e6
+        painted = np.full((image.height, image.width), KEEP, dtype=np.int32)
+        verdict = Verdict.CANNOT_TELL if annotation.get("was_cancelled") is True else None
+        for result in _list(annotation, "result"):
+            kind, value = result.get("type"), result.get("value")
+            if not isinstance(kind, str) or not isinstance(value, dict):
+                continue  # a relation between regions
+            if kind == "choices":
+                verdict = verdict or _chosen(value)
+            elif kind in {"brushlabels", "brush"}:
+                self._paint(painted, result, value, image)
+            elif kind.endswith("labels") or "x" in value or "points" in value:
+                raise InputError(f"a region of type {kind!r}; only what the brush draws is read")
+        return Drawing(
+            painted=painted,
+            verdict=verdict,
+            submitted=True,
+            milliseconds=round(seconds * 1000) if timed and seconds is not None else None,
+        )
+
+    def _paint(
+        self, painted: NDArray[np.int32], result: Mapping[str, Any], value: Mapping[str, Any], image: HandedImage
+    ) -> None:
+        size = result.get("original_width"), result.get("original_height")
+        if size != (image.width, image.height):
+            raise InputError(
+                f"drawn on an image of {size[0]} x {size[1]} pixels; {image.image_id} has {image.width} x {image.height}"
+            )
+        if result.get("image_rotation") not in (0, None):
+            raise InputError(
+                f"drawn on an image turned by {result['image_rotation']} degrees; turn it back in Label Studio"
+            )
+        if value.get("format") != "rle" or "rle" not in value:
+            raise InputError(f"a brush region in format {value.get('format')!r}; expected 'rle'")
+        names = value.get("brushlabels", [])
+        if not isinstance(names, list) or len(names) > 1:
+            raise InputError("a region with more than one label; give it one")
+        inside = mask_of_brush(value["rle"], image.height, image.width)
+        if not names:
+            return  # drawn, and no class given
+        if not isinstance(names[0], str) or names[0] not in self.labels:
+            raise InputError(f"label {names[0]!r} was not handed over; use those of label_config.xml")
+        # Regions lie over each other in the order they were drawn.
+        painted[inside] = self.labels[names[0]]
+
+
+def _list(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = holder.get(name) or []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise InputError(f"its {name!r} are no list of objects, as Label Studio writes them")
+    return found
+
+
+def _chosen(value: Mapping[str, Any]) -> Verdict | None:
+    chosen = value.get("choices")
+    if not isinstance(chosen, list) or len(chosen) > 1:
+        raise InputError("more than one choice; take one")
+    if not chosen:
+        return None
+    if chosen[0] not in [verdict.value for verdict in Verdict]:
+        raise InputError(f"choice {chosen[0]!r} was not handed over; use those of label_config.xml")
+    return Verdict(chosen[0])
