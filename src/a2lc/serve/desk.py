@@ -126,6 +126,7 @@ class Desk:
             self._by_annotator.setdefault(answer.annotator, []).append(answer.answer_id)
         self._seen: dict[str, float] = {}
         self._take_in(list(self._recorder.queries.values()))
+        self._leases = {q: lease for q, lease in self._leases.items() if q in self._open}
 
         self._wake = threading.Event()
         self._wake.set()
@@ -594,7 +595,7 @@ class Desk:
         if lacking > 0:
             asking = self._loop.asking(number)
             self.project.ledger.add_queries(number, asking.next_questions(lots=-(-lacking // asking.method.batch)))
-            self._after_stage()
+            self._after_stage(labels=False)
 
     def _count_proposals(self) -> None:
         """How many masks would be changed now, every so often."""
@@ -605,11 +606,12 @@ class Desk:
                 self._proposed = len(self._loop.spread()[0].rows)
         self._counted = self._clock()
 
-    def _after_stage(self) -> None:
-        """Take in what the ledger has now."""
+    def _after_stage(self, *, labels: bool = True) -> None:
+        """Take in what the ledger has now; what masks carry only if it may have changed by more than answers."""
         with self._books:
             self._message = ""
-            self._recorder.reload()
+            if labels:
+                self._recorder.reload()
             self._take_in(self._recorder.learn_queries())
             for query_id in [q for q, query in self._open.items() if query.round in self._recorder.closed]:
                 # Left over when the clicks of the round were spent.
