@@ -705,6 +705,20 @@ def test_a_hand_over_of_another_project_is_refused(handed, make_dataset, tmp_pat
     assert not standing(handed.project)
 
 
+def test_a_question_of_another_image_is_noticed(tiny_project, tool, tmp_path):
+    (mask,) = sorted(set(largest(tiny_project, 0, 99)) & set(largest(tiny_project, 2, 99)))[:1]
+    ask(tiny_project, [query(0, mask), query(2, mask)])
+    hand_over(tiny_project, tmp_path / "out", tool.format)
+    export = tool(tmp_path / "out").export()
+    given = tmp_path / "out" / "handover.json"
+    facts = json.loads(given.read_text(encoding="utf-8"))
+    for image, number in zip(facts["images"], (2, 1), strict=True):
+        image["questions"][0]["query_id"] = number
+    given.write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(InputError, match="question 2 is about other masks"):
+        take_back(tiny_project, export, annotator="Ada")
+
+
 def test_masks_made_anew_since_are_noticed(handed):
     export = handed.tool.export()
     record = handed.project.images[0]
@@ -1023,6 +1037,15 @@ def test_label_maps_follow_the_colours_of_their_labelmap(masks, project, tmp_pat
     summary = masks(change)
     assert (summary.recorded, summary.skipped, summary.untouched) == (4, 3, 1)
     assert standing(project)[1].classes == (CAR,)
+
+
+def test_black_is_no_label_even_where_the_labelmap_has_no_background(masks):
+    change = {"labelmap.txt": b"background:0,0,0::\n"}
+    summary = masks(
+        lambda files: files.update({name: files[name].replace(line, b"") for name, line in change.items()}),
+        untouched="confirm",
+    )
+    assert (summary.recorded, summary.refused) == (5, 0)
 
 
 def test_label_maps_without_a_labelmap_are_read_by_the_colours_handed_over(masks):
