@@ -104,6 +104,7 @@ class Desk:
         self._line = ""
         self._proposed: int | None = None
         self._counted = 0.0
+        self._looked = (0, 0)
         self._closing = False
         self._vectors: tuple[int, dict[int, NDArray[np.float32]]] = (0, {})
 
@@ -388,8 +389,8 @@ class Desk:
                 changed = take_back(self.project, number, "automatic")
             except A2LCError as error:
                 raise NotNowError(str(error)) from None
-            self._message = f"The automatic changes of round {number} were taken back."
             self._after_stage()
+            self._message = f"The automatic changes of round {number} were taken back."
         self._wake.set()
         return changed
 
@@ -448,7 +449,7 @@ class Desk:
         away = np.bincount(first[changed & (first >= 0)], minlength=classes)
         into = np.bincount(now_labels[changed & (now_labels >= 0)], minlength=classes)
         with self._books:
-            answers = [(a, self._recorder.times[a.answer_id]) for a in self._recorder.all_answers()]
+            answers = [(a, self._recorder.times[a.answer_id]) for a in self._recorder.standing.values()]
             queries = self._recorder.queries
         now = datetime.now(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -556,7 +557,7 @@ class Desk:
                 self._after_stage()
                 return True
             if stage == "correct" and self._loop.method.corrects:
-                if len(self._loop.spread()[0].rows):
+                if self._changes_wait(number):
                     self._ask_ahead()
                     return False  # someone looks at what would change, and accepts it
             elif not self._alone(stage):
@@ -564,6 +565,14 @@ class Desk:
             self._loop.run_stage(stage)
             self._after_stage()
             return True
+
+    def _changes_wait(self, number: int) -> bool:
+        """Whether the round has changes to look at; worked out anew only if someone has changed an answer since."""
+        with self._books:
+            said = (number, len(self._recorder.all_answers()))
+        if self._looked != said or self._proposed is None:
+            self._proposed, self._looked = len(self._loop.spread()[0].rows), said
+        return self._proposed > 0
 
     def _while_answering(self, number: int) -> bool:
         with self._books:

@@ -37,9 +37,9 @@ export class SpreadView {
   }
 
   #build() {
-    this.total = h("h2", { testid: "spread-total" }, "Changes");
+    this.total = h("h2", { testid: "spread-total" }, "One moment");
     this.promise = h("p", { class: "promise" });
-    this.line = h("p", { class: "quiet" });
+    this.line = h("p", { class: "quiet" }, "The changes are being worked out.");
     this.bars = h("div", { class: "histogram", "aria-hidden": "true" });
     this.slider = h("input", {
       type: "range",
@@ -58,7 +58,13 @@ export class SpreadView {
     this.rows = h("tbody");
     this.accept = h(
       "button",
-      { type: "button", class: "button primary", testid: "spread-accept", onclick: () => this.#accept() },
+      {
+        type: "button",
+        class: "button primary",
+        testid: "spread-accept",
+        disabled: true,
+        onclick: () => this.#accept(),
+      },
       "Accept",
     );
     this.undo = h(
@@ -78,9 +84,10 @@ export class SpreadView {
       { type: "button", class: "button", hidden: true, onclick: () => this.#loadMore() },
       "More",
     );
+    // Until it is known what would change there is nothing to choose from, and nothing to accept.
     this.body = h(
       "div",
-      { class: "spread-body" },
+      { class: "spread-body", hidden: true },
       h(
         "div",
         { class: "spread-side" },
