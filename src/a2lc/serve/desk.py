@@ -449,7 +449,10 @@ class Desk:
         away = np.bincount(first[changed & (first >= 0)], minlength=classes)
         into = np.bincount(now_labels[changed & (now_labels >= 0)], minlength=classes)
         with self._books:
-            answers = [(a, self._recorder.times[a.answer_id]) for a in self._recorder.standing.values()]
+            answers = [
+                (a, self._recorder.times[a.answer_id])
+                for a in sorted(self._recorder.standing.values(), key=lambda a: a.answer_id)
+            ]
             queries = self._recorder.queries
         now = datetime.now(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

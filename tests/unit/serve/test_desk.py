@@ -236,7 +236,9 @@ def test_a_round_is_answered_looked_at_accepted_and_the_next_begins(open_desk):
     desk = open_desk(**SPREADS)
     assert answer_round(desk, truth=True) == 120
     assert until(lambda: desk.status()["phase"] == "spread")
+    proposed = until(lambda: desk.status()["proposed"])
     spread = desk.spread()
+    assert proposed == spread["total"]
     assert spread["ready"] and spread["total"] == len(spread["rows"]) > 5 and "promises nothing" in spread["promise"]
     assert (np.diff(spread["probability"]) <= 0).all() and (spread["old"] != spread["new"]).all()
     assert not (desk.project.state().source == AUTOMATIC).any(), "a preview writes nothing"
@@ -277,6 +279,7 @@ def test_accepted_changes_are_taken_back_until_a_model_is_trained_on_them(open_d
     done = desk.accept_spread(0.0, [])
     assert (desk.project.state().source == AUTOMATIC).sum() == done["changed"] > 0
     assert desk.undo_spread() == done["changed"]
+    assert "taken back" in desk.status()["message"]
     assert not (desk.project.state().source == AUTOMATIC).any()
     with pytest.raises(NotNowError, match="taken back already"):
         desk.undo_spread()
@@ -437,9 +440,11 @@ def test_the_dashboard_counts_what_was_done(open_desk):
     queries = lend(desk, "eve", 6)
     desk.answer([reply(query) for query in queries[:4]])
     desk.answer([Answer(query_id=queries[4].query_id, annotator="bob", kind=AnswerKind.VOID)])
+    changed = desk.standing(queries[0].query_id)
+    desk.answer([replace(changed, answer_id=0, kind=AnswerKind.MIXED, classes=(), replaces=changed.answer_id)])
     found = desk.dashboard()
     assert {row["name"]: row["answers"] for row in found["annotators"]} == {"eve": 4, "bob": 1}
-    assert found["answers"] == 5 and found["clicks"] == 5 and sum(m["answers"] for m in found["minutes"]) == 5
+    assert found["answers"] == 5 and found["clicks"] == 6 and sum(m["answers"] for m in found["minutes"]) == 5
     state = desk.project.state()
     changed = desk.project.masks.current(state) != desk.project.masks.label
     assert sum(row["from"] for row in found["changes"]) == int(changed.sum())
