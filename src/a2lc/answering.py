@@ -84,6 +84,7 @@ class Recorder:
         self.answered: Counter[int] = Counter()
         """Questions answered, by round."""
         self._all: dict[int, Answer] = {}
+        self._newest = 0
         self._last = 0
         self.learn_queries()
         for answer, _, when in project.ledger.timed_answers():
@@ -133,7 +134,7 @@ class Recorder:
             except A2LCError:
                 self.reload()
                 raise
-            for answer, _, when in self.project.ledger.timed_answers(after=max(self._all, default=0)):
+            for answer, _, when in self.project.ledger.timed_answers(after=self._newest):
                 self._remember(answer, when)
             for place, answer, _, _ in rows:
                 now = self.standing[answer.query_id].answer_id
@@ -151,6 +152,7 @@ class Recorder:
     def _remember(self, answer: Answer, when: str) -> None:
         self.answered[self.queries[answer.query_id].round] += answer.query_id not in self.standing
         self._all[answer.answer_id] = answer
+        self._newest = answer.answer_id
         self.times[answer.answer_id] = when
         self.standing[answer.query_id] = answer
 

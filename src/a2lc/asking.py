@@ -349,12 +349,24 @@ class Asking:
         certify_count = int(self.questions * self.method.certify) if self.method.corrects else 0
         return self.questions - certify_count - int(self.questions * self.method.measure)
 
-    def next_questions(self, lots: int = 1) -> list[Query]:
-        """The next questions of the round, empty when it has asked all; those asked before must have their answers.
+    def free_questions(self, lots: int) -> list[Query]:
+        """More questions of highest gain, whether or not those asked have their answers; none where audits are next.
 
         Args:
             lots: Batches at once, for many annotators.
         """
+        if not self.asks_freely:
+            return []
+        chosen = len(self.project.ledger.queries(self.number))
+        return self._batch(min(self.method.batch * lots, self._free - chosen), chosen)
+
+    def share(self, other: Asking) -> None:
+        """Take over what another round has read of the same statistics."""
+        if "_pool" in other.__dict__:
+            self.__dict__["_pool"] = other.__dict__["_pool"]
+
+    def next_questions(self) -> list[Query]:
+        """The next questions of the round, empty when it has asked all; those asked before must have their answers."""
         asked = self.project.ledger.queries(self.number)
         audits = sum(query.reason == Reason.AUDIT for query in asked)
         measure_count = int(self.questions * self.method.measure)
@@ -362,7 +374,7 @@ class Asking:
         if frozen is None:
             chosen = len(asked)
             if chosen < self._free:
-                found = self._batch(min(self.method.batch * lots, self._free - chosen), chosen)
+                found = self._batch(min(self.method.batch, self._free - chosen), chosen)
                 if found:
                     return found
             frozen = self._freeze(self.questions - self._free - measure_count)
@@ -372,7 +384,7 @@ class Asking:
         measured = self._measured()
         if measured is None:
             # Draws that hit the same mask twice leave questions over: they measure too.
-            measured = self._decide(frozen, self.questions - len(asked) if measure_count else 0)
+            measured = self._decide(frozen, max(0, self.questions - len(asked)) if measure_count else 0)
         if audits < len(drawn) + len(measured.drawn):
             return self._audits(measured.drawn, measured.probability, frozen)
         return []
@@ -398,8 +410,9 @@ class Asking:
         self, posterior: NDArray[np.float32], known: _Known, count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Answered masks to ask about again: disputed ones, then a draw by how much the posterior doubts the answer."""
-        disputed = known.disputed[:count]
-        open_rows = known.rows[~np.isin(known.rows, known.checked)]
+        pending = self._asked_again()
+        disputed = known.disputed[~np.isin(known.disputed, pending)][:count]
+        open_rows = known.rows[~np.isin(known.rows, known.checked) & ~np.isin(known.rows, pending)]
         count = min(count - len(disputed), len(open_rows))
         if count <= 0:
             return disputed, np.ones(len(disputed))
@@ -407,10 +420,19 @@ class Asking:
         said = np.where(said == VOID, posterior.shape[1] - 1, said)
         doubt = 0.05 + 1 - posterior[open_rows, said].astype(np.float64)
         chance = inclusion_probabilities(doubt, count)
-        rng = np.random.default_rng([self.seed, 4, len(known.rows)])
+        rng = np.random.default_rng([self.seed, 4, len(known.rows), *([len(pending)] if len(pending) else [])])
         taken = draw(chance, rng)
         rows = np.concatenate([disputed, open_rows[taken]])
         return rows, np.concatenate([np.ones(len(disputed)), chance[taken]])
+
+    def _asked_again(self) -> NDArray[np.int64]:
+        """Rows asked about again in this round that wait for that answer."""
+        said = {answer.query_id for answer, _ in self.project.ledger.answers(self.number)}
+        again = [
+            q for q in self.project.ledger.queries(self.number) if q.reason == Reason.GOLD and q.query_id not in said
+        ]
+        image = np.array([query.image for query in again], dtype=np.int64)
+        return self.project.masks.rows(image, np.array([query.mask_ids[0] for query in again], dtype=np.int64))
 
     def _audits(self, rows: NDArray[Any], chance: NDArray[Any], frozen: FrozenTable) -> list[Query]:
         posterior = frozen.posteriors(self.project.classes.num_classes)
@@ -579,6 +601,10 @@ class Asking:
         state = self.project.state()
         held = before.accepted
         random = np.isin(known.rows, held) & (known.random > 0)
+        measured = self._measured()
+        if measured is not None:
+            # What measures the labels of this round must not decide what they are.
+            random &= ~np.isin(known.rows, measured.drawn)
         if random.any():
             drawn, weight = known.rows[random], known.random[random]
             said, label = known.truth[drawn], before.labels[drawn]
@@ -818,10 +844,15 @@ def describe_promise(details: dict[str, Any]) -> str:
         line += f", {details['withdrawn']} withdrawn"
     if promise.get("kept"):
         line += f"; {promise['kept']} of earlier rounds stand by their audits, against which none speaks since"
+    left_out = promise.get("left_out", 0)
+    if left_out:
+        line += f", {left_out} left out by hand"
     if not promise["accepted"]:
         return f"{line}; {promise['proposed']} proposed: {promise['reason'] or 'nothing to change'}"
-    # What was changed in earlier rounds and is proved again is part of it.
-    line += f"; {promise['accepted']} masks nobody looked at differ now from their first labels: "
+    # What was changed in earlier rounds and is proved again is part of it, and what was left out as well.
+    line += f"; {promise['accepted']} masks nobody looked at "
+    line += "would differ" if left_out else "differ now"
+    line += f" from their first labels{' with those left out' if left_out else ''}: "
     sure += f", by {promise['audits']} audits"
     if promise["kind"] == "precision":
         return f"{line}at least {rounded_down(promise['lower'], 2)} of them are right, {sure}"

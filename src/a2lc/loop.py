@@ -25,7 +25,15 @@ from a2lc.asking import Asking, describe_promise, standing_answers
 from a2lc.config import AnnotatorConfig, ProjectConfig, TrainingConfig
 from a2lc.correction.manual import answered_class
 from a2lc.cost import ClickCost
-from a2lc.errors import ConfigError, InputError, MissingExtraError, MissingFileError, PoolExhaustedError, StageError
+from a2lc.errors import (
+    ConfigError,
+    InputError,
+    LedgerError,
+    MissingExtraError,
+    MissingFileError,
+    PoolExhaustedError,
+    StageError,
+)
 from a2lc.files import atomic_path, json_safe, write_text
 from a2lc.ledger import BY_HAND, FIRST, KEEP, VOID, MaskState, mask_keys
 from a2lc.methods import Method, create_method
@@ -207,6 +215,7 @@ class Loop:
         # Selected rounds have their questions; the others need new ones.
         selected = number if stage in {"answer", "correct", "train", "evaluate"} else number - 1
         missing = max(0, rounds - max(selected, 0)) * self.queries_a_round
+        missing -= len(self.project.ledger.queries(selected + 1))  # asked ahead
         left = self.masks_left()
         # A rule may end the run long before; whether there is enough is then seen round by round.
         if missing > left and self.method.remembers and until is None:
@@ -230,7 +239,7 @@ class Loop:
         opened = {record.round for record in self.project.ledger.rounds()}
         if number + 1 in opened:
             return False  # the round after it was begun
-        if any(undo.round >= number for undo in self.project.ledger.undos()):
+        if any(undo.undone == number or undo.round >= number for undo in self.project.ledger.undos()):
             return False  # the figures are of labels that were taken back
         for stage in self.project.ledger.stages():
             if stage.round == number and stage.stage == "correct":
@@ -282,7 +291,7 @@ class Loop:
         """
         number, _ = next_stage(self.project)
         done = {stage.stage: stage.details for stage in self.project.ledger.stages() if stage.round == number}
-        settled = dict(done["select"].get("plan", {})) if "select" in done else {}
+        settled = dict(done["select"].get("plan", {})) if "select" in done else self._begun_ahead(number)
         if self.project.ledger.answers(number):
             settled["annotator"] = self._settled_annotator(number)
         elif self.prices_differ:
@@ -308,6 +317,13 @@ class Loop:
                 + f". Finish it with those, a2lc run DIR --rounds {number}, and change them for the next."
             )
 
+    def _begun_ahead(self, number: int) -> dict[str, Any]:
+        """What settled a round whose first questions were asked before it was selected."""
+        if not self.project.ledger.queries(number):
+            return {}
+        (config,) = [record.config for record in self.project.ledger.rounds() if record.round == number]
+        return {key: config[key] for key in ("method", "settings", "budget", "seed")}
+
     def _settled_annotator(self, number: int) -> dict[str, Any]:
         """What the plan says, but of the kind that has answered: people and the oracle do not share a round."""
         own = self.plan.annotator.model_dump(mode="json")
@@ -318,14 +334,19 @@ class Loop:
         if number in {record.round for record in self.project.ledger.rounds()}:
             return
         plan = json.loads(json.dumps(self.plan.to_json()))
-        self.project.ledger.open_round(
-            number,
-            method=self.plan.method,
-            config=plan,
-            model=self._model_name(number),
-            seed=self._seed(number),
-            versions=versions(),
-        )
+        try:
+            self.project.ledger.open_round(
+                number,
+                method=self.plan.method,
+                config=plan,
+                model=self._model_name(number),
+                seed=self._seed(number),
+                versions=versions(),
+            )
+        except LedgerError:
+            # Begun meanwhile by the other of the two that share a project: who trains, and who asks ahead.
+            if number not in {record.round for record in self.project.ledger.rounds()}:
+                raise
 
     def _seed(self, number: int) -> int:
         return int(np.random.default_rng([self.plan.seed, number]).integers(2**31))
@@ -417,6 +438,7 @@ class Loop:
     def _select(self, number: int, began: float) -> str:
         """The masks of highest score that were never asked about, or the first batch of them."""
         project = self.project
+        self._ahead = None  # what scored the round before has had its say
         ahead = project.ledger.queries(number)
         more = f" more than the {len(ahead)} asked ahead" if ahead else ""
         if self.method.asks_in_batches:
@@ -473,10 +495,10 @@ class Loop:
         asked = self.project.ledger.queries(following)
         if self.method.asks_in_batches:
             asking = self._ahead_of(following, scored)
-            queries = asking.next_questions(lots=-(-count // asking.method.batch)) if asking.asks_freely else []
+            queries = asking.free_questions(lots=-(-count // asking.method.batch))
         else:
             # Merged masks and answers of different prices are counted when the round is selected.
-            if self.prices_differ or "region" in self.method.extra_columns or self._warm_up(following):
+            if self.prices_differ or "region" in self.method.extra_columns or self._warm_up(scored):
                 return 0
             left = self.masks_left()
             count = min(count, left, self._questions(left + len(asked)) - len(asked))
@@ -489,6 +511,8 @@ class Loop:
     def _ahead_of(self, number: int, scored: int) -> Asking:
         if self._ahead is None or self._ahead.number != number:
             self._ahead = self._new_asking(number, scored)
+            if self._asking is not None and self._asking.number == scored:
+                self._ahead.share(self._asking)
         return self._ahead
 
     def _best(self, number: int, scored: int, count: int) -> tuple[list[Query], dict[str, Any]]:
@@ -780,7 +804,7 @@ class Loop:
             line.append(describe_promise(details))
         elif self.method.corrects:
             line.append(f"{len(changes.rows)} automatic corrections")
-        if details.get("left_out"):
+        if details.get("left_out") and not self.method.asks_in_batches:
             line.append(f"{details['left_out']} left out by hand")
         if layer is not None:
             line.append(f"{details['pixels']:,} pixels labelled on their own in {len(layer)} images")

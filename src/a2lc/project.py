@@ -260,7 +260,8 @@ class Project:
         for undo in self.ledger.undos():
             if through is not None and undo.round >= through:
                 continue
-            made = [layer for layer in found if layer.round <= undo.round]  # later ones know of the undo
+            # Later ones know of the undo.
+            made = [layer for layer in found if layer.round <= max(undo.round, undo.undone)]
             if undo.source == "automatic":
                 gone = {layer.round for layer in made if layer.round == undo.undone and not layer.by_hand}
             else:

@@ -80,5 +80,7 @@ def take_back(project: Project, number: int, source: str, *, dry_run: bool = Fal
     keys, old, new = undo_rows(project.corrections(), taken, number, source)
     if not dry_run:
         image, mask = (keys >> np.uint64(32)).astype(int), (keys & np.uint64(0xFFFFFFFF)).astype(int)
-        project.ledger.add_undo(number, source, rounds[-1], image, mask, old, new)
+        # In an open round it is older than all that the round comes to, as if it had been done at the end of the one before.
+        last = opened - 1 if opened in rounds else rounds[-1]
+        project.ledger.add_undo(number, source, last, image, mask, old, new)
     return len(keys)

@@ -186,7 +186,7 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
         return None
     stage = audited[-1]
     found: dict[str, Any] = {"round": stage.round} | {name: stage.details.get(name) for name in _FINDINGS}
-    found["undone"] = any(undo.round >= stage.round for undo in project.ledger.undos())
+    found["undone"] = any(undo.undone == stage.round or undo.round >= stage.round for undo in project.ledger.undos())
     found["true"] = None
     if project.has_ground_truth:
         after = project.masks.current(project.state(stage.round))

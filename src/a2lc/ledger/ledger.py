@@ -399,6 +399,7 @@ class Ledger:
                     ),
                 )
                 standing[answer.query_id] = replace(answer, answer_id=answer_id)
+                connection.execute(schema.leases.delete().where(schema.leases.c.query == answer.query_id))
                 new += 1
                 if rows:
                     connection.execute(
@@ -462,13 +463,10 @@ class Ledger:
                 schema.leases.insert(), [{"query": q, "annotator": annotator, "until": until} for q in queries]
             )
 
-    def take_back(self, queries: Sequence[int] | None = None) -> None:
-        """End the leases of questions; of all, where none are named."""
-        statement = schema.leases.delete()
-        if queries is not None:
-            statement = statement.where(schema.leases.c.query.in_(list(queries)))
+    def end_leases(self, queries: Sequence[int]) -> None:
+        """End the leases of questions; an answer ends that of its own."""
         with self._write() as connection:
-            connection.execute(statement)
+            connection.execute(schema.leases.delete().where(schema.leases.c.query.in_(list(queries))))
 
     def leases(self) -> dict[int, tuple[str, float]]:
         """Annotator and end of each lease, by question, run out or not."""

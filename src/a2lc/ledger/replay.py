@@ -78,7 +78,7 @@ class UndoRecord:
     Attributes:
         undone: The round.
         source: `manual`, `automatic` or `all` of its corrections.
-        round: The last round there was then.
+        round: The last round that had ended then; the one before `undone`, where that one had not ended itself.
         after: The last correction there was then; later ones of that round, by changed answers, are not undone.
         time: When.
     """

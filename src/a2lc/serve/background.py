@@ -20,6 +20,8 @@ class Training:
 
     def __init__(self, folder: Path, wake: Callable[[], None], say: Callable[[str], None], *, trains: bool) -> None:
         self._began = time.monotonic()
+        self.ended_after = 0.0
+        """Seconds after which it was over; 0 while it is not."""
         self._wake = wake
         self._say = say
         self._stage, self._line, self._error = "train", "", ""
@@ -40,7 +42,10 @@ class Training:
     @property
     def ended(self) -> bool:
         """Whether it is over, and all it said has been heard."""
-        return self._process.poll() is not None and not any(thread.is_alive() for thread in self._threads)
+        over = self._process.poll() is not None and not any(thread.is_alive() for thread in self._threads)
+        if over and not self.ended_after:
+            self.ended_after = time.monotonic() - self._began
+        return over
 
     def told(self) -> dict[str, Any]:
         """`stage`, `line` of progress, `seconds` since it began, and `error`, None while there is none."""

@@ -12,8 +12,8 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -47,6 +47,12 @@ _ALIKE = 120
 
 _PAUSE = 5.0
 """Seconds between two counts of what would change."""
+
+_REST = 10.0
+"""Seconds until something that failed is tried again; for a training it is six times that."""
+
+_PATIENCE = 2.0
+"""Seconds that a request waits for the loop, and ten times that the end of the server for the worker."""
 
 
 class NotNowError(A2LCError):
@@ -104,8 +110,8 @@ class Desk:
         self._line = ""
         self._proposed: int | None = None
         self._counted = 0.0
-        self._looked = (0, 0)
-        self._closing = False
+        self._looked = ("", 0, 0)
+        self._stop = threading.Event()
         self._vectors: tuple[int, dict[int, NDArray[np.float32]]] = (0, {})
 
         self._books = threading.RLock()  # what is lent and recorded
@@ -136,9 +142,10 @@ class Desk:
 
     def close(self) -> None:
         """Stop the worker and the training; what was recorded stays, and a training goes on where it was another time."""
-        self._closing = True
+        self._stop.set()
         self._wake.set()
-        self._worker.join()
+        # What it is at is begun again another time; a long stage is not waited for.
+        self._worker.join(timeout=10 * _PATIENCE)
         if self._training is not None:
             self._training.stop()
 
@@ -190,8 +197,11 @@ class Desk:
             The class, and the questions: the first free one that has a class, and those most like it by what the model
             says of them. The class is None where there are none.
         """
-        with self._work:
-            self._ask_more(_ALIKE)
+        if self._work.acquire(timeout=_PATIENCE / 4):
+            try:
+                self._ask_more(_ALIKE)
+            finally:
+                self._work.release()
         with self._books:
             now = self._tick()
             self._seen[annotator] = now
@@ -221,7 +231,7 @@ class Desk:
                 self._last += 1
                 heapq.heappush(self._free, (self._last, query_id))
             if mine:
-                self.project.ledger.take_back(mine)
+                self.project.ledger.end_leases(mine)
             return len(mine)
 
     def question(self, query_id: int) -> Query:
@@ -327,7 +337,7 @@ class Desk:
             `ready`: whether it may be accepted; `stage`, `total`, `promise`, a line; and (n,) arrays, the surest first: `rows`
             of the mask table, `old` and `new` classes, VOID for none, and `probability`.
         """
-        with self._work:
+        with self._at_work():
             number, stage = next_stage(self.project)
             empty = np.empty(0, dtype=np.int64)
             found: dict[str, Any] = {"ready": False, "stage": stage, "total": 0, "promise": ""}
@@ -361,7 +371,7 @@ class Desk:
         Raises:
             NotNowError: The answers of the round are not all in, or its changes are made.
         """
-        with self._work:
+        with self._at_work():
             number, stage = next_stage(self.project)
             if stage != "correct" or not self._loop.method.corrects:
                 raise NotNowError(f"Round {number} is at its stage '{stage}': there are no changes to accept.")
@@ -378,7 +388,7 @@ class Desk:
         Raises:
             NotNowError: A model was trained on them, or there are none.
         """
-        with self._work:
+        with self._at_work():
             number, stage = next_stage(self.project)
             if stage != "train" or number < 1:
                 raise NotNowError("There are no changes that could be taken back here: see a2lc undo.")
@@ -393,6 +403,20 @@ class Desk:
             self._message = f"The automatic changes of round {number} were taken back."
         self._wake.set()
         return changed
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """The loop, for a request: what takes long in it must not hold up all who answer.
+
+        Raises:
+            NotNowError: The worker is busy with it.
+        """
+        if not self._work.acquire(timeout=_PATIENCE):
+            raise NotNowError("The server is at work on the questions. Try again in a moment.")
+        try:
+            yield
+        finally:
+            self._work.release()
 
     # ---- looking on -----------------------------------------------------------------------------------------------
 
@@ -498,10 +522,14 @@ class Desk:
         """Write the corrected data set below the project's folder `exports`; its name there, and how many label maps."""
         stamp = datetime.now(UTC).strftime("corrected-%Y%m%d-%H%M%S")
         root, name, more = self.project.folder / "exports", stamp, 1
-        while (root / name).exists():
-            more += 1
-            name = f"{stamp}-{more}"
         root.mkdir(exist_ok=True)
+        while True:
+            try:
+                (root / name).mkdir()
+                break
+            except FileExistsError:  # of the same second
+                more += 1
+                name = f"{stamp}-{more}"
         summary = export_project(self.project, root / name)
         return name, summary.images
 
@@ -532,12 +560,13 @@ class Desk:
     # ---- the worker -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._closing:
+        while not self._stop.is_set():
             self._wake.wait(timeout=1.0)
             self._wake.clear()
             try:
-                while not self._closing and self._step():
+                while not self._stop.is_set() and self._step():
                     pass
+                continue
             except PoolExhaustedError:
                 self._message = "Every mask that can be asked about has been asked about."
             except A2LCError as error:
@@ -545,6 +574,7 @@ class Desk:
             except Exception:
                 traceback.print_exc()
                 self._message = "Something went wrong in the server; its console says what. Answers are still recorded."
+            self._stop.wait(_REST)
 
     def _step(self) -> bool:
         """Do the next thing that needs no person; False if there is none."""
@@ -561,7 +591,6 @@ class Desk:
                 return True
             if stage == "correct" and self._loop.method.corrects:
                 if self._changes_wait(number):
-                    self._ask_ahead()
                     return False  # someone looks at what would change, and accepts it
             elif not self._alone(stage):
                 return self._train()
@@ -572,7 +601,7 @@ class Desk:
     def _changes_wait(self, number: int) -> bool:
         """Whether the round has changes to look at; worked out anew only if someone has changed an answer since."""
         with self._books:
-            said = (number, len(self._recorder.all_answers()))
+            said = ("correct", number, len(self._recorder.all_answers()))
         if self._looked != said or self._proposed is None:
             self._proposed, self._looked = len(self._loop.spread()[0].rows), said
         return self._proposed > 0
@@ -591,28 +620,36 @@ class Desk:
         if more:
             with self._books:
                 wanted = _AHEAD * max(1, self._active())
-            self._ask_more(wanted)
-        else:
-            self._loop.run_stage("answer")
-            self._after_stage()
+            return self._ask_more(wanted)
+        self._loop.run_stage("answer")
+        self._after_stage()
         return True
 
-    def _ask_more(self, wanted: int) -> None:
-        """Have so many questions free, where a round chooses them in batches and has not chosen all."""
+    def _ask_more(self, wanted: int) -> bool:
+        """Have so many questions free, where a round chooses them in batches and has not chosen all; whether any came."""
         number, stage = next_stage(self.project)
-        if stage != "answer" or not self._loop.method.asks_in_batches or not self._loop.asking(number).asks_freely:
-            return
+        if stage != "answer" or not self._loop.method.asks_in_batches:
+            return False
         with self._books:
             lacking = wanted - (len(self._open) - len(self._leases))
-        if lacking > 0:
-            asking = self._loop.asking(number)
-            self.project.ledger.add_queries(number, asking.next_questions(lots=-(-lacking // asking.method.batch)))
+        if lacking <= 0:
+            return False
+        asking = self._loop.asking(number)
+        queries = asking.free_questions(lots=-(-lacking // asking.method.batch))
+        if queries:
+            self.project.ledger.add_queries(number, queries)
             self._after_stage(labels=False)
+        return bool(queries)
 
     def _count_proposals(self) -> None:
-        """How many masks would be changed now, every so often."""
+        """How many masks would be changed now, every so often while answers come."""
         if not self._loop.method.corrects or self._clock() - self._counted < _PAUSE:
             return
+        with self._books:
+            said = ("answer", self._stage[0], len(self._recorder.all_answers()))
+        if self._looked == said:
+            return
+        self._looked = said
         if self._loop.method.asks_in_batches or self._recorder.answered[self._stage[0]]:
             with suppress(A2LCError):
                 self._proposed = len(self._loop.spread()[0].rows)
@@ -644,7 +681,10 @@ class Desk:
         if not self.trains and next_stage(self.project)[1] != "score":
             return False  # masks are scored for who asks; a model is trained only if that is wanted
         if self._training is not None and self._training.ended:
-            return False  # it failed: what it said is shown
+            # It failed: what it said is shown, and it is tried again when there was time to mend it.
+            if self._training.told()["seconds"] < self._training.ended_after + 6 * _REST:
+                return False
+            self._training = None
         if self._training is None:
             self._training = Training(self.project.folder, self._wake.set, self._heard, trains=self.trains)
         self._ask_ahead()
@@ -683,10 +723,10 @@ class Desk:
     def _read_vectors(self, number: int, keys: NDArray[np.uint64]) -> NDArray[np.float32]:
         """(n, D) for mask keys in any order; zeros for masks without statistics."""
         order = np.argsort(keys)
-        vectors: NDArray[np.float32] = np.zeros((len(keys), 1), dtype=np.float32)
-        folder = self.project.round_folder(number)
-        if not (folder / "stats").is_dir():  # asked ahead, by what scored the round before
-            folder = self.project.round_folder(number - 1)
+        vectors = np.zeros((len(keys), self.project.classes.num_classes), dtype=np.float32)
+        scored = {stage.round for stage in self.project.ledger.stages() if stage.stage == "score"}
+        # Asked ahead: by what scored the round before.
+        folder = self.project.round_folder(number if number in scored else number - 1)
         for path in sorted((folder / "stats").glob("part-*.parquet")):
             stats = MaskStats.from_table(
                 pq.read_table(path, columns=["image", "mask_ids", "prob_sums", "area"], use_threads=False)
@@ -696,8 +736,6 @@ class Desk:
             hit = (place < len(keys)) & (keys[order][np.minimum(place, len(keys) - 1)] == here)
             if not hit.any():
                 continue
-            if vectors.shape[1] == 1:
-                vectors = np.zeros((len(keys), stats.prob_sums.shape[1]), dtype=np.float32)
             probs = stats.prob_sums[hit] / np.maximum(stats.area[hit, None], 1)
             # Square roots: the dot product is then the Bhattacharyya coefficient, which sees differences in small shares too.
             vectors[order[place[hit]]] = np.sqrt(np.clip(probs, 0, None))

@@ -55,12 +55,13 @@ def test_leases_come_and_go(ledger):
     ledger.lend([first, second], "eve", 10.5)
     ledger.lend([second, third], "bob", 20.0)
     assert ledger.leases() == {first: ("eve", 10.5), second: ("bob", 20.0), third: ("bob", 20.0)}
-    ledger.take_back([third])
+    ledger.end_leases([third])
     assert set(ledger.leases()) == {first, second}
-    ledger.take_back()
-    ledger.lend([], "eve", 1.0)
-    assert ledger.leases() == {}
     assert ledger.annotators() == []
+    ledger.add_answers(1, [(reply(first), 1.0, [])])
+    ledger.lend([], "eve", 1.0)
+    assert set(ledger.leases()) == {second}, "an answer ends the lease of its question"
+    assert ledger.annotators() == ["eve"]
 
 
 # ---- append-only -------------------------------------------------------------------------------------------------

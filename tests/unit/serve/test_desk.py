@@ -11,11 +11,13 @@ import pytest
 from a2lc.errors import StageError
 from a2lc.ledger import FIRST, KEEP, VOID
 from a2lc.ledger.replay import SOURCES
+from a2lc.loop import Loop
 from a2lc.methods import METHODS
 from a2lc.project import Project
-from a2lc.records import Answer, AnswerKind, QueryKind
+from a2lc.records import Answer, AnswerKind, QueryKind, Reason
 from a2lc.serve.desk import Desk, NotNowError, UnknownQuestionError, likely_class
 from a2lc.stages import next_stage, take_back
+from a2lc.status import project_status
 
 AUTOMATIC = SOURCES.index("automatic")
 SPREADS = {
@@ -362,6 +364,98 @@ def test_questions_of_the_next_round_are_asked_ahead_and_count_in_it(open_desk, 
     assert len(desk.project.ledger.answers(3)) == 60, "the round's clicks, those ahead among them"
 
 
+def at_train(desk, rounds=1):
+    """The loop of a desk, closed, whose round was answered and corrected."""
+    until(lambda: desk.status()["waiting"])
+    desk.close()
+    loop = desk._loop
+    while next_stage(desk.project) != (rounds, "train"):
+        if not loop.run_stage(next_stage(desk.project)[1]):
+            desk._recorder.learn_queries()
+            waiting = desk.project.ledger.queries(unanswered=True)
+            desk.answer([reply(query) for query in waiting])
+    return loop
+
+
+def test_a_round_begun_ahead_keeps_the_plan_it_was_begun_with(open_desk, scored):
+    desk = open_desk(budget=100)
+    loop = at_train(desk)
+    assert loop.ask_ahead(40) == 40
+    for stage in ("train", "evaluate"):
+        loop.run_stage(stage)
+    for change in ({"budget": 20}, {"method": "alc", "budget": 100}, {"settings": {"certify": 0.5}}):
+        other = Loop(desk.project, scored.plan(desk.project, **({"budget": 100} | change), kind="human"))
+        with pytest.raises(StageError, match="begun with another"):
+            other.check()
+    again = Loop(desk.project, scored.plan(desk.project, 100, kind="human"))
+    for stage in ("score", "select"):
+        assert again.run_stage(stage)
+
+
+def test_questions_asked_ahead_are_not_asked_for_twice(open_desk):
+    desk = open_desk(budget=471, method="random")  # half of all masks
+    loop = at_train(desk)
+    assert loop.ask_ahead(16) == 16
+    assert not loop.run(2), "enough masks are left, and people are waited for"
+    assert len(desk.project.ledger.queries(2)) == 471
+
+
+def test_masks_are_checked_once_though_nobody_has_answered_yet(open_desk):
+    desk = open_desk(budget=200, settings={"gold": 0.2})
+    loop = at_train(desk)
+    assert loop.ask_ahead(30) == loop.ask_ahead(30) == loop.ask_ahead(30) == 30
+    again = [(q.image, q.mask_ids) for q in desk.project.ledger.queries(2) if q.reason == Reason.GOLD]
+    assert len(again) == 18 == len(set(again))
+
+
+def test_what_is_asked_ahead_freezes_nothing(open_desk):
+    desk = open_desk(budget=60)
+    loop = at_train(desk)
+    while loop.ask_ahead(12):
+        pass
+    assert len(desk.project.ledger.queries(2)) == 30
+    assert not (desk.project.round_folder(2) / "posterior.parquet").exists()
+
+
+def test_what_was_taken_back_in_an_open_round_is_part_of_it(open_desk):
+    desk = open_desk(**SPREADS)
+    project = desk.project
+    loop = at_train(desk)
+    changed = (project.state().source == AUTOMATIC).sum()
+    assert changed > 5 and loop.ask_ahead(8) == 8
+    assert take_back(project, 1, "automatic") == changed
+    desk._recorder.learn_queries()
+    desk.answer([reply(query) for query in project.ledger.queries(2)])
+    for stage in ("train", "evaluate"):
+        loop.run_stage(stage)
+    first, second = (project.state(through=number) for number in (1, 2))
+    assert not (first.source == AUTOMATIC).any()
+    assert np.array_equal(second.classes, project.state().classes)
+    rows = project_status(project)["rounds"]
+    (evaluated,) = [s.details["data_miou"] for s in project.ledger.stages() if (s.round, s.stage) == (1, "evaluate")]
+    # Answers given ahead are the next round's, though its labels had them when they were evaluated.
+    assert rows[2]["data_miou"] == pytest.approx(evaluated)
+    assert rows[1]["data_miou"] == pytest.approx(project.confusion(first).miou)
+
+
+def test_a_round_is_opened_once_by_whoever_is_first(open_desk, monkeypatch):
+    """The process that trains and the server that asks ahead come to it at the same moment."""
+    desk = open_desk(budget=10, method="alc")
+    loop, ledger = at_train(desk), desk.project.ledger
+    before = ledger.rounds()
+    loop._open(2)
+    record, real, calls = ledger.rounds()[-1], ledger.rounds, []
+
+    def late():
+        calls.append(1)
+        # Two looks before, by the check and by the opening.
+        return before if len(calls) <= 2 else real()
+
+    monkeypatch.setattr(ledger, "rounds", late)
+    Loop(desk.project, loop.plan)._open(2)
+    assert len(calls) > 2 and ledger.rounds()[-1] == record
+
+
 @pytest.mark.parametrize("method", ["alc", "a2lc", "margin"])
 def test_methods_that_choose_all_at_once_ask_ahead_too(open_desk, method):
     desk = open_desk(budget=10, method=method)
@@ -430,6 +524,52 @@ def test_a_grid_holds_look_alikes_of_one_class(open_desk):
         assert (desk._vectors_of(1, others) @ vectors[0]).max() <= near[-1] + 1e-6
     taken = {query.query_id for query in queries}
     assert not taken & {query.query_id for query in desk.grid("bob", 24)[1]}
+
+
+def test_a_grid_is_there_while_the_next_round_is_scored(open_desk):
+    desk = open_desk(budget=40, method="random")
+    loop = at_train(desk)
+    assert loop.ask_ahead(30) == 30
+    desk._take_in(desk._recorder.learn_queries())
+    (desk.project.round_folder(2) / "stats").mkdir(parents=True)
+    for _ in range(3):
+        assert len(desk.grid("eve", 4)[1]) > 0
+    assert np.abs(np.linalg.norm(desk._vectors_of(2, desk.project.ledger.queries(2)), axis=1) - 1).max() < 1e-5
+
+
+def test_requests_do_not_wait_for_a_loop_at_work(open_desk, monkeypatch):
+    monkeypatch.setattr("a2lc.serve.desk._PATIENCE", 0.05)
+    desk = open_desk()
+    until(lambda: desk.status()["waiting"])
+    broken = []
+
+    def look():
+        for ask in (desk.spread, lambda: desk.accept_spread(0.0, []), desk.undo_spread):
+            try:
+                ask()
+            except NotNowError as error:
+                broken.append(str(error))
+
+    with desk._work:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        (query, *_) = desk.lease("eve", 1)[0]
+        assert desk.answer([reply(query)])[0].status == "recorded"
+    assert broken == ["The server is at work on the questions. Try again in a moment."] * 3
+
+
+def test_nothing_is_worked_out_while_nobody_answers(open_desk, monkeypatch, clock):
+    desk = open_desk(**SPREADS)
+    answer_round(desk, truth=True)
+    until(lambda: desk.status()["proposed"])
+    looked = []
+    monkeypatch.setattr(desk._loop, "spread", lambda: looked.append(1))
+    with desk._work:
+        for _ in range(3):
+            clock.now += 60
+            assert not desk._step()
+    assert not looked
 
 
 # ---- looking on -----------------------------------------------------------------------------------------------------
