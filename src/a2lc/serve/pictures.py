@@ -170,7 +170,7 @@ def mask_runs(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
 class Pictures:
     """Images and masks of a project as people see them. Threads may share it; what was decoded is kept for a while."""
 
-    def __init__(self, project: Project, *, image_bytes: int = 64 << 20, mask_bytes: int = 16 << 20) -> None:
+    def __init__(self, project: Project, *, image_bytes: int = 40 << 20, mask_bytes: int = 12 << 20) -> None:
         """Of a project.
 
         Args:
@@ -181,7 +181,7 @@ class Pictures:
         self.project = project
         self._images: BoundedCache[int, NDArray[np.uint8]] = BoundedCache(image_bytes, _nbytes)
         self._masks: BoundedCache[int, NDArray[np.uint16]] = BoundedCache(mask_bytes, _nbytes)
-        self._geometry: BoundedCache[tuple[int, tuple[int, ...]], Geometry] = BoundedCache(8 << 20, _geometry_bytes)
+        self._geometry: BoundedCache[tuple[int, tuple[int, ...]], Geometry] = BoundedCache(4 << 20, _geometry_bytes)
         # A few at a time: what lies decoded in memory at once is bounded too, not only what is kept.
         self._decoders = threading.BoundedSemaphore(_DECODERS)
 
