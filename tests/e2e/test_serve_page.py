@@ -577,7 +577,7 @@ def read_dashboard(eve, shoot):
     eve["tab-dashboard"].click()
     figures = eve.at(".figures")
     with Project(eve.server.folder) as project:
-        recorded = len(project.ledger.answers(standing=False))
+        recorded = len(project.ledger.answers())
     expect(figures).to_contain_text(f"{recorded}answers")
     expect(figures).to_contain_text("mIoU of the labels")
     expect(eve.at("tr", has_text="Robin")).to_contain_text("60")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,7 +49,7 @@ def test_queries_and_answers(tmp_path_factory, asked, annotator, data):
     back = ledger.queries(1)
     assert [q.query_id for q in back] == list(range(1, len(asked) + 1))
     for sent, got in zip(asked, back, strict=True):
-        assert {**vars(got), "query_id": 0} == vars(sent)
+        assert replace(got, query_id=0) == sent
     answers = []
     for query in back:
         kind = data.draw(st.sampled_from(AnswerKind))
@@ -59,7 +61,7 @@ def test_queries_and_answers(tmp_path_factory, asked, annotator, data):
     ledger.close()
     again = Ledger(folder / "ledger.sqlite")  # as another process would find it
     for (sent, clicks, _), (got, paid) in zip(answers, again.answers(1), strict=True):
-        assert {**vars(got), "answer_id": 0} == vars(sent)
+        assert replace(got, answer_id=0) == sent
         assert paid == clicks
     rows = again.correction_rows()
     expected = [row for _, _, rows in answers for row in rows]
