@@ -453,7 +453,7 @@ class Desk:
                 "round": asked,
                 "stage": stage,
                 "phase": self._phase(stage, training),
-                "message": self._message or self._waiting_for(number, stage, training),
+                "message": " ".join(filter(None, [self._message, self._waiting_for(number, stage, training)])),
                 "waiting": len(self._open),
                 "answered": self._recorder.answered[asked],
                 "budget": self._loop.plan.budget,
