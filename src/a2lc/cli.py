@@ -790,7 +790,9 @@ def _run(project: Project, rounds: int, until: Until | None = None) -> None:
     _print_status(json_safe(project_status(project)))
     if not done:
         number, _ = next_stage(project)
-        _line(f"round {number} waits for answers: a2lc serve {project.folder}; when they are given, the same command goes on")
+        _line(
+            f"round {number} waits for answers: a2lc serve {project.folder}; when they are given, the same command goes on"
+        )
 
 
 def _print_status(found: dict[str, Any]) -> None:

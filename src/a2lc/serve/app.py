@@ -1072,13 +1072,15 @@ class Server:
 
 
 def _spare_memory() -> None:
-    """Two heaps for all threads: with one each, as glibc has it, decoded images leave hundreds of megabytes unused."""
+    """Give memory of decoded images back at once, which glibc keeps for each thread in case it is wanted again."""
     with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
+        library = ctypes.CDLL(None)
+        library.mallopt(_ARENA_MAX, 2)
+        library.mallopt(_MMAP_THRESHOLD, 1 << 16)
 
 
-_ARENA_MAX = -8
-"""M_ARENA_MAX of glibc's malloc.h."""
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3
+"""Of glibc's malloc.h."""
 
 _THREADS = 12
 """Requests worked on at once: more would wait for the two or more cores all the same."""
