@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 import zipfile
 from collections import Counter
@@ -308,6 +309,14 @@ class Person:
             self.page.keyboard.press(key)
 
     def all_sent(self):
+        """The page keeps no answer any more; it may say that it is connected before it has looked."""
+        kept, end = (
+            "Object.keys(localStorage).filter((name) => name.startsWith('a2lc.queue.')).length",
+            time.monotonic() + 30,
+        )
+        while self.page.evaluate(kept):
+            assert time.monotonic() < end, "answers are kept that could be sent"
+            self.page.wait_for_timeout(20)
         expect(self.at("#connection")).to_have_text("Connected")
 
     # Questions

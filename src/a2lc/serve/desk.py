@@ -51,8 +51,11 @@ _PAUSE = 5.0
 _REST = 10.0
 """Seconds until something that failed is tried again; for a training it is six times that."""
 
-_PATIENCE = 2.0
-"""Seconds that a request waits for the loop, and ten times that the end of the server for the worker."""
+_PATIENCE = 20.0
+"""Seconds that a request waits for the loop, and the end of the server for the worker."""
+
+_WAITERS = 4
+"""Requests that may wait for the loop: those who answer need the other threads."""
 
 
 class NotNowError(A2LCError):
@@ -116,6 +119,7 @@ class Desk:
 
         self._books = threading.RLock()  # what is lent and recorded
         self._work = threading.RLock()  # the loop
+        self._waiters = threading.Semaphore(_WAITERS)
         self._recorder = Recorder(project)
         self._stage = next_stage(project)
         self._open: dict[int, Query] = {}
@@ -145,7 +149,7 @@ class Desk:
         self._stop.set()
         self._wake.set()
         # What it is at is begun again another time; a long stage is not waited for.
-        self._worker.join(timeout=10 * _PATIENCE)
+        self._worker.join(timeout=_PATIENCE)
         if self._training is not None:
             self._training.stop()
 
@@ -197,7 +201,7 @@ class Desk:
             The class, and the questions: the first free one that has a class, and those most like it by what the model
             says of them. The class is None where there are none.
         """
-        if self._work.acquire(timeout=_PATIENCE / 4):
+        if self._work.acquire(timeout=_PATIENCE / 40):
             try:
                 self._ask_more(_ALIKE)
             finally:
@@ -411,12 +415,18 @@ class Desk:
         Raises:
             NotNowError: The worker is busy with it.
         """
-        if not self._work.acquire(timeout=_PATIENCE):
-            raise NotNowError("The server is at work on the questions. Try again in a moment.")
+        busy = NotNowError("The server is at work on the questions. Try again in a moment.")
+        if not self._waiters.acquire(blocking=False):
+            raise busy
         try:
-            yield
+            if not self._work.acquire(timeout=_PATIENCE):
+                raise busy
+            try:
+                yield
+            finally:
+                self._work.release()
         finally:
-            self._work.release()
+            self._waiters.release()
 
     # ---- looking on -----------------------------------------------------------------------------------------------
 
