@@ -559,7 +559,8 @@ class Desk:
         if stage == "correct":
             return f"All questions of round {number} are answered: look at what would change, then accept it."
         if training is not None:
-            return "The next model is being trained; questions come when it is ready."
+            doing = "Masks are being scored" if stage == "score" else "The next model is being trained"
+            return f"{doing}; questions come when that is done."
         if self._alone(stage):
             return "The next questions are being prepared."
         return (
