@@ -33,12 +33,16 @@ class ClassTable:
         colours: K RGB triples, 0..255.
         file_values: K values that stand for the classes in the user's label files.
         ignore: Value that means "no class" in the user's files; inside the package it is `ignore_index`.
+        synonyms: K tuples of other words for the classes, by which foundation models look for them; empty for none at all.
+        priorities: K numbers: where objects lie over each other, the class of the higher one wins; empty for all 0.
     """
 
     names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
     file_values: tuple[int, ...]
     ignore: int = 255
+    synonyms: tuple[tuple[str, ...], ...] = ()
+    priorities: tuple[int, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -67,6 +71,14 @@ class ClassTable:
         """The name of a class index, `void` for the ignore index."""
         return "void" if index == self.ignore_index else self.names[index]
 
+    def prompts(self, index: int) -> tuple[str, ...]:
+        """The words that stand for a class: its name, and its synonyms."""
+        return (self.names[index], *(self.synonyms[index] if self.synonyms else ()))
+
+    def priority(self, index: int) -> int:
+        """Which class wins where objects lie over each other: the higher one."""
+        return self.priorities[index] if self.priorities else 0
+
     def palette(self) -> list[int]:
         """256 RGB triples in a row, as PIL's `putpalette` takes them, indexed by file value.
 
@@ -82,13 +94,15 @@ class ClassTable:
 
     def to_json(self) -> dict[str, Any]:
         """As the classes file has it."""
-        return {
-            "classes": [
-                {"id": value, "name": name, "color": list(colour)}
-                for value, name, colour in zip(self.file_values, self.names, self.colours, strict=True)
-            ],
-            "ignore": self.ignore,
-        }
+        rows: list[dict[str, Any]] = []
+        for index, (value, name, colour) in enumerate(zip(self.file_values, self.names, self.colours, strict=True)):
+            row: dict[str, Any] = {"id": value, "name": name, "color": list(colour)}
+            if self.synonyms and self.synonyms[index]:
+                row["synonyms"] = list(self.synonyms[index])
+            if self.priority(index):
+                row["priority"] = self.priority(index)
+            rows.append(row)
+        return {"classes": rows, "ignore": self.ignore}
 
     @classmethod
     def from_names(cls, names: Sequence[str], ignore: int = 255) -> ClassTable:
@@ -98,7 +112,7 @@ class ClassTable:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str = "classes") -> ClassTable:
-        """Read `{"classes": [{"id", "name", "color"}, ..], "ignore": 255}`.
+        """Read `{"classes": [{"id", "name", "color", "synonyms", "priority"}, ..], "ignore": 255}`; only the name is needed.
 
         Raises:
             ConfigError: Something is missing, doubled or out of range; the message names it.
@@ -109,16 +123,17 @@ class ClassTable:
         rows = data.get("classes")
         if not isinstance(rows, list) or not rows:
             raise ConfigError(f'{where}: expected {{"classes": [{{"id": 0, "name": "sky"}}, ..]}}, found no classes.')
-        ids, names, colours = [], [], []
+        ids, names, colours, synonyms, priorities = [], [], [], [], []
         for position, row in enumerate(rows):
             if isinstance(row, str):
                 row = {"name": row}
             if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not row["name"].strip():
                 raise ConfigError(f"{where}: class number {position} has no name.")
-            unknown = set(row) - {"id", "name", "color"}
+            unknown = set(row) - {"id", "name", "color", "synonyms", "priority"}
             if unknown:
                 raise ConfigError(
-                    f"{where}: class {row['name']!r} has an unknown key {sorted(unknown, key=str)[0]!r}. Known: id, name, color"
+                    f"{where}: class {row['name']!r} has an unknown key {sorted(unknown, key=str)[0]!r}. Known: id, name, "
+                    "color, synonyms, priority"
                 )
             value = row.get("id", position)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
@@ -127,6 +142,14 @@ class ClassTable:
             good = isinstance(colour, list | tuple) and len(colour) == 3
             if not good or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
                 raise ConfigError(f"{where}: class {row['name']!r} has color {colour!r}; expected three of 0..255.")
+            words = row.get("synonyms", [])
+            if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w.strip() for w in words):
+                raise ConfigError(f"{where}: class {row['name']!r} has synonyms {words!r}; expected a list of words.")
+            priority = row.get("priority", 0)
+            if not isinstance(priority, int) or isinstance(priority, bool):
+                raise ConfigError(f"{where}: class {row['name']!r} has priority {priority!r}; expected a whole number.")
+            synonyms.append(tuple(word.strip() for word in words))
+            priorities.append(priority)
             ids.append(value)
             names.append(row["name"].strip())
             colours.append((colour[0], colour[1], colour[2]))
@@ -137,7 +160,15 @@ class ClassTable:
         ignore = data.get("ignore", 255 if max(ids) < 255 else 65535)
         if not isinstance(ignore, int) or isinstance(ignore, bool) or not 0 <= ignore <= 65535 or ignore in ids:
             raise ConfigError(f"{where}: ignore is {ignore!r}; expected 0..65535 and none of the class ids.")
-        return cls(tuple(names), tuple(colours), tuple(ids), ignore)
+        # Without any, as a table of names alone has it: equal tables compare equal.
+        return cls(
+            tuple(names),
+            tuple(colours),
+            tuple(ids),
+            ignore,
+            tuple(synonyms) if any(synonyms) else (),
+            tuple(priorities) if any(priorities) else (),
+        )
 
 
 def read_classes(path: Path) -> ClassTable:

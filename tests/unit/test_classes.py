@@ -170,3 +170,22 @@ def test_made_up_colours_are_stable_and_distinct():
     assert len(set(colours)) == 40
     assert all(0 <= c <= 255 for colour in colours for c in colour)
     assert class_colour(3) == class_colour(3)
+
+
+def test_synonyms_and_priorities(tmp_path):
+    rows = [{"name": "car", "synonyms": ["van", " taxi "], "priority": 2}, {"name": "road"}]
+    table = read_classes(write(tmp_path, "c.json", {"classes": rows}))
+    assert table.prompts(0) == ("car", "van", "taxi") and table.prompts(1) == ("road",)
+    assert table.priority(0) == 2 and table.priority(1) == 0
+    assert ClassTable.from_json(table.to_json()) == table
+    plain = ClassTable.from_names(["car", "road"])
+    assert plain.prompts(1) == ("road",) and plain.priority(0) == 0 and "synonyms" not in plain.to_json()["classes"][0]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [({"synonyms": "van"}, "list of words"), ({"synonyms": [""]}, "list of words"), ({"priority": 1.5}, "whole number")],
+)
+def test_bad_synonyms_and_priorities(row, said):
+    with pytest.raises(ConfigError, match=said):
+        ClassTable.from_json({"classes": [{"name": "car", **row}]})
