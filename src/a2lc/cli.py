@@ -24,7 +24,9 @@ from a2lc.progress import console_progress
 from a2lc.version import __version__
 
 if TYPE_CHECKING:
+    from a2lc.classes import ClassTable
     from a2lc.config import ProjectConfig
+    from a2lc.data.png import Stretch
     from a2lc.loop import Loop
     from a2lc.project import Project
     from a2lc.until import Until
@@ -60,6 +62,16 @@ Annotator = Annotated[str | None, typer.Option("--annotator", help="oracle (simu
 ErrorRate = Annotated[float | None, typer.Option("--error-rate", help="Share of wrong answers of the oracle.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Training preset: cpu, paper or tiny.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Of `correct`: only show what would change.")]
+ValueMap = Annotated[
+    list[str] | None, typer.Option("--map", metavar="VALUE=VALUE", help="Read a label value as another.")
+]
+Ignore = Annotated[
+    int | None,
+    typer.Option("--ignore", min=0, max=65535, help="Label value that means no class; default: the classes file's."),
+]
+Colours = Annotated[
+    bool, typer.Option("--colours", help="Read coloured labels through the colours of the classes file.")
+]
 MinPrecision = Annotated[
     float | None,
     typer.Option("--min-precision", help="Change unseen masks only if audits prove so many right, such as 0.9 (gain)."),
@@ -85,9 +97,13 @@ def _line(text: str) -> None:
 @app.command()
 def init(
     folder: ProjectDir,
-    images: Annotated[Path, typer.Option("--images", help="Folder of images, or the root of the format.")],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Folder of images, root of the format, or a list of addresses (.txt)."),
+    ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Folder of doubtful labels; without, the project starts with none.")
+        Path | None,
+        typer.Option("--labels", help="Doubtful labels: a folder, or the format's file; without, there are none."),
     ] = None,
     masks: Annotated[
         Path | None,
@@ -95,27 +111,41 @@ def init(
     ] = None,
     ground_truth: Annotated[Path | None, typer.Option("--ground-truth", help="Folder of true labels, if any.")] = None,
     classes: Annotated[
-        Path | None, typer.Option("--classes", help="Classes file: JSON, YAML, or a name a line.")
+        str | None,
+        typer.Option("--classes", help="Classes file (JSON, YAML, a name a line), or names: road,car,'traffic light'."),
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="Layout of the files: folder or voc.")] = "folder",
+    format: Annotated[str, typer.Option("--format", help="Layout of the files, see docs/formats.md.")] = "folder",
     validation_images: Annotated[
         Path | None, typer.Option("--validation-images", help="Images that only measure models.")
     ] = None,
     validation_ground_truth: Annotated[
         Path | None, typer.Option("--validation-ground-truth", help="Their true labels.")
     ] = None,
-    value_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="VALUE=VALUE", help="Read a label value as another.")
-    ] = None,
-    colours: Annotated[
-        bool, typer.Option("--colours", help="Read coloured labels through the colours of the classes file.")
-    ] = False,
+    value_map: ValueMap = None,
+    ignore: Ignore = None,
+    colours: Colours = False,
     exif: Annotated[
         str, typer.Option("--exif", help="Images turned by EXIF: refuse, apply or ignore the orientation.")
     ] = "refuse",
+    bake_exif: Annotated[
+        bool, typer.Option("--bake-exif", help="Keep upright copies of images turned by EXIF in the project.")
+    ] = False,
+    tile: Annotated[
+        int | None, typer.Option("--tile", min=32, help="Cut images wider or higher than this into tiles.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option("--bands", help="Bands for red, green and blue, or grey, from 1: 4,3,2.")
+    ] = None,
+    stretch: Annotated[
+        str | None,
+        typer.Option("--stretch", help="More than 8 bits: values that become black and white, 0:3000 or 2%:98%."),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Images without a label map start without labels.")
+    ] = False,
+    partial_ground_truth: Annotated[
+        bool, typer.Option("--partial-ground-truth", help="Measure on the images that have ground truth.")
     ] = False,
     max_pixels: Annotated[int | None, typer.Option("--max-pixels", min=1, help="Refuse larger images.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of everything drawn at random.")] = 0,
@@ -123,16 +153,13 @@ def init(
     method: MethodName = None,
 ) -> None:
     """Make a project from images and, if there are any, labels and masks. Your files are read, never changed."""
-    from a2lc.classes import read_classes
     from a2lc.data.base import Sources
     from a2lc.data.intake import ReadRules, create_project
-    from a2lc.data.voc import voc_classes
     from a2lc.project import Project
 
     require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
-    if classes is None and format != "voc":
-        raise InputError("--classes is missing: a JSON, YAML or text file with the names of the classes.")
-    table = voc_classes() if classes is None else read_classes(classes)
+    if bake_exif and exif != "refuse":
+        raise InputError("--bake-exif and --exif say different things about the same images. Give one of them.")
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
     sources = Sources(
         format=format,
@@ -144,9 +171,20 @@ def init(
         validation_ground_truth=validation_ground_truth,
     )
     rules = ReadRules(
-        value_map=_value_map(value_map or []), colours=colours, exif=exif, skip_bad=skip_bad, partial=partial, **limit
+        value_map=_value_map(value_map or []),
+        ignore=ignore,
+        colours=colours,
+        exif="bake" if bake_exif else exif,
+        tile=tile,
+        bands=_bands(bands),
+        stretch=_stretch(stretch),
+        skip_bad=skip_bad,
+        partial=partial,
+        partial_truth=partial_ground_truth,
+        **limit,
     )
     _check_names(preset=preset, method=method)
+    table = None if classes is None else _classes(classes)
     summary = create_project(folder, sources, table, rules, seed=seed, track=console_progress(_err))
     with Project(folder) as project:
         _configure(project, preset=preset, method=method)
@@ -156,7 +194,7 @@ def init(
         _line(f"left out: {name}: {reason}")
     if summary.skipped:
         _line(f"left out {len(summary.skipped)} images in all; the list is in {folder / 'skipped.csv'}")
-    _line(f"{summary.images:,} images, {summary.masks:,} masks, {table.num_classes} classes in {folder}")
+    _line(f"{summary.images:,} images, {summary.masks:,} masks, {summary.num_classes} classes in {folder}")
     if summary.validation_images:
         _line(f"{summary.validation_images:,} validation images")
     without = summary.unlabelled == summary.images
@@ -164,6 +202,8 @@ def init(
         _line("there are no labels: every pixel starts without a class")
     elif summary.unlabelled:
         _line(f"{summary.unlabelled:,} images have no label map: their pixels start without a class")
+    if 0 < summary.with_truth < summary.images:
+        _line(f"{summary.with_truth:,} images have ground truth: figures are of those")
     if without and summary.quality is not None:
         _line("ground truth is there: answers can be simulated, and labels measured once there are any")
     elif summary.quality is not None:
@@ -174,6 +214,42 @@ def init(
     else:
         _line("no ground truth: label quality is not known")
     _line(f"next: {_next_command(folder, has_masks=summary.masks > 0, has_labels=not without)}")
+
+
+def _classes(given: str) -> ClassTable:
+    """A classes file, or names with commas between them."""
+    from a2lc.classes import ClassTable, read_classes
+
+    path = Path(given)
+    if path.suffix.lower() in {".json", ".yaml", ".yml", ".txt"} or path.is_file() or "," not in given:
+        return read_classes(path)
+    names = [name.strip().strip("\"'").strip() for name in given.split(",")]
+    return ClassTable.from_json({"classes": [{"name": name} for name in names]}, "--classes")
+
+
+def _bands(given: str | None) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    parts = given.split(",")
+    if len(parts) not in (1, 3) or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--bands {given}: expected one band or three, from 1, such as 4,3,2.")
+    return tuple(int(part) for part in parts)
+
+
+def _stretch(given: str | None) -> Stretch | None:
+    from a2lc.data.png import Stretch
+
+    if given is None:
+        return None
+    low, _, high = given.partition(":")
+    percent = low.endswith("%") and high.endswith("%")
+    try:
+        first, last = (float(part.rstrip("%") if percent else part) for part in (low, high))
+    except ValueError:
+        first = last = 0.0
+    if not first < last or (percent and not 0 <= first < last <= 100):
+        raise InputError(f"--stretch {given}: expected LOW:HIGH with LOW below HIGH, such as 0:3000 or 2%:98%.")
+    return Stretch(first, last, percent)
 
 
 @app.command()
@@ -760,6 +836,16 @@ def _loop(project: Project, after_round: Callable[[int], None] = lambda number: 
         raise InputError(
             "The project has no ground truth, so nobody can be simulated. Pass --annotator human, or make the project "
             "with --ground-truth."
+        )
+    if config.annotator.kind == "oracle" and config.sources.partial_ground_truth:
+        raise InputError(
+            "Some images have no ground truth, so not all answers can be simulated. Pass --annotator human, or make a "
+            "project of those that have it."
+        )
+    if not project.has_images and config.training.model != "probabilities":
+        raise InputError(
+            "The project has no images to train a model on. Give a model's output, --probabilities DIR, or make the project "
+            "with --images."
         )
     plan = RoundPlan.of(config)
     loop = Loop(project, plan, track=console_progress(_err), say=_line, after_round=after_round)

@@ -37,13 +37,14 @@ class SourcesConfig(_Strict):
     """Where the user's files are, and how they are read."""
 
     format: str = "folder"
-    images: str
+    images: str | None = None
+    """Folder of images; None for a project without, or with images of its own alone."""
     labels: str | None = None
     masks: str | None = None
     ground_truth: str | None = None
     validation_images: str | None = None
     validation_ground_truth: str | None = None
-    exif: Literal["refuse", "apply", "ignore"] = "refuse"
+    exif: Literal["refuse", "apply", "ignore", "bake"] = "refuse"
     """What is done with an image whose EXIF orientation says that it is shown turned."""
     value_map: dict[int, int] = Field(default_factory=dict)
     """Value in the user's label files -> the value it is read as."""
@@ -53,6 +54,14 @@ class SourcesConfig(_Strict):
     """Images with more pixels are refused before they are decoded."""
     partial: bool = False
     """Images without a label map started without labels, in place of being refused."""
+    partial_ground_truth: bool = False
+    """Some images have no ground truth: figures are of the others."""
+    tile: int | None = None
+    """Larger images were cut into tiles of at most so many pixels a side."""
+    bands: list[int] | None = None
+    """The bands that were taken for red, green and blue, or for grey, from 1."""
+    stretch: str | None = None
+    """Which values of images with more than 8 bits became 0 and 255."""
 
 
 class MethodConfig(_Strict):

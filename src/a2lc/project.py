@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import shutil
@@ -23,8 +24,18 @@ from a2lc.classes import ClassTable
 from a2lc.config import ProjectConfig, read_config
 from a2lc.data.intake import decode_labels, reading
 from a2lc.data.png import read_ids, read_rgb, write_ids
-from a2lc.errors import ConfigError, InputError, LedgerError, LockedError, MissingFileError, require_known
-from a2lc.files import sha256, write_text
+from a2lc.data.prepare import Prepared
+from a2lc.data.remote import fetch
+from a2lc.errors import (
+    ConfigError,
+    ImageFileError,
+    InputError,
+    LedgerError,
+    LockedError,
+    MissingFileError,
+    require_known,
+)
+from a2lc.files import sha256, write_bytes, write_text
 from a2lc.history import deciders
 from a2lc.ledger import (
     CorrectionRows,
@@ -43,7 +54,8 @@ from a2lc.tables import MaskTable, TruthTable
 __all__ = ["MADE_MASKS", "Project"]
 
 MADE_MASKS = ".masks.made"
-"""Folder in a project with new masks, complete, that are about to take the place of those there."""
+"""Folder in a project with new masks, and labels if they are new too, complete, that are about to take the place of those
+there."""
 
 
 class Project:
@@ -136,16 +148,19 @@ class Project:
     def install_masks(self) -> None:
         """Put new masks and their tables, complete in their folder, in place of those there; the caller holds the lock.
 
+        New first labels, where the folder has any, take the place of those there as well.
+
         Each step may be the last of a killed process: the steps left are done by the next one that opens the project.
         """
         made = self.folder / MADE_MASKS
         for name in ("masks", "truth"):
             self.__dict__.pop(name, None)  # remembered of the old masks
-        if (made / "masks").is_dir():
-            if (self.folder / "masks").exists():
-                shutil.rmtree(self.folder / "masks")
-            os.replace(made / "masks", self.folder / "masks")
-        for name in ("truth.parquet", "masks.parquet", "masks.json"):
+        for kind in ("labels", "masks"):
+            if (made / kind).is_dir():
+                if (self.folder / kind).exists():
+                    shutil.rmtree(self.folder / kind)
+                os.replace(made / kind, self.folder / kind)
+        for name in ("truth.parquet", "pseudo.json", "masks.parquet", "masks.json"):
             if (made / name).is_file():
                 os.replace(made / name, self.folder / "tables" / name)
         made.rmdir()
@@ -182,27 +197,62 @@ class Project:
         """A path of project.yaml: as it stands, or below the project folder."""
         return Path(os.path.normpath(self.folder / place))
 
+    @cached_property
+    def prepared(self) -> dict[str, Prepared]:
+        """What was done to images that lie in the project itself, by name."""
+        path = self.folder / "tables" / "prepared.json"
+        if not path.is_file():
+            return {}
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {name: Prepared.from_json(row) for name, row in rows.items()}
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there are images to train a model on, and to show; a project may be of labels alone."""
+        return any(image.file for image in self.images)
+
     def image_path(self, image: ImageRecord) -> Path:
-        """Where the user's image file lies."""
+        """Where the image file lies: the user's own, or the project's, if it had to be prepared.
+
+        Raises:
+            InputError: There is none: the project is of labels alone.
+        """
+        if not image.file:
+            raise InputError(f"{image.image_id} has no image: the project was made of labels alone, without --images.")
+        if image.image_id in self.prepared:
+            return self.folder / "images" / image.file
         sources = self.config.sources
         root = sources.images if image.split == "train" else sources.validation_images
         assert root is not None
         return self.source_path(root) / image.file
 
     def pixels(self, image: ImageRecord) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB of an image.
+        """(H, W, 3) RGB of an image; grey all over where labels have no image.
 
         Raises:
             MissingFileError: The file is gone.
-            ImageFileError: It cannot be read any more.
+            ImageFileError: It cannot be read any more, or what its address gives is another image.
         """
+        if not image.file:
+            return np.full((image.height, image.width, 3), 128, dtype=np.uint8)
         path = self.image_path(image)
+        if not path.is_file() and (how := self.prepared.get(image.image_id)) is not None and how.address is not None:
+            self._fetch_again(image, path, how.address)
         if not path.is_file():
             raise MissingFileError(
                 f"Image {path} is gone. Put it back, or mend `sources` in {self.folder / 'project.yaml'}."
             )
         sources = self.config.sources
         return read_rgb(path, upright=sources.exif == "apply", max_pixels=sources.max_pixels)
+
+    def _fetch_again(self, image: ImageRecord, path: Path, address: str) -> None:
+        """Fetch an image that was cleared away: `images/` is a copy of what lies elsewhere."""
+        data = fetch(address)
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise ImageFileError(
+                f"{address} gives another image than the one the project was made of. Put the old one at {path}."
+            )
+        write_bytes(path, data)
 
     def raw_labels(self, image: ImageRecord) -> NDArray[Any]:
         """(H, W) first labels as the user's file has them."""

@@ -367,7 +367,8 @@ def _write_subset(sources: Sources, folder: Path, images: int, seed: int) -> Pat
     with new_folder(folder) as partial:
         for index in sorted(chosen.tolist()):
             truth = samples[index].ground_truth
-            assert truth is not None
+            if not isinstance(truth, Path):
+                raise InputError(f"{truth}: a subset is copied from files, and this format draws its labels.")
             to = partial / f"{samples[index].image_id}{truth.suffix}"
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(truth, to)

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
+from a2lc.classes import ClassTable
 from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES
 from a2lc.errors import InputError, MissingFileError, first_names
 
-__all__ = ["FORMATS", "Found", "Reader", "Sample", "Sources", "find_files", "register_format"]
+__all__ = [
+    "FORMATS",
+    "DrawnMap",
+    "Found",
+    "MapSource",
+    "PackedImage",
+    "Reader",
+    "Sample",
+    "Sources",
+    "find_files",
+    "register_format",
+    "root_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +34,8 @@ class Sources:
 
     Attributes:
         format: Name of the layout.
-        images: Folder of images, or the root of a layout that knows its own folders.
-        labels: Folder of doubtful labels, or None to start without any.
+        images: Folder of images, or the root of a layout that knows its own folders; None for labels without images.
+        labels: Folder of doubtful labels, or the file of a format that has all in one; None to start without any.
         masks: Folder of mask maps, or None for connected components of the labels, if there are any.
         ground_truth: Folder of ground truth of the same images, or None.
         validation_images: Folder of images that only measure models, or None.
@@ -28,7 +43,7 @@ class Sources:
     """
 
     format: str = "folder"
-    images: Path
+    images: Path | None = None
     labels: Path | None = None
     masks: Path | None = None
     ground_truth: Path | None = None
@@ -37,14 +52,67 @@ class Sources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawnMap:
+    """A label map that is no file of its own: drawn from what an annotation file says of one image.
+
+    Attributes:
+        where: What messages call it: the file, and the image's name in it.
+        draw: Gives (H, W) values of label files, uint8 or uint16, the same each time, from any thread. Raises an
+            `InputError` that begins with `where` if it cannot.
+    """
+
+    where: str
+    draw: Callable[[], NDArray[Any]]
+
+    def __str__(self) -> str:
+        """What messages call it."""
+        return self.where
+
+
+MapSource = Path | DrawnMap
+"""Where a label map comes from: a file of ids, or annotations to draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedImage:
+    """An image that lies in an archive, a table, or elsewhere: it is put into the project's own `images/`.
+
+    Attributes:
+        where: What messages call it.
+        suffix: Of the file it becomes, such as `.jpg`.
+        read: Gives the bytes of the image file, the same each time, from any thread.
+        address: Where it can be fetched from again, if it can.
+    """
+
+    where: str
+    suffix: str
+    read: Callable[[], bytes]
+    address: str | None = None
+
+    def __str__(self) -> str:
+        """What messages call it."""
+        return self.where
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The files of one image; without `labels`, no pixel of it carries a class yet."""
+    """The files of one image.
+
+    Attributes:
+        image_id: Its name: that of every file the project writes about it.
+        image: The image file; None for labels without an image.
+        labels: Its doubtful labels; without, no pixel carries a class yet.
+        masks: Its mask map; without, masks are the connected components of the labels.
+        ground_truth: Its true labels.
+        prepared: The image file lies in the project's own `images/`.
+    """
 
     image_id: str
-    image: Path
-    labels: Path | None = None
-    masks: Path | None = None
-    ground_truth: Path | None = None
+    image: Path | PackedImage | None = None
+    labels: MapSource | None = None
+    masks: MapSource | None = None
+    ground_truth: MapSource | None = None
+    prepared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +122,18 @@ class Found:
     Attributes:
         train: Samples whose labels are to be corrected.
         validation: Samples that only measure models.
-        root: Folder the images' recorded paths are below.
+        root: Folder the images' recorded paths are below; None if no image has a path of the user's.
         validation_root: The same for validation images.
+        classes: The classes that the format brings along: they hold where the user names none.
         unmatched: Images that have no partner, by what is missing, each with where it was expected.
         notes: What was read in a way the user should know.
     """
 
     train: list[Sample]
     validation: list[Sample]
-    root: Path
+    root: Path | None
     validation_root: Path | None = None
+    classes: ClassTable | None = None
     unmatched: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -71,8 +141,14 @@ class Found:
 class Reader(Protocol):
     """Finds the files of a layout."""
 
-    def __call__(self, sources: Sources, *, partial: bool = False) -> Found:
-        """Match images with their files; with `partial`, images without labels are found as well."""
+    def __call__(self, sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
+        """Match images with their files.
+
+        Args:
+            sources: Where they are.
+            partial: Images without labels are found as well.
+            classes: The user's classes, by whose names a format that has its own is read; None for those of the format.
+        """
         ...
 
 
@@ -126,6 +202,25 @@ def find_files(folder: Path, suffixes: Iterable[str], what: str) -> dict[str, Pa
         expected = ", ".join(sorted(suffixes))
         raise MissingFileError(f"No {what} in {folder}: expected files ending in {expected}.")
     return found
+
+
+def root_of(sources: Sources, format: str, holds: str) -> Path:
+    """The root of a layout that knows its own folders.
+
+    Args:
+        sources: Whose `images` names it.
+        format: Name of the layout.
+        holds: A folder that lies in it.
+
+    Raises:
+        InputError: It was not given.
+        MissingFileError: It holds no such folder.
+    """
+    if sources.images is None:
+        raise InputError(f"--images is missing: with --format {format}, the folder that holds {holds}.")
+    if not (sources.images / holds).is_dir():
+        raise MissingFileError(f"No folder {holds} in {sources.images}, as --format {format} has it.")
+    return sources.images
 
 
 def images_in(folder: Path) -> dict[str, Path]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from a2lc.data.base import Found, Sample, Sources, images_in, maps_in, register_format
+from a2lc.classes import ClassTable
+from a2lc.data.base import Found, PackedImage, Sample, Sources, images_in, maps_in, register_format
+from a2lc.data.remote import read_list
 from a2lc.errors import InputError, MissingFileError
 
 __all__ = ["match", "read_folder"]
@@ -15,7 +17,7 @@ _VALIDATION = ("val", "valid", "validation")
 
 
 @register_format("folder")
-def read_folder(sources: Sources, *, partial: bool = False) -> Found:
+def read_folder(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Match images with their labels, masks and ground truth by name.
 
     Where the image folder holds nothing but a training and a validation folder, those are the two splits, and the
@@ -24,11 +26,16 @@ def read_folder(sources: Sources, *, partial: bool = False) -> Found:
     Args:
         sources: The folders; without one of labels, all images start without.
         partial: Images without a label map start without labels.
+        classes: Not looked at: label files hold values.
 
     Raises:
         MissingFileError: A folder is missing or empty.
         InputError: Two files share a name, or half a validation set was named.
     """
+    if sources.images is None:
+        return _labels_alone(sources)
+    if sources.images.is_file():
+        return _listed(sources, sources.images, partial)
     split = _splits(sources.images)
     if split is None:
         train_images, train_name = sources.images, None
@@ -83,7 +90,7 @@ def read_folder(sources: Sources, *, partial: bool = False) -> Found:
 
 
 def match(
-    images: dict[str, Path],
+    images: Mapping[str, Path | PackedImage | None],
     folders: dict[str, Path | None],
     unmatched: dict[str, list[str]],
     optional: Collection[str] = (),
@@ -97,7 +104,8 @@ def match(
         optional: Folders that need not have a map for each image.
 
     Returns:
-        A sample for each image that has all its partners, but for optional ones.
+        A sample for each image that has all its partners, but for optional ones and ground truth: whether that may be
+        missing is for whoever reads the list of what is unmatched.
     """
     maps: dict[str, dict[str, Path]] = {}
     for what, folder in folders.items():
@@ -112,7 +120,7 @@ def match(
             unmatched.setdefault(f"{what} files without an image", []).extend(extra)
     samples = []
     for name, path in images.items():
-        if all(name in found for what, found in maps.items() if what not in optional):
+        if all(name in found for what, found in maps.items() if what not in optional and what != "ground truth"):
             samples.append(
                 Sample(
                     image_id=name,
@@ -123,6 +131,36 @@ def match(
                 )
             )
     return samples
+
+
+def _labels_alone(sources: Sources) -> Found:
+    """Labels, masks and ground truth without images: to measure, to answer for from probabilities, to convert."""
+    if sources.labels is None:
+        raise InputError("Neither --images nor --labels is given: there is nothing to make a project of.")
+    if sources.validation_images is not None or sources.validation_ground_truth is not None:
+        raise InputError("Validation images measure models, and without --images there is nothing to train one on.")
+    unmatched: dict[str, list[str]] = {}
+    train = match(
+        dict.fromkeys(maps_in(sources.labels, "labels files")),
+        {"labels": sources.labels, "masks": sources.masks, "ground truth": sources.ground_truth},
+        unmatched,
+    )
+    notes = ["no images: labels can be measured and asked about, but no model can be trained on them"]
+    return Found(train=train, validation=[], root=None, unmatched=unmatched, notes=notes)
+
+
+def _listed(sources: Sources, path: Path, partial: bool) -> Found:
+    """Images named in a text file, anywhere; maps lie in folders."""
+    unmatched: dict[str, list[str]] = {}
+    if sources.validation_images is not None:
+        raise InputError("A list of images has no validation images. Name folders, or leave --validation-images out.")
+    train = match(
+        read_list(path),
+        {"labels": sources.labels, "masks": sources.masks, "ground truth": sources.ground_truth},
+        unmatched,
+        optional={"labels"} if partial else set(),
+    )
+    return Found(train=train, validation=[], root=None, unmatched=unmatched)
 
 
 def _splits(folder: Path) -> tuple[str, str | None] | None:

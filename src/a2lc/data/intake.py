@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import a2lc.data.folder
 import a2lc.data.voc  # noqa: F401 - both register their format
 from a2lc.classes import ClassTable
 from a2lc.config import FORMAT_VERSION, ProjectConfig, SourcesConfig
-from a2lc.data.base import FORMATS, Found, Sample, Sources
-from a2lc.data.png import open_image, read_ids, read_rgb, stored_size, write_ids
-from a2lc.errors import ImageFileError, InputError, LabelRangeError, ShapeError, first_names, require_known
+from a2lc.data.base import FORMATS, DrawnMap, Found, MapSource, Sample, Sources
+from a2lc.data.png import Stretch, open_image, read_ids, read_rgb, stored_size, write_ids
+from a2lc.data.prepare import ImageRules, Prepared, in_order, prepare
+from a2lc.errors import ConfigError, ImageFileError, InputError, LabelRangeError, ShapeError, first_names, require_known
 from a2lc.files import new_folder, sha256, write_bytes, write_text
 from a2lc.ledger.ledger import Ledger
 from a2lc.ledger.replay import VOID
@@ -40,6 +42,7 @@ __all__ = [
     "mask_columns",
     "mask_tables",
     "reading",
+    "with_ignore",
 ]
 
 
@@ -49,19 +52,29 @@ class ReadRules:
 
     Attributes:
         value_map: Value in a label file -> the value it is read as.
+        ignore: Value that means no class, in place of the one that the classes say.
         colours: Coloured label files are read through the colours of the classes.
-        exif: `refuse`, `apply` or `ignore` an EXIF orientation that turns the image.
+        exif: `refuse`, `apply` or `ignore` an EXIF orientation that turns the image, or `bake` it into an upright copy.
+        tile: Images wider or higher are cut into tiles of at most so many pixels a side.
+        bands: Which bands of an image are red, green and blue, or grey, from 1.
+        stretch: Which values of images with more than 8 bits become 0 and 255.
         max_pixels: Larger images are refused.
         skip_bad: Leave out images that cannot be used, in place of refusing the whole set.
         partial: Images without a label map start without labels, in place of being refused.
+        partial_truth: Images without ground truth are taken, and measure nothing.
     """
 
     value_map: dict[int, int] = field(default_factory=dict)
+    ignore: int | None = None
     colours: bool = False
     exif: str = "refuse"
+    tile: int | None = None
+    bands: tuple[int, ...] | None = None
+    stretch: Stretch | None = None
     max_pixels: int = SourcesConfig.model_fields["max_pixels"].default
     skip_bad: bool = False
     partial: bool = False
+    partial_truth: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,8 @@ class IntakeSummary:
     Attributes:
         images: Images whose labels are to be corrected.
         unlabelled: Those of them that start without labels.
+        with_truth: Those of them that have ground truth.
+        num_classes: Classes, the user's or the format's own.
         validation_images: Images that only measure models.
         masks: Masks.
         quality: Confusion of the labels with ground truth, None without it.
@@ -80,6 +95,8 @@ class IntakeSummary:
 
     images: int
     unlabelled: int
+    with_truth: int
+    num_classes: int
     validation_images: int
     masks: int
     quality: ConfusionCounts | None
@@ -145,7 +162,7 @@ def decode_labels(
 def create_project(
     folder: Path,
     sources: Sources,
-    classes: ClassTable,
+    classes: ClassTable | None = None,
     rules: ReadRules | None = None,
     *,
     name: str | None = None,
@@ -160,7 +177,7 @@ def create_project(
     Args:
         folder: Where the project is made; must not exist, or be empty.
         sources: Where the files are.
-        classes: The classes of the labels.
+        classes: The classes of the labels; None for those that the format brings along.
         rules: How files are read.
         name: Of the project; that of the folder by default.
         seed: Of everything drawn at random in the project.
@@ -175,46 +192,73 @@ def create_project(
         if (folder / "project.yaml").is_file():
             raise InputError(f"{folder} holds a project already. Go on with it (a2lc run), or name another folder.")
         raise InputError(f"{folder} exists and is not empty. Name a new folder for the project.")
+    # What was fetched from elsewhere stays there until the project is complete: a killed import does not fetch it again.
+    fetched = folder.with_name(f".{folder.name}.fetched")
     with new_folder(folder) as partial:
-        return _create(folder, partial, sources, classes, rules, name, seed, track)
+        summary = _create(folder, partial, fetched, sources, classes, rules, name, seed, track)
+    shutil.rmtree(fetched, ignore_errors=True)
+    return summary
 
 
 def _create(
     folder: Path,
     partial: Path,
+    fetched: Path,
     sources: Sources,
-    classes: ClassTable,
+    given: ClassTable | None,
     rules: ReadRules,
     name: str | None,
     seed: int,
     track: Track,
 ) -> IntakeSummary:
+    reader = FORMATS[require_known("format", sources.format, FORMATS)]
+    found = reader(sources, partial=rules.partial, classes=given)
+    classes = given or found.classes
+    if classes is None:
+        raise ConfigError(
+            f"--classes is missing, and format {sources.format!r} brings none along: a JSON, YAML or text file, or names with commas."
+        )
+    if rules.ignore is not None:
+        classes = with_ignore(classes, rules.ignore)
     _check_map(rules.value_map, classes)
-    found = FORMATS[require_known("format", sources.format, FORMATS)](sources, partial=rules.partial)
-    skipped: dict[str, str] = {}
     notes = list(found.notes)
-    if found.unmatched:
-        lines = [f"{len(names)} {what}: {first_names(names)}" for what, names in found.unmatched.items()]
+    allowed = {"images without ground truth"} if rules.partial_truth else set()
+    unmatched = {what: names for what, names in found.unmatched.items() if what not in allowed}
+    if unmatched:
+        lines = [f"{len(names)} {what}: {first_names(names)}" for what, names in unmatched.items()]
         if not rules.skip_bad:
             raise InputError(
                 f"{len(found.train)} images have all their files. "
                 + ". ".join(lines)
                 + ". Add or remove files so that names agree, or pass --skip-bad to go on without them"
+                + (", or --partial to start those without labels" if "images without labels" in unmatched else "")
                 + (
-                    ", or --partial to start those without labels."
-                    if "images without labels" in found.unmatched
+                    ", or --partial-ground-truth to measure on those that have it."
+                    if "images without ground truth" in unmatched
                     else "."
                 )
             )
         notes += [f"left out: {line}" for line in lines]
+    train = found.train
+    if sources.ground_truth is not None and not rules.partial_truth:
+        train = [one for one in train if one.ground_truth is not None]
+    found = replace(found, train=train, validation=[one for one in found.validation if one.ground_truth is not None])
     if not found.train:
-        raise InputError(f"No image in {found.root} has all its files.")
-    faults = _Faults()
+        raise InputError(f"No image in {found.root or sources.labels} has all its files.")
+    colours = classes if rules.colours else None
+    how = ImageRules(
+        exif=rules.exif, tile=rules.tile, bands=rules.bands, stretch=rules.stretch, max_pixels=rules.max_pixels
+    )
+
+    def read_map(source: MapSource, masks: bool) -> NDArray[Any]:
+        return _read_source(source, None if masks else colours, rules)
+
+    found, done, unusable = prepare(found, partial / "images", fetched, how, read_map, track)
+    faults = _Faults(unreadable=dict(unusable))
     checked = _check_all(found.train, classes, rules, faults, track, "checking", True)
     validation = _check_all(found.validation, classes, rules, faults, track, "checking validation", False)
-    _raise_faults(faults, classes, rules, len(found.train) + len(found.validation))
-    if rules.skip_bad and faults.unreadable:
-        skipped = dict(faults.unreadable)
+    _raise_faults(faults, classes, rules, len(found.train) + len(found.validation) + len(unusable))
+    skipped = dict(faults.unreadable) if rules.skip_bad else {}
     if not checked:
         raise InputError("No image is left to import: all were left out as unreadable.")
     unlabelled = sum(item.sample.labels is None for item in checked)
@@ -227,7 +271,8 @@ def _create(
             f"There is no mask in {len(checked)} images, so nothing to ask about: "
             + ("the mask maps are 0 everywhere." if sources.masks else "the labels carry no class anywhere.")
         )
-    partial.mkdir(parents=True)
+    with_truth = sum(item.sample.ground_truth is not None for item in checked)
+    (partial / "images").mkdir(parents=True, exist_ok=True)
     summary = _write(partial, found, checked, validation, classes, rules, track)
     config = ProjectConfig(
         format_version=FORMAT_VERSION,
@@ -235,23 +280,46 @@ def _create(
         name=name or folder.name.removesuffix(".a2lc"),
         seed=seed,
         classes=classes.to_json(),
-        sources=_sources_config(sources, found, rules, folder),
+        sources=_sources_config(sources, found, rules, folder, 0 < with_truth < len(checked)),
     )
     if skipped:
         lines = ["image,reason", *(f'"{k}","{v.replace(chr(34), chr(39))}"' for k, v in sorted(skipped.items()))]
         write_text(partial / "skipped.csv", "\n".join(lines) + "\n")
     # What class indices in the ledger and the tables stand for: an edited project.yaml must still say the same.
     write_text(partial / "tables" / "reading.json", json.dumps(reading(config)))
+    _keep_prepared(partial, fetched, checked + validation, done)
     config.save(partial / "project.yaml")
     return IntakeSummary(
         images=summary[0],
         unlabelled=unlabelled,
+        with_truth=with_truth,
+        num_classes=classes.num_classes,
         validation_images=len(validation),
         masks=summary[1],
         quality=summary[2],
         skipped=skipped,
-        notes=notes,
+        notes=[*notes, *_done_notes(done)],
     )
+
+
+def _keep_prepared(folder: Path, fetched: Path, items: Sequence[_Checked], done: dict[str, Prepared]) -> None:
+    """Move fetched images to their place, and write down what was done to which image."""
+    kept = {item.sample.image_id: done[item.sample.image_id] for item in items if item.sample.image_id in done}
+    if not kept:
+        (folder / "images").rmdir()  # nothing was put there
+        return
+    for item in items:
+        image = item.sample.image
+        if item.sample.prepared and isinstance(image, Path) and image.is_relative_to(fetched):
+            target = folder / "images" / image.relative_to(fetched)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(image, target)
+    write_text(folder / "tables" / "prepared.json", json.dumps({name: asdict(how) for name, how in kept.items()}))
+
+
+def _done_notes(done: dict[str, Prepared]) -> list[str]:
+    counts = Counter(step.split(" (")[0] for how in done.values() for step in how.how)
+    return [f"{count:,} images: {what}; the project keeps them in its own images/" for what, count in counts.items()]
 
 
 def reading(config: ProjectConfig) -> dict[str, Any]:
@@ -262,6 +330,18 @@ def reading(config: ProjectConfig) -> dict[str, Any]:
         "ignore": classes["ignore"],
         "value_map": {str(value): becomes for value, becomes in sorted(config.sources.value_map.items())},
     }
+
+
+def with_ignore(classes: ClassTable, value: int) -> ClassTable:
+    """The classes with another value that means no class.
+
+    Raises:
+        ConfigError: It is a class.
+    """
+    if value in classes.file_values:
+        name = classes.names[classes.file_values.index(value)]
+        raise ConfigError(f"--ignore {value}: that is the value of class {name!r} in the classes file.")
+    return replace(classes, ignore=value)
 
 
 def _check_map(value_map: dict[int, int], classes: ClassTable) -> None:
@@ -318,39 +398,34 @@ def _check_all(
     return checked
 
 
-def in_order(pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """Results in order with a bounded number in flight: `map` of a pool would hold them all."""
-    from collections import deque
-
-    waiting: deque[Any] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= 32:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Faults, train: bool) -> _Checked | None:
+    colours = classes if rules.colours else None
+    maps: dict[str, NDArray[Any] | None] = {}
+    stored, orientation, digest = None, 1, ""
     try:
-        width, height, orientation = stored_size(sample.image, rules.max_pixels)
-        read_rgb(sample.image, max_pixels=rules.max_pixels)  # all of it: a truncated file shows only at its end
-        maps = {
-            "labels": _read_map(sample.labels, classes if rules.colours else None, rules),
-            "masks": _read_map(sample.masks, None, rules),
-            "ground truth": _read_map(sample.ground_truth, classes if rules.colours else None, rules),
-        }
-        digest = sha256(sample.image)
-    except ImageFileError as error:
+        if isinstance(sample.image, Path):
+            width, height, orientation = stored_size(sample.image, rules.max_pixels)
+            read_rgb(sample.image, max_pixels=rules.max_pixels)  # all of it: a truncated file shows only at its end
+            stored, digest = (width, height), sha256(sample.image)
+        maps["labels"] = None if sample.labels is None else _read_source(sample.labels, colours, rules)
+        maps["masks"] = None if sample.masks is None else _read_source(sample.masks, None, rules)
+        maps["ground truth"] = (
+            None if sample.ground_truth is None else _read_source(sample.ground_truth, colours, rules)
+        )
+    except InputError as error:
         faults.unreadable[sample.image_id] = str(error)
         return None
     except FileNotFoundError as error:
         faults.unreadable[sample.image_id] = f"{error.filename}: gone since the folder was listed"
         return None
-    stored = (width, height)
-    upright = (height, width) if orientation >= 5 else stored
+    sources = {"labels": sample.labels, "masks": sample.masks, "ground truth": sample.ground_truth}
     fits = next((array.shape[::-1] for array in maps.values() if array is not None), stored)
-    if orientation != 1 and rules.exif == "refuse":
+    assert fits is not None
+    whole_name = str(sample.image if sample.image is not None else sample.labels)
+    if stored is None:
+        stored = (fits[0], fits[1])
+    upright = stored[::-1] if orientation >= 5 else stored
+    if orientation != 1 and rules.exif in {"refuse", "bake"}:
         hint = ""
         if upright != stored and fits == upright:
             hint = f"; its maps are {fits[0]} x {fits[1]}, as the upright image: --exif apply"
@@ -365,8 +440,8 @@ def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Fault
     whole = True
     for what, array in maps.items():
         if array is not None and array.shape[::-1] != size:
-            path = {"labels": sample.labels, "masks": sample.masks, "ground truth": sample.ground_truth}[what]
-            faults.sizes.append(_size_line(sample.image, size, str(path), what, (array.shape[1], array.shape[0])))
+            other = (array.shape[1], array.shape[0])
+            faults.sizes.append(_size_line(whole_name, size, str(sources[what]), what, other))
             whole = False
     if not whole:
         return None
@@ -380,10 +455,9 @@ def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Fault
         ids[what] = decoded
         if what == "labels":
             faults.seen_values |= set(np.unique(array).tolist())
-        path = sample.labels if what == "labels" else sample.ground_truth
         for value, count in unknown.items():
             faults.values[what][value] += count
-            faults.value_files[what, value].append(str(path))
+            faults.value_files[what, value].append(str(sources[what]))
     columns: tuple[NDArray[Any], ...] = ()
     max_mask = 0
     if train:
@@ -393,18 +467,16 @@ def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Fault
         masks = maps["masks"]
         if masks is None:
             masks = component_masks(labels, classes.ignore_index)
-        columns = mask_columns(masks, labels, ids["ground truth"], classes)
+        columns = mask_columns(masks, labels, ids["ground truth"], classes, missing=VOID)
         max_mask = int(masks.max())
         if max_mask > 65535:
-            faults.unreadable[sample.image_id] = (
-                f"{sample.image}: {max_mask} masks; at most 65535 fit a 16-bit mask map."
-            )
+            faults.unreadable[sample.image_id] = f"{whole_name}: {max_mask} masks; at most 65535 fit a 16-bit mask map."
             return None
     return _Checked(sample=sample, width=size[0], height=size[1], sha256=digest, masks=columns, max_mask=max_mask)
 
 
 def mask_columns(
-    masks: NDArray[Any], labels: NDArray[Any], truth: NDArray[Any] | None, classes: ClassTable
+    masks: NDArray[Any], labels: NDArray[Any], truth: NDArray[Any] | None, classes: ClassTable, missing: int = 0
 ) -> tuple[NDArray[Any], ...]:
     """Mask id, label, truth and pixels of every combination in an image; VOID for the ignore index.
 
@@ -413,31 +485,33 @@ def mask_columns(
         labels: (H, W) class indices or the ignore index.
         truth: The same of the ground truth, None without.
         classes: The classes.
+        missing: What stands for the truth where there is none: 0 or VOID.
 
     Returns:
-        Four columns of one length, ordered by mask, label and truth; truth is 0 without ground truth.
+        Four columns of one length, ordered by mask, label and truth.
     """
     size = classes.num_classes + 1
     label = np.where(labels == classes.ignore_index, classes.num_classes, labels)
-    target = np.zeros_like(label) if truth is None else np.where(truth == classes.ignore_index, size - 1, truth)
+    nothing = size - 1 if missing == VOID else missing
+    target = np.full_like(label, nothing) if truth is None else np.where(truth == classes.ignore_index, size - 1, truth)
     mask, label, target, pixels = joint_counts(masks, label, target, sizes=(int(masks.max()) + 1, size, size))
     label[label == size - 1] = VOID
     target[target == size - 1] = VOID
     return mask, label, target, pixels
 
 
-def _read_map(path: Path | None, colours: ClassTable | None, rules: ReadRules) -> NDArray[Any] | None:
-    if path is None:
-        return None
+def _read_source(source: MapSource, colours: ClassTable | None, rules: ReadRules) -> NDArray[Any]:
+    if isinstance(source, DrawnMap):
+        return source.draw()
     table = None
     if colours is not None:
         table = list(zip(colours.colours, colours.file_values, strict=True))
         if (224, 224, 192) not in colours.colours:
             table.append(((224, 224, 192), colours.ignore))  # VOC's void; black stays for a class to claim
-    return read_ids(path, colours=table, max_pixels=rules.max_pixels)
+    return read_ids(source, colours=table, max_pixels=rules.max_pixels)
 
 
-def _size_line(image: Path, size: tuple[int, int], path: str, what: str, other: tuple[int, int]) -> str:
+def _size_line(image: str, size: tuple[int, int], path: str, what: str, other: tuple[int, int]) -> str:
     hint = ""
     if other == size[::-1]:
         hint = "; turned by 90 degrees"
@@ -508,45 +582,39 @@ def _write(
 ) -> tuple[int, int, ConfusionCounts | None]:
     """Write everything but project.yaml; images, masks and label quality come back."""
     colours = classes if rules.colours else None
-    has_truth = all(item.sample.ground_truth is not None for item in checked)
+    has_truth = any(item.sample.ground_truth is not None for item in checked)
     with track("importing", len(checked) + len(validation)) as advance:
         for item in checked:
-            copy = folder / "labels" / f"{item.sample.image_id}.png"
-            if item.sample.labels is None:
+            sample, shape = item.sample, (item.height, item.width)
+            copy = folder / "labels" / f"{sample.image_id}.png"
+            if sample.labels is None:
                 value = _void_value(classes, rules)
-                kind = np.uint8 if value <= 255 else np.uint16
-                write_ids(copy, np.full((item.height, item.width), value, dtype=kind))
+                write_ids(copy, np.full(shape, value, dtype=np.uint8 if value <= 255 else np.uint16))
             else:
-                _copy_map(item.sample.labels, copy, colours, rules)
-            target = folder / "masks" / f"{item.sample.image_id}.png"
-            if item.sample.masks is not None:
-                raw = read_ids(item.sample.masks, max_pixels=rules.max_pixels)
-                write_ids(target, raw.astype(np.uint16))
-            elif item.sample.labels is None:
-                write_ids(target, np.zeros((item.height, item.width), dtype=np.uint16))
+                _copy_map(sample.labels, copy, colours, rules)
+            target = folder / "masks" / f"{sample.image_id}.png"
+            if sample.masks is not None:
+                masks = _read_source(sample.masks, None, rules)
+            elif sample.labels is None:
+                masks = np.zeros(shape, dtype=np.uint16)
             else:
-                raw = _read_map(item.sample.labels, colours, rules)  # type: ignore[assignment]
-                labels, _ = decode_labels(raw, classes, rules.value_map)
-                write_ids(target, component_masks(labels, classes.ignore_index).astype(np.uint16))
+                raw = _read_source(sample.labels, colours, rules)
+                masks = component_masks(decode_labels(raw, classes, rules.value_map)[0], classes.ignore_index)
+            write_ids(target, masks.astype(np.uint16))
             if has_truth:
-                raw = _read_map(item.sample.ground_truth, colours, rules)  # type: ignore[assignment]
-                truth, _ = decode_labels(raw, classes, rules.value_map)
-                write_ids(folder / "ground_truth" / f"{item.sample.image_id}.png", truth)
+                _write_truth(folder, item, classes, rules)
             advance()
         for item in validation:
-            raw = _read_map(item.sample.ground_truth, colours, rules)  # type: ignore[assignment]
-            truth, _ = decode_labels(raw, classes, rules.value_map)
-            write_ids(folder / "ground_truth" / f"{item.sample.image_id}.png", truth)
+            _write_truth(folder, item, classes, rules)
             advance()
     records: list[ImageRecord] = []
     for split, items, root in (("train", checked, found.root), ("validation", validation, found.validation_root)):
         for item in items:
-            assert root is not None
             records.append(
                 ImageRecord(
                     index=len(records),
                     image_id=item.sample.image_id,
-                    file=item.sample.image.relative_to(root).as_posix(),
+                    file=_file_name(item.sample, root),
                     width=item.width,
                     height=item.height,
                     split=split,
@@ -564,6 +632,27 @@ def _write(
     ledger.add_images(records)
     ledger.close()
     return len(checked), len(table), quality
+
+
+def _write_truth(folder: Path, item: _Checked, classes: ClassTable, rules: ReadRules) -> None:
+    """True classes of an image; those of an image without ground truth are void, which no figure counts."""
+    if item.sample.ground_truth is None:
+        truth = np.full((item.height, item.width), classes.ignore_index, dtype=classes.dtype)
+    else:
+        raw = _read_source(item.sample.ground_truth, classes if rules.colours else None, rules)
+        truth, _ = decode_labels(raw, classes, rules.value_map)
+    write_ids(folder / "ground_truth" / f"{item.sample.image_id}.png", truth)
+
+
+def _file_name(sample: Sample, root: Path | None) -> str:
+    """Path of an image below its source folder, or below the project's own images; empty without an image."""
+    if sample.image is None:
+        return ""
+    assert isinstance(sample.image, Path)
+    if sample.prepared:
+        return f"{sample.image_id}{sample.image.suffix}"
+    assert root is not None
+    return sample.image.relative_to(root).as_posix()
 
 
 def mask_tables(images: Sequence[tuple[NDArray[Any], ...]], has_truth: bool) -> tuple[MaskTable, TruthTable]:
@@ -620,19 +709,22 @@ def joint_counts_of(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     return (*unique.T, np.bincount(place.ravel(), weights=columns[-1]).astype(np.int64))
 
 
-def _copy_map(source: Path, target: Path, colours: ClassTable | None, rules: ReadRules) -> None:
+def _copy_map(source: MapSource, target: Path, colours: ClassTable | None, rules: ReadRules) -> None:
     """A copy of a label file: the very bytes of a PNG of ids, else its values as PNG."""
+    if isinstance(source, DrawnMap):
+        write_ids(target, source.draw())
+        return
     with open_image(source, rules.max_pixels) as image:
         exact = image.format == "PNG" and image.mode in {"L", "P", "1", "I;16", "I"}
     if exact:
         write_bytes(target, source.read_bytes())
         return
-    raw = _read_map(source, colours, rules)
-    assert raw is not None
-    write_ids(target, raw)
+    write_ids(target, _read_source(source, colours, rules))
 
 
-def _sources_config(sources: Sources, found: Found, rules: ReadRules, folder: Path) -> SourcesConfig:
+def _sources_config(
+    sources: Sources, found: Found, rules: ReadRules, folder: Path, partial_truth: bool
+) -> SourcesConfig:
     def place(path: Path | None) -> str | None:
         if path is None:
             return None
@@ -641,11 +733,9 @@ def _sources_config(sources: Sources, found: Found, rules: ReadRules, folder: Pa
         parent = folder.parent
         return os.path.relpath(path, folder) if path.is_relative_to(parent) else str(path)
 
-    images = place(found.root)
-    assert images is not None
     return SourcesConfig(
         format=sources.format,
-        images=images,
+        images=place(found.root),
         labels=place(sources.labels),
         masks=place(sources.masks),
         ground_truth=place(sources.ground_truth),
@@ -656,4 +746,8 @@ def _sources_config(sources: Sources, found: Found, rules: ReadRules, folder: Pa
         colours=rules.colours,
         max_pixels=rules.max_pixels,
         partial=rules.partial,
+        partial_ground_truth=partial_truth,
+        tile=rules.tile,
+        bands=None if rules.bands is None else list(rules.bands),
+        stretch=None if rules.stretch is None else str(rules.stretch),
     )

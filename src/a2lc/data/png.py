@@ -5,10 +5,12 @@ The only code that decodes and encodes images.
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,14 @@ __all__ = [
     "ID_SUFFIXES",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "Stretch",
     "exif_orientation",
     "open_image",
+    "read_deep",
     "read_ids",
     "read_rgb",
     "stored_size",
+    "stretched",
     "write_ids",
     "write_rgb",
 ]
@@ -41,7 +46,11 @@ ID_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg
 MAX_PIXELS = 178_956_970
 """Images above this are refused before they are decoded: a quarter of a gigabyte of 24-bit pixels, Pillow's limit."""
 
+_TIFF = frozenset({".tif", ".tiff"})
 _EXIF_ORIENTATION = 0x0112
+_DEEP = (
+    "Say how they become 8: --stretch LOW:HIGH, and --bands R,G,B if there are more than three; or save it with 8 bits."
+)
 _LIFTED = threading.Lock()
 
 
@@ -66,7 +75,12 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
                     finally:
                         Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError:
-        raise ImageFileError(f"{path}: not an image that can be read ({path.stat().st_size:,} bytes).") from None
+        hint = (
+            " If it is a TIFF of many bands or bits, pass --bands and --stretch."
+            if path.suffix.lower() in _TIFF
+            else ""
+        )
+        raise ImageFileError(f"{path}: not an image that can be read ({path.stat().st_size:,} bytes).{hint}") from None
     except FileNotFoundError:
         raise
     except (OSError, ValueError, SyntaxError, struct.error) as error:
@@ -127,13 +141,136 @@ def read_rgb(path: Path, *, upright: bool = False, max_pixels: int = MAX_PIXELS)
     """
     with open_image(path, max_pixels) as image:
         if image.mode in {"I", "F"} or image.mode.startswith("I;"):
-            raise ImageFileError(f"{path}: more than 8 bits a channel (mode {image.mode}). Save it with 8 bits.")
+            raise ImageFileError(f"{path}: more than 8 bits a channel (mode {image.mode}). {_DEEP}")
         if _png_header(path)[0] == 16:
-            raise ImageFileError(f"{path}: 16 bits a channel. Save it with 8 bits.")
+            raise ImageFileError(f"{path}: 16 bits a channel. {_DEEP}")
         _decode(image, path)
         if upright:
             image = ImageOps.exif_transpose(image)
         return np.array(image.convert("RGB"))
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Which values of a band become 0 and 255.
+
+    Attributes:
+        low: The value that becomes 0, or, with `percent`, the share of pixels below it in percent.
+        high: The value that becomes 255, likewise.
+        percent: Both are percentiles of each band of each image.
+    """
+
+    low: float
+    high: float
+    percent: bool = False
+
+    def __str__(self) -> str:
+        """As the command line takes it."""
+        unit = "%" if self.percent else ""
+        return f"{self.low:g}{unit}:{self.high:g}{unit}"
+
+
+def read_deep(path: Path, max_pixels: int = MAX_PIXELS, *, every: bool = False) -> NDArray[Any] | None:
+    """All bands of an image of more than 8 bits, or of other than 1, 3 or 4 bands, as stored.
+
+    Args:
+        path: A TIFF, or a grey PNG of 16 bits.
+        max_pixels: Larger ones are refused.
+        every: Also read a TIFF that `read_rgb` takes.
+
+    Returns:
+        (H, W, B), of the type they are stored in; None for an image that `read_rgb` takes.
+
+    Raises:
+        ImageFileError: It cannot be read.
+    """
+    if path.suffix.lower() not in _TIFF:
+        depth, colour_type = _png_header(path)
+        if depth != 16:
+            return None
+        if colour_type not in (0, 4):
+            raise ImageFileError(f"{path}: colour PNG of 16 bits a channel; save it as TIFF, which is read exactly.")
+        with open_image(path, max_pixels) as image:
+            _decode(image, path)
+            return np.array(image).astype(np.uint16)[..., None]
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            # Bands may be pages of one series, or samples of one page; other series are overviews.
+            series = file.series[0]
+            axes, shape = series.axes, series.shape
+            area = math.prod(size for axis, size in zip(axes, shape, strict=True) if axis in "YX")
+            if area > max_pixels or math.prod(shape) > 64 * max_pixels:
+                raise ImageFileError(f"{path}: {shape} is over the limit of {max_pixels:,} pixels. Raise --max-pixels.")
+            if not {"Y", "X"} <= set(axes) or len(axes) > 3:
+                raise ImageFileError(f"{path}: has axes {axes}; expected one image of rows, columns and bands.")
+            if not every and series.dtype == np.uint8 and (len(axes) == 2 or shape[_band_axis(axes)] in (1, 3, 4)):
+                return None
+            values = series.asarray()
+    except ImageFileError:
+        raise
+    except Exception as error:  # a damaged file makes tifffile raise what its parsers raise
+        raise ImageFileError(f"{path}: cannot be read as TIFF: {type(error).__name__}: {error}.") from None
+    values = values[..., None] if values.ndim == 2 else np.moveaxis(values, _band_axis(axes), -1)
+    if values.dtype.kind not in "uif":
+        raise ImageFileError(f"{path}: values of type {values.dtype}; expected whole or real numbers.")
+    return np.ascontiguousarray(values)
+
+
+def _band_axis(axes: str) -> int:
+    return next(place for place, axis in enumerate(axes) if axis not in "YX")
+
+
+def stretched(
+    values: NDArray[Any], bands: Sequence[int] | None, stretch: Stretch | None, path: Path
+) -> tuple[NDArray[np.uint8], str]:
+    """An image of any number of bands and bits as RGB of 8 bits, by a stretch that is said.
+
+    Args:
+        values: (H, W, B) as stored.
+        bands: The bands that become red, green and blue, or the one that becomes grey, from 1; by default the first three,
+            or the only one.
+        stretch: Which values become 0 and 255; needed but for bands of 8 bits. Values that are not finite become 0.
+        path: What messages name.
+
+    Returns:
+        (H, W, 3), and what was done in words.
+
+    Raises:
+        ImageFileError: There is no such band, or nothing says how many bits become 8.
+    """
+    count = values.shape[2]
+    if bands is None:
+        if count not in (1, 3, 4):
+            raise ImageFileError(f"{path}: {count} bands. Say which are red, green and blue, such as --bands 4,3,2.")
+        bands = (1,) if count == 1 else (1, 2, 3)
+    if len(bands) not in (1, 3) or not all(1 <= band <= count for band in bands):
+        raise ImageFileError(f"{path}: has bands 1..{count}, and --bands {','.join(map(str, bands))} asks for others.")
+    chosen = values[..., [band - 1 for band in bands]]
+    finite = np.isfinite(chosen) if chosen.dtype.kind == "f" else None
+    said = f"bands {','.join(map(str, bands))}"
+    if stretch is None:
+        if chosen.dtype != np.uint8:
+            found = chosen[finite] if finite is not None else chosen
+            low, high = (found.min(), found.max()) if found.size else (0, 1)
+            raise ImageFileError(
+                f"{path}: values of type {chosen.dtype}, {low:g}..{high:g}. Say which become black and white: "
+                f"--stretch {low:g}:{high:g} for all images, or --stretch 2%:98% for each."
+            )
+        eight = chosen
+    else:
+        eight = np.zeros(chosen.shape, dtype=np.uint8)
+        for place in range(len(bands)):
+            band = chosen[..., place].astype(np.float64)
+            good = np.isfinite(band)
+            low, high = stretch.low, stretch.high
+            if stretch.percent:
+                low, high = np.percentile(band[good], [low, high]) if good.any() else (0.0, 1.0)
+            scaled = (np.where(good, band, low) - low) / max(high - low, np.finfo(np.float64).tiny)
+            eight[..., place] = np.rint(255 * np.clip(scaled, 0, 1))
+        said += f", stretched {stretch}"
+    return np.ascontiguousarray(np.broadcast_to(eight, (*eight.shape[:2], 3))), said
 
 
 def read_ids(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from a2lc.classes import ClassTable
-from a2lc.data.base import Found, Sources, images_in, maps_in, register_format
+from a2lc.data.base import Found, Sources, images_in, maps_in, register_format, root_of
 from a2lc.data.folder import match
 from a2lc.errors import InputError, MissingFileError
 
@@ -44,7 +44,7 @@ def voc_classes() -> ClassTable:
 
 
 @register_format("voc")
-def read_voc(sources: Sources, *, partial: bool = False) -> Found:
+def read_voc(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Read a VOC root: `--images` names the folder that holds JPEGImages.
 
     The training list is ImageSets/Segmentation/train.txt, or all of trainval.txt, or every labelled image;
@@ -56,12 +56,13 @@ def read_voc(sources: Sources, *, partial: bool = False) -> Found:
     Args:
         sources: The root, and other folders of labels, masks and ground truth.
         partial: Images without a label map start without labels.
+        classes: Not looked at: label files hold values. Without, they are VOC's own.
 
     Raises:
         MissingFileError: A folder or listed file is missing.
         InputError: Lists and files contradict each other.
     """
-    root = sources.images
+    root = root_of(sources, "voc", "JPEGImages")
     images = images_in(root / "JPEGImages")
     own = root / "SegmentationClass"
     labels = sources.labels
@@ -105,6 +106,7 @@ def read_voc(sources: Sources, *, partial: bool = False) -> Found:
         validation=validation,
         root=root / "JPEGImages",
         validation_root=root / "JPEGImages" if validation else None,
+        classes=voc_classes(),
         unmatched=unmatched,
         notes=notes,
     )

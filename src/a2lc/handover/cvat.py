@@ -14,12 +14,12 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.data.archive import Archive, parse_xml, read_bounded
 from a2lc.data.png import read_rgb, write_rgb
 from a2lc.errors import ImageFileError, InputError
-from a2lc.handover.archive import Archive, parse_xml, read_bounded
 from a2lc.handover.questions import Drawing, Handed, HandedImage, Label, Sheet, Verdict, tool_image, write_tool_image
-from a2lc.handover.rle import Box, box_of_mask, mask_of_box
 from a2lc.ledger import KEEP
+from a2lc.masks.rle import Box, box_of_mask, mask_of_box
 from a2lc.project import Project
 
 __all__ = ["MAX_OBJECTS", "CvatMaskExport", "CvatXmlExport", "write_cvat"]

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
 from a2lc.answering import Recorder
+from a2lc.data.archive import Archive
 from a2lc.errors import InputError, MissingFileError, StageError, first_names, require_known
 from a2lc.files import new_folder
-from a2lc.handover.archive import Archive
 from a2lc.handover.cvat import MAX_OBJECTS, CvatMaskExport, CvatXmlExport, write_cvat
 from a2lc.handover.label_studio import LabelStudioExport, write_label_studio
 from a2lc.handover.questions import (

@@ -13,11 +13,11 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.data.archive import parse_json, read_bounded
 from a2lc.errors import InputError
-from a2lc.handover.archive import parse_json, read_bounded
 from a2lc.handover.questions import Drawing, Handed, HandedImage, Label, Sheet, Verdict, tool_image, write_tool_image
-from a2lc.handover.rle import brush_of_mask, mask_of_brush
 from a2lc.ledger import KEEP
+from a2lc.masks.rle import brush_of_mask, mask_of_brush
 from a2lc.project import Project
 from a2lc.records import ImageRecord
 

@@ -208,7 +208,7 @@ def test_voc_lists_that_overlap(tmp_path):
 
 
 def test_voc_root_without_images(tmp_path):
-    with pytest.raises(MissingFileError, match=r"No folder of images at .*JPEGImages"):
+    with pytest.raises(MissingFileError, match=r"No folder JPEGImages in "):
         read_voc(Sources(format="voc", images=tmp_path))
 
 

@@ -16,11 +16,12 @@ from PIL import Image
 
 from a2lc.answering import record_answer
 from a2lc.classes import ClassTable
+from a2lc.data import archive
 from a2lc.errors import InputError, MissingFileError, ShapeError, StageError, UnknownNameError
-from a2lc.handover import FORMATS, archive, hand_over, take_back
+from a2lc.handover import FORMATS, hand_over, take_back
 from a2lc.handover.questions import labels_of, read_handed
-from a2lc.handover.rle import Box, box_of_mask, brush_of_mask, mask_of_box, mask_of_brush
 from a2lc.ledger import KEEP, VOID
+from a2lc.masks.rle import Box, box_of_mask, brush_of_mask, mask_of_box, mask_of_brush
 from a2lc.project import Project
 from a2lc.records import Answer, AnswerKind, Query, QueryKind
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from a2lc.answering import Recorder
 from a2lc.handover import hand_over, take_back
-from a2lc.handover.rle import brush_of_mask, mask_of_brush
 from a2lc.loop import Loop
+from a2lc.masks.rle import brush_of_mask, mask_of_brush
 
 
 def test_a_round_goes_on_with_what_was_drawn_elsewhere(scored, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2lc.errors import InputError
-from a2lc.handover.rle import Box, box_of_mask, brush_of_mask, decode_brush, encode_brush, mask_of_box, mask_of_brush
+from a2lc.masks.rle import Box, box_of_mask, brush_of_mask, decode_brush, encode_brush, mask_of_box, mask_of_brush
 
 KNOWN_VALUES = [1, 1, 1, 1, 2, 3, 5, 6, 7, 8, 4, 4, 4, 4, 4, 4, 4, 4]
 KNOWN_BYTES = [0, 0, 0, 18, 57, 27, 252, 96, 32, 1, 0, 6, 0, 40, 0, 192, 3, 128, 17, 56, 32]
