@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from a2lc.classes import ClassTable
     from a2lc.config import ProjectConfig
     from a2lc.data.png import Stretch
+    from a2lc.doctor import Diagnosis
+    from a2lc.foundation.weights import Ready, Weights
     from a2lc.loop import Loop
     from a2lc.project import Project
     from a2lc.until import Until
@@ -72,12 +74,25 @@ Ignore = Annotated[
 Colours = Annotated[
     bool, typer.Option("--colours", help="Read coloured labels through the colours of the classes file.")
 ]
+Snap = Annotated[
+    int | None,
+    typer.Option("--snap", min=0, max=255, help="Read pixels of JPEG labels as the known value at most so far away."),
+]
 MinPrecision = Annotated[
     float | None,
     typer.Option("--min-precision", help="Change unseen masks only if audits prove so many right, such as 0.9 (gain)."),
 ]
 Confidence = Annotated[
     float | None, typer.Option("--confidence", help="Of promises and intervals; default 0.95 (gain).")
+]
+Segmenter = Annotated[
+    str, typer.Option("--segmenter", help="Weights that find masks: a name of docs/pseudo.md, OWNER/NAME, or a folder.")
+]
+Device = Annotated[str, typer.Option("--device", help="Of foundation models: auto, cpu, cuda or cuda:N.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch weights that are not on this machine.")]
+AcceptLicense = Annotated[
+    list[str] | None,
+    typer.Option("--accept-license", metavar="NAME", help="Weights whose licence you have read and accept."),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -124,6 +139,7 @@ def init(
     value_map: ValueMap = None,
     ignore: Ignore = None,
     colours: Colours = False,
+    snap: Snap = None,
     exif: Annotated[
         str, typer.Option("--exif", help="Images turned by EXIF: refuse, apply or ignore the orientation.")
     ] = "refuse",
@@ -174,6 +190,7 @@ def init(
         value_map=_value_map(value_map or []),
         ignore=ignore,
         colours=colours,
+        snap=snap,
         exif="bake" if bake_exif else exif,
         tile=tile,
         bands=_bands(bands),
@@ -253,24 +270,362 @@ def _stretch(given: str | None) -> Stretch | None:
 
 
 @app.command()
+def doctor(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a data set, in any layout, or a project.")],
+    images: Annotated[Path | None, typer.Option("--images", help="Images, where they are not found.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Labels, where they are not found.")] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Mask maps, where they are not found.")] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option("--ground-truth", help="True labels, where they are not found.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option("--classes", help="Classes file, or names.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="Layout, where it is not told right.")] = None,
+    value_map: ValueMap = None,
+    ignore: Ignore = None,
+    colours: Colours = False,
+    snap: Snap = None,
+    exif: Annotated[str, typer.Option("--exif", help="As of init.")] = "refuse",
+    bake_exif: Annotated[bool, typer.Option("--bake-exif", help="As of init.")] = False,
+    bands: Annotated[str | None, typer.Option("--bands", help="As of init.")] = None,
+    stretch: Annotated[str | None, typer.Option("--stretch", help="As of init.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="As of init.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="As of init.")] = False,
+    partial_ground_truth: Annotated[bool, typer.Option("--partial-ground-truth", help="As of init.")] = False,
+    max_pixels: Annotated[int | None, typer.Option("--max-pixels", min=1, help="As of init.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with the files, where, and what mends it. Nothing is changed. Exits with 2 if init would refuse."""
+    from a2lc.data.base import Sources
+    from a2lc.data.intake import ReadRules
+    from a2lc.doctor import examine, examine_project, find_layout
+    from a2lc.project import Project
+
+    if (folder / "project.yaml").is_file():
+        with Project(folder) as project:
+            diagnosis = examine_project(project, track=console_progress(_err))
+        _print_diagnosis(diagnosis, f"project {folder}", None, as_json)
+        return
+    require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
+    if not folder.is_dir():
+        raise InputError(f"No folder at {folder}. Name the folder of a data set, or of a project.")
+    layout = find_layout(folder)
+    if layout is None and images is None and labels is None:
+        raise InputError(
+            f"{folder} holds no image, label or annotation file that is known. Name them: --images, --labels."
+        )
+    own = layout.sources if layout is not None and format in (None, layout.sources.format) else Sources(images=folder)
+    sources = Sources(
+        format=format or own.format,
+        images=images or own.images,
+        labels=labels or own.labels,
+        masks=masks or own.masks,
+        ground_truth=ground_truth or own.ground_truth,
+    )
+    given = classes or (str(layout.classes) if layout is not None and layout.classes is not None else None)
+    table = None if given is None else _classes(given)
+    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+    rules = ReadRules(
+        value_map=_value_map(value_map or []),
+        ignore=ignore,
+        colours=colours,
+        snap=snap,
+        exif="bake" if bake_exif else exif,
+        bands=_bands(bands),
+        stretch=_stretch(stretch),
+        skip_bad=skip_bad,
+        partial=partial,
+        partial_truth=partial_ground_truth,
+        **limit,
+    )
+    diagnosis = examine(sources, table, rules, track=console_progress(_err))
+    command = ["a2lc", "init", f"{folder.absolute().name}.a2lc", "--images", str(sources.images)]
+    if sources.images is None:
+        command = command[:3]
+    for flag, value in (
+        ("--labels", sources.labels),
+        ("--masks", sources.masks),
+        ("--ground-truth", sources.ground_truth),
+        ("--classes", given),
+        ("--format", sources.format if sources.format != "folder" else None),
+    ):
+        command += [flag, str(value)] if value is not None else []
+    said = " ".join(shlex.quote(part) for part in [*command, *_given_flags(context)])
+    why = f" ({layout.why})" if layout is not None and own is layout.sources else ""
+    _print_diagnosis(diagnosis, f"layout {sources.format}{why}", said, as_json)
+
+
+_READING = frozenset({"--map", "--ignore", "--snap", "--exif", "--bands", "--stretch", "--max-pixels"})
+_READING_ALONE = frozenset({"--colours", "--bake-exif", "--skip-bad", "--partial", "--partial-ground-truth"})
+
+
+def _given_flags(context: typer.Context) -> list[str]:
+    """The options of this very command that say how files are read, as they were given."""
+    found: list[str] = []
+    for parameter in context.command.params:
+        flag = parameter.opts[0]
+        value = context.params.get(str(parameter.name))
+        if flag in _READING_ALONE and value:
+            found.append(flag)
+        elif flag in _READING and value is not None and value != parameter.default:
+            for one in value if isinstance(value, list | tuple) else [value]:
+                found += [flag, str(one)]
+    return found
+
+
+def _print_diagnosis(diagnosis: Diagnosis, what: str, command: str | None, as_json: bool) -> None:
+    """Print what was found; exits with 2 if there are faults."""
+    from dataclasses import asdict
+
+    faults, flags = diagnosis.of("fault"), diagnosis.mended_by
+    mended = None if command is None or flags is None else " ".join([command, *flags])
+    if as_json:
+        found = {"what": what, **asdict(diagnosis), "faults": len(faults), "command": mended}
+        _line(json.dumps(json_safe(found), indent=1))
+    else:
+        _line(f"{what}: {diagnosis.images:,} images, {diagnosis.label_maps:,} label maps")
+        for finding in diagnosis.findings:
+            _line(
+                f"{finding.level.upper() if finding.level == 'fault' else finding.level}  [{finding.code}] {finding.message}"
+            )
+            for value in finding.values:
+                _line(f"       {value.value}: {value.pixels:,} pixels in {value.files:,} files")
+            for file in finding.files:
+                _line(f"       {file}")
+            if finding.count > len(finding.files) > 0:
+                _line(f"       and {finding.count - len(finding.files):,} more")
+            if finding.mend:
+                options = f"   {' '.join(finding.flags)}" if finding.flags else ""
+                _line(f"       mend: {finding.mend}{options}")
+        doubts = len(diagnosis.of("doubt"))
+        if faults:
+            _line(f"{len(faults)} faults, {doubts} doubts" + ("" if mended else "; mend the files, then look again"))
+        else:
+            _line("no fault" + (f", {doubts} doubts" if doubts else ": a clean bill"))
+        if mended is not None:
+            _line(f"next: {mended}")
+    if faults:
+        raise typer.Exit(2)
+
+
+@app.command()
 def masks(
     folder: ProjectDir,
-    method: Annotated[str, typer.Option("--method", help="seeds, slic, grid, or components (of the labels).")],
+    method: Annotated[str, typer.Option("--method", help="seeds, slic, grid, components (of the labels), or sam.")],
     count: Annotated[int, typer.Option("--count", min=1, help="Superpixels an image, about: seeds and slic.")] = 1024,
     size: Annotated[int, typer.Option("--size", min=1, help="Side of the squares in pixels: grid.")] = 32,
     replace: Annotated[bool, typer.Option("--replace", help="In place of the masks the project has.")] = False,
+    segmenter: Segmenter = "sam2.1-hiera-small",
+    points: Annotated[int, typer.Option("--points", min=1, help="A side of the grid of points: sam.")] = 32,
+    min_iou: Annotated[float, typer.Option("--min-iou", help="How sure the model must be of a mask: sam.")] = 0.88,
+    min_stability: Annotated[
+        float, typer.Option("--min-stability", help="How little a mask may change with the threshold: sam.")
+    ] = 0.95,
+    cover: Annotated[
+        str, typer.Option("--cover", help="Cover what sam leaves: none, or slic or seeds, about --count an image.")
+    ] = "none",
+    device: Device = "auto",
+    download: Download = False,
+    accept_license: AcceptLicense = None,
 ) -> None:
     """Make masks from the images, or from the labels, before the first round."""
-    from a2lc.masks.make import make_masks
+    from a2lc.masks.make import MASK_METHODS, SamMasks, make_masks
     from a2lc.project import Project
 
+    require_known("way to make masks", method, MASK_METHODS)
+    sam = None
+    if method == "sam":
+        from a2lc.foundation.pseudo import record_commits, recorded_commits
+        from a2lc.foundation.segmenter import AutomaticSettings
+
+        automatic = AutomaticSettings(points=points, min_iou=min_iou, min_stability=min_stability)
+        automatic.check()
+        (ready,) = _weights([(segmenter, "segmenter")], recorded_commits(folder), download, accept_license)
+        sam = SamMasks(ready=ready, device=device, automatic=automatic, cover=cover)
     with Project(folder) as project, project.lock():
+        if sam is not None:
+            record_commits(folder, [sam.ready])
         track = console_progress(_err)
-        number = make_masks(project, method, count=count, size=size, track=track, replace=replace)
+        number = make_masks(project, method, count=count, size=size, sam=sam, track=track, replace=replace)
         pixels = float(project.masks.area.mean())
         has_labels = bool((project.masks.pair_label >= 0).any())
     _line(f"{number:,} masks of {pixels:,.0f} pixels on average in {len(project.images):,} images")
     _line(f"next: {_next_command(folder, has_masks=True, has_labels=has_labels)}")
+
+
+@app.command()
+def pseudo(
+    folder: ProjectDir,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of images: without a project at DIR, one is made of them.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="Classes file (JSON, YAML, a name a line), or names: road,car,'traffic light'."),
+    ] = None,
+    detector: Annotated[
+        str,
+        typer.Option("--detector", help="Weights that find boxes: a name of docs/pseudo.md, OWNER/NAME, or a folder."),
+    ] = "grounding-dino-tiny",
+    segmenter: Segmenter = "sam2.1-hiera-small",
+    box_threshold: Annotated[float, typer.Option("--box-threshold", help="Least score of a box, 0 to 1.")] = 0.2,
+    one_class: Annotated[
+        bool, typer.Option("--one-class-per-prompt", help="Look for one class at a time: slower.")
+    ] = False,
+    reduction: Annotated[
+        str, typer.Option("--reduction", help="A class's score is the mean or the max of its words'.")
+    ] = "mean",
+    nms: Annotated[float, typer.Option("--nms", help="Boxes of one class that overlap more: the better stays.")] = 0.8,
+    overlap: Annotated[
+        str,
+        typer.Option(
+            "--overlap", help="Who keeps a pixel after class priority: the higher score, or the smaller size."
+        ),
+    ] = "score",
+    cover: Annotated[
+        str, typer.Option("--cover", help="Cover pixels without an object by slic or seeds, or leave them: none.")
+    ] = "slic",
+    cover_count: Annotated[int, typer.Option("--cover-count", help="Superpixels an image to cover with, about.")] = 200,
+    background: Annotated[
+        str | None, typer.Option("--background", help="Class of pixels without an object; default: no class.")
+    ] = None,
+    shortest: Annotated[
+        int, typer.Option("--shortest", help="Images are found in at this shortest side, pixels,")
+    ] = 800,
+    longest: Annotated[int, typer.Option("--longest", help="or at this longest side.")] = 1333,
+    device: Device = "auto",
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Images times prompts at once; default 1, or 4 on a GPU.")
+    ] = None,
+    full_precision: Annotated[bool, typer.Option("--full-precision", help="No half precision on a GPU.")] = False,
+    preview: Annotated[
+        int | None, typer.Option("--preview", help="Only make a picture of what the first so many images would get.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="In place of the labels and masks of the project.")
+    ] = False,
+    download: Download = False,
+    accept_license: AcceptLicense = None,
+    exif: Annotated[
+        str, typer.Option("--exif", help="Images turned by EXIF: refuse, apply or ignore the orientation.")
+    ] = "refuse",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
+) -> None:
+    """Make labels and masks from images and class names with foundation models, before the first round."""
+    from a2lc.foundation.pseudo import (
+        PseudoSettings,
+        check_project,
+        make_pseudo_labels,
+        recorded_commits,
+    )
+    from a2lc.foundation.pseudo import preview as make_preview
+    from a2lc.project import Project
+
+    settings = PseudoSettings(
+        box_threshold=box_threshold,
+        one_class_per_prompt=one_class,
+        reduction=reduction,
+        nms=nms,
+        shortest=shortest,
+        longest=longest,
+        overlap=overlap,
+        cover=cover,
+        cover_count=cover_count,
+        background=background,
+        device=device,
+        batch=batch,
+        autocast=not full_precision,
+    )
+    settings.check()
+    is_there = (folder / "project.yaml").is_file()
+    table, mended = None if classes is None else _classes(classes), None
+    if not is_there and (images is None or table is None):
+        raise InputError(
+            f"There is no project at {folder}. Name images and classes to make one: a2lc pseudo {folder} --images FOLDER "
+            "--classes FILE"
+        )
+    if is_there:
+        with Project(folder) as project:
+            mended = project.mended_masks
+            if preview is None and mended is None:
+                check_project(project, replace=replace)
+            _same_source(project, images, table)
+            if background is not None:
+                project.classes.index(background)
+    elif background is not None and table is not None:
+        table.index(background)
+    found_by, masked_by = _weights(
+        [(detector, "detector"), (segmenter, "segmenter")], recorded_commits(folder), download, accept_license
+    )
+    if not is_there and images is not None:
+        from a2lc.data.base import Sources
+        from a2lc.data.intake import ReadRules, create_project
+
+        require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
+        rules = ReadRules(exif=exif, skip_bad=skip_bad)
+        made = create_project(folder, Sources(images=images), table, rules, track=console_progress(_err))
+        _line(f"{made.images:,} images, {made.num_classes} classes in {folder}")
+        if made.skipped:
+            _line(f"left out {len(made.skipped)} images; the list is in {folder / 'skipped.csv'}")
+    track = console_progress(_err)
+    with Project(folder) as project, project.lock():
+        if preview is not None:
+            picture = make_preview(project, settings, found_by, masked_by, preview, track=track, say=_line)
+            _line(f"look at {picture}; nothing was put in place. The same command without --preview labels all images")
+            return
+        found = make_pseudo_labels(project, settings, found_by, masked_by, replace=replace, track=track, say=_line)
+        quality = project.confusion(project.state()) if project.has_ground_truth else None
+        has_labels = bool((project.masks.pair_label >= 0).any())
+    _line(
+        f"{found.masks:,} masks in {found.images:,} images, {found.objects:,} of them objects; {found.coverage:.1%} of pixels "
+        "carry a class"
+    )
+    if found.empty:
+        _line(f"nothing was found in {found.empty:,} images")
+    if found.never_found:
+        _line(
+            f"never found: {first_names(found.never_found, 8)}. Give them synonyms in {folder / 'project.yaml'}, or lower "
+            "--box-threshold, and look first: --preview 8"
+        )
+    if quality is not None:
+        figures = json_safe([quality.miou, quality.pixel_accuracy, quality.coverage])
+        _line("data mIoU {}, pixel accuracy {}, coverage {}".format(*map(_figure, figures)))
+    _line(f"next: {_next_command(folder, has_masks=True, has_labels=has_labels)}")
+
+
+def _weights(
+    named: Sequence[tuple[str, str]], recorded: dict[str, str], download: bool, accepted: list[str] | None
+) -> list[Ready]:
+    """Weights by name and job, told about before anything is fetched."""
+    from a2lc.foundation.weights import check_license, describe, find_weights, obtain
+
+    found = [find_weights(name, job, recorded) for name, job in named]
+    for weights in found:
+        check_license(weights, accepted or [])
+    for weights in found:
+        _line(describe(weights))
+
+    def ask(weights: Weights) -> bool:
+        return sys.stdin.isatty() and typer.confirm(f"Download {weights.name}?", err=True)
+
+    return [obtain(weights, download=download, ask=ask) for weights in found]
+
+
+def _same_source(project: Project, images: Path | None, table: ClassTable | None) -> None:
+    """Refuse images or classes that are not those of the project that is there."""
+    if images is not None and (
+        project.config.sources.images is None
+        or project.source_path(project.config.sources.images).resolve() != images.resolve()
+    ):
+        raise InputError(
+            f"{project.folder} is a project of the images in {project.config.sources.images}, not of {images}. Leave --images "
+            "out to go on with it, or name another folder."
+        )
+    if table is not None and table != project.classes:
+        raise InputError(
+            f"{project.folder} has other classes than --classes says. Leave --classes out to go on with those of its "
+            "project.yaml, where names, synonyms and priorities may be changed, or name another folder."
+        )
 
 
 def _next_command(folder: Path, *, has_masks: bool, has_labels: bool) -> str:

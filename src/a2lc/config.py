@@ -50,6 +50,8 @@ class SourcesConfig(_Strict):
     """Value in the user's label files -> the value it is read as."""
     colours: bool = False
     """Coloured label files are read through the colours of the classes."""
+    snap: int | None = None
+    """Pixels of lossy label files were read as a known value or colour at most so far away."""
     max_pixels: int = Field(default=178_956_970, gt=0)
     """Images with more pixels are refused before they are decoded."""
     partial: bool = False

@@ -67,6 +67,7 @@ ORDER = [
     "answering",
     "asking",
     "loop",
+    "doctor",
     "export",
     "report",
     "handover",

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from a2lc.classes import ClassTable
-from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES
+from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES, MAX_PIXELS
 from a2lc.errors import InputError, MissingFileError, first_names
 
 __all__ = [
@@ -40,6 +40,7 @@ class Sources:
         ground_truth: Folder of ground truth of the same images, or None.
         validation_images: Folder of images that only measure models, or None.
         validation_ground_truth: Their ground truth.
+        max_pixels: Larger images are refused, and larger label maps are not drawn, whatever size a file names.
     """
 
     format: str = "folder"
@@ -49,6 +50,7 @@ class Sources:
     ground_truth: Path | None = None
     validation_images: Path | None = None
     validation_ground_truth: Path | None = None
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +61,12 @@ class DrawnMap:
         where: What messages call it: the file, and the image's name in it.
         draw: Gives (H, W) values of label files, uint8 or uint16, the same each time, from any thread. Raises an
             `InputError` that begins with `where` if it cannot.
+        stored: Gives the bytes of a PNG that holds these very values, where there is one: the project keeps those bytes.
     """
 
     where: str
     draw: Callable[[], NDArray[Any]]
+    stored: Callable[[], bytes] | None = None
 
     def __str__(self) -> str:
         """What messages call it."""
@@ -125,6 +129,8 @@ class Found:
         root: Folder the images' recorded paths are below; None if no image has a path of the user's.
         validation_root: The same for validation images.
         classes: The classes that the format brings along: they hold where the user names none.
+        void_values: Values of its label files that mean no class beside the ignore value, unless a class has them; the files
+            keep them.
         unmatched: Images that have no partner, by what is missing, each with where it was expected.
         notes: What was read in a way the user should know.
     """
@@ -134,8 +140,14 @@ class Found:
     root: Path | None
     validation_root: Path | None = None
     classes: ClassTable | None = None
+    void_values: frozenset[int] = frozenset()
     unmatched: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def value_map(self, classes: ClassTable) -> dict[int, int]:
+        """Values of the label files that are read as the ignore value, for the classes that hold."""
+        void = self.void_values - {*classes.file_values, classes.ignore}
+        return dict.fromkeys(sorted(void), classes.ignore)
 
 
 class Reader(Protocol):

@@ -20,7 +20,7 @@ import a2lc.data.voc  # noqa: F401 - both register their format
 from a2lc.classes import ClassTable
 from a2lc.config import FORMAT_VERSION, ProjectConfig, SourcesConfig
 from a2lc.data.base import FORMATS, DrawnMap, Found, MapSource, Sample, Sources
-from a2lc.data.png import Stretch, open_image, read_ids, read_rgb, stored_size, write_ids
+from a2lc.data.png import Stretch, is_lossy, open_image, read_ids, read_rgb, read_snapped, stored_size, write_ids
 from a2lc.data.prepare import ImageRules, Prepared, in_order, prepare
 from a2lc.errors import ConfigError, ImageFileError, InputError, LabelRangeError, ShapeError, first_names, require_known
 from a2lc.files import new_folder, sha256, write_bytes, write_text
@@ -41,6 +41,7 @@ __all__ = [
     "in_order",
     "mask_columns",
     "mask_tables",
+    "read_source",
     "reading",
     "with_ignore",
 ]
@@ -54,6 +55,7 @@ class ReadRules:
         value_map: Value in a label file -> the value it is read as.
         ignore: Value that means no class, in place of the one that the classes say.
         colours: Coloured label files are read through the colours of the classes.
+        snap: Pixels of lossy label files are read as a known value or colour at most so far away; None refuses such files.
         exif: `refuse`, `apply` or `ignore` an EXIF orientation that turns the image, or `bake` it into an upright copy.
         tile: Images wider or higher are cut into tiles of at most so many pixels a side.
         bands: Which bands of an image are red, green and blue, or grey, from 1.
@@ -67,6 +69,7 @@ class ReadRules:
     value_map: dict[int, int] = field(default_factory=dict)
     ignore: int | None = None
     colours: bool = False
+    snap: int | None = None
     exif: str = "refuse"
     tile: int | None = None
     bands: tuple[int, ...] | None = None
@@ -126,6 +129,7 @@ class _Faults:
     values: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     value_files: dict[tuple[str, int], list[str]] = field(default_factory=lambda: defaultdict(list))
     seen_values: set[int] = field(default_factory=set)
+    snapped: int = 0
 
 
 def decode_labels(
@@ -212,7 +216,9 @@ def _create(
     track: Track,
 ) -> IntakeSummary:
     reader = FORMATS[require_known("format", sources.format, FORMATS)]
-    found = reader(sources, partial=rules.partial, classes=given)
+    if given is not None and rules.ignore is not None:
+        given = with_ignore(given, rules.ignore)  # label maps that are drawn have that value already
+    found = reader(replace(sources, max_pixels=rules.max_pixels), partial=rules.partial, classes=given)
     classes = given or found.classes
     if classes is None:
         raise ConfigError(
@@ -220,6 +226,7 @@ def _create(
         )
     if rules.ignore is not None:
         classes = with_ignore(classes, rules.ignore)
+    rules = replace(rules, value_map=found.value_map(classes) | rules.value_map)
     _check_map(rules.value_map, classes)
     notes = list(found.notes)
     allowed = {"images without ground truth"} if rules.partial_truth else set()
@@ -245,13 +252,12 @@ def _create(
     found = replace(found, train=train, validation=[one for one in found.validation if one.ground_truth is not None])
     if not found.train:
         raise InputError(f"No image in {found.root or sources.labels} has all its files.")
-    colours = classes if rules.colours else None
     how = ImageRules(
         exif=rules.exif, tile=rules.tile, bands=rules.bands, stretch=rules.stretch, max_pixels=rules.max_pixels
     )
 
     def read_map(source: MapSource, masks: bool) -> NDArray[Any]:
-        return _read_source(source, None if masks else colours, rules)
+        return read_source(source, None if masks else classes, rules)[0]
 
     found, done, unusable = prepare(found, partial / "images", fetched, how, read_map, track)
     faults = _Faults(unreadable=dict(unusable))
@@ -259,6 +265,7 @@ def _create(
     validation = _check_all(found.validation, classes, rules, faults, track, "checking validation", False)
     _raise_faults(faults, classes, rules, len(found.train) + len(found.validation) + len(unusable))
     skipped = dict(faults.unreadable) if rules.skip_bad else {}
+    snapped = [f"{faults.snapped:,} pixels of lossy label files were read as the nearest known value"] if faults.snapped else []
     if not checked:
         raise InputError("No image is left to import: all were left out as unreadable.")
     unlabelled = sum(item.sample.labels is None for item in checked)
@@ -298,7 +305,7 @@ def _create(
         masks=summary[1],
         quality=summary[2],
         skipped=skipped,
-        notes=[*notes, *_done_notes(done)],
+        notes=[*notes, *_done_notes(done), *snapped],
     )
 
 
@@ -389,6 +396,7 @@ def _check_all(
             faults.sizes += own.sizes
             faults.turned += own.turned
             faults.seen_values |= own.seen_values
+            faults.snapped += own.snapped
             for kind, counts in own.values.items():
                 faults.values[kind].update(counts)
             for key, names in own.value_files.items():
@@ -399,7 +407,6 @@ def _check_all(
 
 
 def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Faults, train: bool) -> _Checked | None:
-    colours = classes if rules.colours else None
     maps: dict[str, NDArray[Any] | None] = {}
     stored, orientation, digest = None, 1, ""
     try:
@@ -407,10 +414,13 @@ def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Fault
             width, height, orientation = stored_size(sample.image, rules.max_pixels)
             read_rgb(sample.image, max_pixels=rules.max_pixels)  # all of it: a truncated file shows only at its end
             stored, digest = (width, height), sha256(sample.image)
-        maps["labels"] = None if sample.labels is None else _read_source(sample.labels, colours, rules)
-        maps["masks"] = None if sample.masks is None else _read_source(sample.masks, None, rules)
+        maps["labels"] = None
+        if sample.labels is not None:
+            maps["labels"], snapped = read_source(sample.labels, classes, rules)
+            faults.snapped += snapped
+        maps["masks"] = None if sample.masks is None else read_source(sample.masks, None, rules)[0]
         maps["ground truth"] = (
-            None if sample.ground_truth is None else _read_source(sample.ground_truth, colours, rules)
+            None if sample.ground_truth is None else read_source(sample.ground_truth, classes, rules)[0]
         )
     except InputError as error:
         faults.unreadable[sample.image_id] = str(error)
@@ -500,15 +510,28 @@ def mask_columns(
     return mask, label, target, pixels
 
 
-def _read_source(source: MapSource, colours: ClassTable | None, rules: ReadRules) -> NDArray[Any]:
+def read_source(source: MapSource, classes: ClassTable | None, rules: ReadRules) -> tuple[NDArray[Any], int]:
+    """(H, W) values of a label or mask map, and how many pixels were snapped to a known value.
+
+    Args:
+        source: The file, or what draws it.
+        classes: Of a label map, whose colours and values may be needed; None for a mask map.
+        rules: How files are read.
+
+    Raises:
+        InputError: It cannot be read without a guess.
+    """
     if isinstance(source, DrawnMap):
-        return source.draw()
+        return source.draw(), 0
     table = None
-    if colours is not None:
-        table = list(zip(colours.colours, colours.file_values, strict=True))
-        if (224, 224, 192) not in colours.colours:
-            table.append(((224, 224, 192), colours.ignore))  # VOC's void; black stays for a class to claim
-    return read_ids(source, colours=table, max_pixels=rules.max_pixels)
+    if classes is not None and rules.colours:
+        table = list(zip(classes.colours, classes.file_values, strict=True))
+        if (224, 224, 192) not in classes.colours:
+            table.append(((224, 224, 192), classes.ignore))  # VOC's void; black stays for a class to claim
+    if classes is not None and rules.snap is not None and is_lossy(source, rules.max_pixels):
+        known = (*classes.file_values, classes.ignore, *rules.value_map)
+        return read_snapped(source, known, rules.snap, colours=table, max_pixels=rules.max_pixels)
+    return read_ids(source, colours=table, max_pixels=rules.max_pixels), 0
 
 
 def _size_line(image: str, size: tuple[int, int], path: str, what: str, other: tuple[int, int]) -> str:
@@ -581,7 +604,6 @@ def _write(
     track: Track,
 ) -> tuple[int, int, ConfusionCounts | None]:
     """Write everything but project.yaml; images, masks and label quality come back."""
-    colours = classes if rules.colours else None
     has_truth = any(item.sample.ground_truth is not None for item in checked)
     with track("importing", len(checked) + len(validation)) as advance:
         for item in checked:
@@ -591,14 +613,14 @@ def _write(
                 value = _void_value(classes, rules)
                 write_ids(copy, np.full(shape, value, dtype=np.uint8 if value <= 255 else np.uint16))
             else:
-                _copy_map(sample.labels, copy, colours, rules)
+                _copy_map(sample.labels, copy, classes, rules)
             target = folder / "masks" / f"{sample.image_id}.png"
             if sample.masks is not None:
-                masks = _read_source(sample.masks, None, rules)
+                masks = read_source(sample.masks, None, rules)[0]
             elif sample.labels is None:
                 masks = np.zeros(shape, dtype=np.uint16)
             else:
-                raw = _read_source(sample.labels, colours, rules)
+                raw = read_source(sample.labels, classes, rules)[0]
                 masks = component_masks(decode_labels(raw, classes, rules.value_map)[0], classes.ignore_index)
             write_ids(target, masks.astype(np.uint16))
             if has_truth:
@@ -639,7 +661,7 @@ def _write_truth(folder: Path, item: _Checked, classes: ClassTable, rules: ReadR
     if item.sample.ground_truth is None:
         truth = np.full((item.height, item.width), classes.ignore_index, dtype=classes.dtype)
     else:
-        raw = _read_source(item.sample.ground_truth, classes if rules.colours else None, rules)
+        raw = read_source(item.sample.ground_truth, classes, rules)[0]
         truth, _ = decode_labels(raw, classes, rules.value_map)
     write_ids(folder / "ground_truth" / f"{item.sample.image_id}.png", truth)
 
@@ -709,17 +731,20 @@ def joint_counts_of(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     return (*unique.T, np.bincount(place.ravel(), weights=columns[-1]).astype(np.int64))
 
 
-def _copy_map(source: MapSource, target: Path, colours: ClassTable | None, rules: ReadRules) -> None:
+def _copy_map(source: MapSource, target: Path, classes: ClassTable, rules: ReadRules) -> None:
     """A copy of a label file: the very bytes of a PNG of ids, else its values as PNG."""
     if isinstance(source, DrawnMap):
-        write_ids(target, source.draw())
+        if source.stored is None:
+            write_ids(target, source.draw())
+        else:
+            write_bytes(target, source.stored())
         return
     with open_image(source, rules.max_pixels) as image:
         exact = image.format == "PNG" and image.mode in {"L", "P", "1", "I;16", "I"}
     if exact:
         write_bytes(target, source.read_bytes())
         return
-    write_ids(target, _read_source(source, colours, rules))
+    write_ids(target, read_source(source, classes, rules)[0])
 
 
 def _sources_config(
@@ -744,6 +769,7 @@ def _sources_config(
         exif=rules.exif,  # type: ignore[arg-type]
         value_map=rules.value_map,
         colours=rules.colours,
+        snap=rules.snap,
         max_pixels=rules.max_pixels,
         partial=rules.partial,
         partial_ground_truth=partial_truth,

@@ -5,13 +5,14 @@ The only code that decodes and encodes images.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,15 @@ __all__ = [
     "ID_SUFFIXES",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "ImageBytes",
     "Stretch",
     "exif_orientation",
+    "is_lossy",
     "open_image",
     "read_deep",
     "read_ids",
     "read_rgb",
+    "read_snapped",
     "stored_size",
     "stretched",
     "write_ids",
@@ -46,6 +50,7 @@ ID_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg
 MAX_PIXELS = 178_956_970
 """Images above this are refused before they are decoded: a quarter of a gigabyte of 24-bit pixels, Pillow's limit."""
 
+_LOSSY = frozenset({"JPEG", "MPO", "WEBP"})
 _TIFF = frozenset({".tif", ".tiff"})
 _EXIF_ORIENTATION = 0x0112
 _DEEP = (
@@ -54,7 +59,37 @@ _DEEP = (
 _LIFTED = threading.Lock()
 
 
-def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ImageBytes:
+    """An image file that lies in a table, an archive or a text: read as if it were a file.
+
+    Attributes:
+        where: What messages call it.
+        data: The bytes of the file.
+    """
+
+    where: str
+    data: bytes
+
+    def __str__(self) -> str:
+        """What messages call it."""
+        return self.where
+
+    @property
+    def suffix(self) -> str:
+        """Of what it is called."""
+        return PurePosixPath(self.where).suffix
+
+
+def _size_of(path: Path | ImageBytes) -> int:
+    return len(path.data) if isinstance(path, ImageBytes) else path.stat().st_size
+
+
+def _openable(path: Path | ImageBytes) -> Path | io.BytesIO:
+    return io.BytesIO(path.data) if isinstance(path, ImageBytes) else path
+
+
+def open_image(path: Path | ImageBytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an image file without decoding it, its size checked.
 
     Raises:
@@ -65,13 +100,13 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             try:
-                image = Image.open(path)
+                image = Image.open(_openable(path))
             except Image.DecompressionBombError:
                 # Pillow's limit is one for the whole process; the project's own, below, may be higher.
                 with _LIFTED:
                     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
                     try:
-                        image = Image.open(path)
+                        image = Image.open(_openable(path))
                     finally:
                         Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError:
@@ -80,7 +115,7 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
             if path.suffix.lower() in _TIFF
             else ""
         )
-        raise ImageFileError(f"{path}: not an image that can be read ({path.stat().st_size:,} bytes).{hint}") from None
+        raise ImageFileError(f"{path}: not an image that can be read ({_size_of(path):,} bytes).{hint}") from None
     except FileNotFoundError:
         raise
     except (OSError, ValueError, SyntaxError, struct.error) as error:
@@ -95,7 +130,7 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return image
 
 
-def _decode(image: Image.Image, path: Path) -> None:
+def _decode(image: Image.Image, path: Path | ImageBytes) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -115,6 +150,18 @@ def exif_orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def is_lossy(path: Path, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether an image file is of a format that blurs values.
+
+    Raises:
+        ImageFileError: It is no image, or larger than `max_pixels`.
+    """
+    if path.suffix.lower() == ".npy":
+        return False
+    with open_image(path, max_pixels) as image:
+        return image.format in _LOSSY
+
+
 def stored_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
     """Width and height as stored, and the EXIF orientation.
 
@@ -125,11 +172,11 @@ def stored_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int
         return image.width, image.height, exif_orientation(image)
 
 
-def read_rgb(path: Path, *, upright: bool = False, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read_rgb(path: Path | ImageBytes, *, upright: bool = False, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read an image as RGB.
 
     Args:
-        path: File of 8 bits a channel: RGB, grey, palette, CMYK, or with alpha, which is dropped.
+        path: File, or the bytes of one, of 8 bits a channel: RGB, grey, palette, CMYK, or with alpha, which is dropped.
         upright: Turn the image as its EXIF orientation says.
         max_pixels: Larger ones are refused.
 
@@ -273,8 +320,65 @@ def stretched(
     return np.ascontiguousarray(np.broadcast_to(eight, (*eight.shape[:2], 3))), said
 
 
+def read_snapped(
+    path: Path,
+    known: Sequence[int],
+    distance: int,
+    *,
+    colours: Sequence[tuple[tuple[int, int, int], int]] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[NDArray[Any], int]:
+    """Read a label map whose values were blurred by lossy compression, each pixel as the nearest known value or colour.
+
+    Args:
+        path: JPEG or WebP.
+        known: Values that may be there, 0..255.
+        distance: How far a value, or a channel of a colour, may lie from a known one.
+        colours: Pairs of RGB colour and the value it stands for, for coloured files.
+        max_pixels: Larger ones are refused.
+
+    Returns:
+        (H, W) values, of 8 bits unless a colour stands for a larger one, and how many pixels were moved.
+
+    Raises:
+        ImageFileError: It cannot be read, or a pixel lies farther from all that is known.
+    """
+    pixels = read_rgb(path, max_pixels=max_pixels).astype(np.int16)
+    grey = bool(((pixels[..., 0] == pixels[..., 1]) & (pixels[..., 0] == pixels[..., 2])).all())
+    if grey or colours is None:
+        if not grey:
+            raise ImageFileError(
+                f"{path}: colour-coded, and blurred. Pass --colours to read it through the colours of the classes file."
+            )
+        places = np.array([value for value in known if value <= 255], dtype=np.int16)[:, None]
+        stands, pixels = places[:, 0].astype(np.uint16), pixels[..., :1]
+    else:
+        places = np.array([colour for colour, _ in colours], dtype=np.int16)
+        stands = np.array([value for _, value in colours], dtype=np.uint16)
+    # Colours of a blurred map are many, but far fewer than its pixels.
+    found, where = np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0, return_inverse=True)
+    nearest = np.empty(len(found), dtype=np.int64)
+    away = np.empty(len(found), dtype=np.int64)
+    for start in range(0, len(found), 4096):
+        gaps = np.abs(found[start : start + 4096, None, :].astype(np.int32) - places[None]).max(axis=2)
+        nearest[start : start + 4096] = gaps.argmin(axis=1)
+        away[start : start + 4096] = gaps.min(axis=1)
+    counts = np.bincount(where.ravel(), minlength=len(found))
+    far = away > distance
+    if far.any():
+        raise ImageFileError(
+            f"{path}: {int(counts[far].sum()):,} pixels lie up to {int(away.max())} from every known value, and --snap allows "
+            f"{distance}. Allow more, or find the maps as they were before they were compressed."
+        )
+    values = stands[nearest][where.ravel()].reshape(pixels.shape[:2])
+    return values.astype(np.uint8) if not stands.size or stands.max() <= 255 else values, int(counts[away > 0].sum())
+
+
 def read_ids(
-    path: Path, *, colours: Sequence[tuple[tuple[int, int, int], int]] | None = None, max_pixels: int = MAX_PIXELS
+    path: Path | ImageBytes,
+    *,
+    colours: Sequence[tuple[tuple[int, int, int], int]] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> NDArray[Any]:
     """Read a label or mask map: one whole number a pixel.
 
@@ -282,7 +386,7 @@ def read_ids(
     equal channels are one. Coloured files are read through `colours` or refused.
 
     Args:
-        path: PNG, BMP or TIFF.
+        path: PNG, BMP or TIFF, a file or the bytes of one.
         colours: Pairs of RGB colour and the value it stands for, to read coloured files.
         max_pixels: Larger ones are refused.
 
@@ -293,9 +397,10 @@ def read_ids(
         ImageFileError: It cannot be read without a guess; the message says why and what to do.
     """
     with open_image(path, max_pixels) as image:
-        if image.format in {"JPEG", "MPO", "WEBP"}:
+        if image.format in _LOSSY:
             raise ImageFileError(
-                f"{path}: {image.format} blurs values at every edge, so it cannot hold ids. Save the map as PNG."
+                f"{path}: {image.format} blurs values at every edge, so it cannot hold ids. Save the map as PNG, or pass "
+                "--snap N to read each pixel as the known value within N of it."
             )
         if image.format == "GIF":
             raise ImageFileError(
@@ -354,7 +459,7 @@ def read_ids(
 
 
 def _from_colours(
-    pixels: NDArray[np.uint8], colours: Sequence[tuple[tuple[int, int, int], int]], path: Path
+    pixels: NDArray[np.uint8], colours: Sequence[tuple[tuple[int, int, int], int]], path: Path | ImageBytes
 ) -> NDArray[Any]:
     # In 32 bits: 8-bit arithmetic on channels overflows silently with numpy 2.
     code = pixels[..., 0].astype(np.uint32) << 16 | pixels[..., 1].astype(np.uint32) << 8 | pixels[..., 2]
@@ -373,10 +478,13 @@ def _from_colours(
     return values[order][place]
 
 
-def _png_header(path: Path) -> tuple[int, int]:
+def _png_header(path: Path | ImageBytes) -> tuple[int, int]:
     """Bit depth and colour type of a PNG; (0, -1) for other files."""
-    with path.open("rb") as file:
-        head = file.read(26)
+    if isinstance(path, ImageBytes):
+        head = path.data[:26]
+    else:
+        with path.open("rb") as file:
+            head = file.read(26)
     if len(head) < 26 or head[:8] != b"\x89PNG\r\n\x1a\n":
         return 0, -1
     return head[24], head[25]

@@ -1,0 +1,825 @@
+"""What is wrong with the files of a data set, where, and what mends it: all of it at once, and nothing is changed.
+
+A fault is what the import refuses; a doubt is read, and is perhaps not what its owner thinks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.classes import ClassTable
+from a2lc.data.base import FORMATS, Found, MapSource, Sample, Sources
+from a2lc.data.intake import ReadRules, read_source, with_ignore
+from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES
+from a2lc.data.prepare import in_order
+from a2lc.doctor.files import ImageFacts, MapFacts, look_at_image, look_at_map
+from a2lc.errors import InputError, first_names, require_known
+from a2lc.progress import Track, no_progress
+
+__all__ = ["Diagnosis", "Finding", "ValueCount", "examine"]
+
+Level = Literal["fault", "doubt", "note"]
+
+_VOID_DOUBT = 0.5
+"""Share of void pixels above which someone should look."""
+
+_SMOOTH = 0.8
+"""Share of unknown values between two others above which a map was smoothed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueCount:
+    """A value of label files, how many pixels have it, and in how many files."""
+
+    value: str
+    pixels: int
+    files: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        code: Its short name, the same in every version.
+        level: `fault` is refused by the import, `doubt` is read and should be looked at, `note` is how it is.
+        message: What it is.
+        count: Files it is about.
+        files: The first five of them.
+        values: Values and pixels it is about.
+        mend: What to do.
+        flags: Options of `a2lc init` that do it, if options can.
+    """
+
+    code: str
+    level: Level
+    message: str
+    count: int = 0
+    files: tuple[str, ...] = ()
+    values: tuple[ValueCount, ...] = ()
+    mend: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """All that was found.
+
+    Attributes:
+        images: Images.
+        label_maps: Label maps.
+        findings: Faults first, then doubts, then notes.
+    """
+
+    images: int
+    label_maps: int
+    findings: tuple[Finding, ...]
+
+    def of(self, level: Level) -> list[Finding]:
+        """The findings of one level."""
+        return [finding for finding in self.findings if finding.level == level]
+
+    @property
+    def mended_by(self) -> tuple[str, ...] | None:
+        """Options under which the import takes the files, () if it does as they are, None if no option is enough."""
+        faults = self.of("fault")
+        if any(not fault.flags for fault in faults):
+            return None
+        return tuple(dict.fromkeys(flag for fault in faults for flag in fault.flags))
+
+
+@dataclass
+class _Case:
+    """A finding that grows file by file."""
+
+    count: int = 0
+    files: list[str] = field(default_factory=list)
+    pixels: Counter[Any] = field(default_factory=Counter)
+    with_value: Counter[Any] = field(default_factory=Counter)
+    reasons: list[str] = field(default_factory=list)
+
+    def add(self, file: object, values: Mapping[Any, int] | None = None, reason: str = "") -> None:
+        self.count += 1
+        if len(self.files) < 5:
+            self.files.append(str(file))
+            self.reasons.append(reason)
+        for value, pixels in (values or {}).items():
+            self.pixels[value] += pixels
+            self.with_value[value] += 1
+
+    def values(self, name: Callable[[Any], str] = str) -> tuple[ValueCount, ...]:
+        return tuple(
+            ValueCount(value=name(value), pixels=pixels, files=self.with_value[value])
+            for value, pixels in self.pixels.most_common(12)
+        )
+
+
+def examine(
+    sources: Sources, classes: ClassTable | None = None, rules: ReadRules | None = None, *, track: Track = no_progress
+) -> Diagnosis:
+    """Look at every file of a data set as the import would, and say all that it would trip over.
+
+    Args:
+        sources: Where the files are.
+        classes: What label values mean; without, those that the format brings along, or nothing is known of values.
+        rules: How files are to be read: what options mend already is no fault any more.
+        track: Shows progress.
+
+    Raises:
+        UnknownNameError: There is no such format.
+        ConfigError: The ignore value is a class.
+    """
+    rules = rules or ReadRules()
+    doctor = _Doctor(sources, classes, rules)
+    doctor.look(track)
+    order = {"fault": 0, "doubt": 1, "note": 2}
+    findings = sorted(doctor.findings(), key=lambda finding: order[finding.level])
+    return Diagnosis(images=doctor.images, label_maps=doctor.label_maps, findings=tuple(findings))
+
+
+class _Doctor:
+    def __init__(self, sources: Sources, classes: ClassTable | None, rules: ReadRules) -> None:
+        self.sources, self.rules = sources, rules
+        self.cases: dict[str, _Case] = defaultdict(_Case)
+        self.said: list[Finding] = []
+        reader = FORMATS[require_known("format", sources.format, FORMATS)]
+        try:
+            self.found = reader(sources, classes=classes)
+            if "images without labels" in self.found.unmatched:
+                # They are looked at all the same; what is missing is known by now.
+                every = reader(sources, partial=True, classes=classes)
+                self.found = replace(every, unmatched=self.found.unmatched)
+        except InputError as error:
+            self.said.append(
+                Finding(code="layout", level="fault", message=str(error), mend="Mend what the line names.")
+            )
+            self.found = _loose(sources)
+        self.classes = classes or self.found.classes
+        if rules.ignore is not None and self.classes is not None:
+            self.classes = with_ignore(self.classes, rules.ignore)
+        self.known: set[int] | None = None
+        if self.classes is not None:
+            self.known = {*self.classes.file_values, self.classes.ignore, *rules.value_map}
+        self.images = len(self.found.train) + len(self.found.validation)
+        self.label_maps = sum(sample.labels is not None for sample in self.found.train)
+        self.seen: Counter[int] = Counter()  # pixels of each value in labels
+        self.seen_files: Counter[int] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.digests: dict[
+            tuple[str, str], tuple[str, str]
+        ] = {}  # of decoded images: the first of that name and its split
+        self.map_digests: dict[str, str] = {}
+        self.truth_alike = 0
+        self.smooth: list[float] = []
+        self.palettes: dict[int, Counter[tuple[int, int, int]]] = defaultdict(Counter)
+        self.masks_seen = False
+        self.masked = False
+        self.deep = (0, np.inf, -np.inf)
+
+    # ---- looking ------------------------------------------------------------------------------------------------
+
+    def look(self, track: Track) -> None:
+        work = [(sample, "train") for sample in self.found.train]
+        work += [(sample, "validation") for sample in self.found.validation]
+        with (
+            ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
+            track("looking at files", len(work)) as advance,
+        ):
+            for (sample, split), facts in zip(work, in_order(pool, self._facts, work), strict=True):
+                advance()
+                self._take(sample, split, *facts)
+
+    def _facts(self, item: tuple[Sample, str]) -> tuple[ImageFacts | None, dict[str, MapFacts]]:
+        sample, _ = item
+        image = None if sample.image is None else look_at_image(sample.image, self.rules.max_pixels)
+        maps = {}
+        for what, source in (("labels", sample.labels), ("masks", sample.masks), ("ground truth", sample.ground_truth)):
+            if source is not None:
+                maps[what] = look_at_map(source, self._reader(what), self._known_of(what), self.rules.max_pixels)
+        return image, maps
+
+    def _reader(self, what: str) -> Callable[[MapSource], NDArray[Any]]:
+        classes = None if what == "masks" else self.classes
+        return lambda source: read_source(source, classes, self.rules)[0]
+
+    def _known_of(self, what: str) -> set[int] | None:
+        return None if what == "masks" else self.known
+
+    def _take(self, sample: Sample, split: str, image: ImageFacts | None, maps: dict[str, MapFacts]) -> None:
+        size = None
+        if image is not None:
+            size = self._take_image(sample, split, image, maps)
+        elif maps:
+            size = next((facts.size for facts in maps.values() if facts.size is not None), None)
+        sources = {"labels": sample.labels, "masks": sample.masks, "ground truth": sample.ground_truth}
+        for what, facts in maps.items():
+            self._take_map(what, sources[what], facts)
+            if size is not None and facts.size is not None and facts.size != size:
+                reason = _size_reason(size, facts.size)
+                self.cases["size"].add(f"{sources[what]} ({what} of {sample.image or sample.image_id})", reason=reason)
+        labels, truth = maps.get("labels"), maps.get("ground truth")
+        if labels is not None and truth is not None and labels.digest and labels.digest == truth.digest:
+            self.truth_alike += 1
+
+    def _take_image(
+        self, sample: Sample, split: str, image: ImageFacts, maps: dict[str, MapFacts]
+    ) -> tuple[int, int] | None:
+        if image.mode == "packed":
+            return None
+        if image.deep is not None:
+            bands, low, high = image.deep
+            self.deep = (max(self.deep[0], bands), min(self.deep[1], low), max(self.deep[2], high))
+            mended = self.rules.stretch is not None and (self.rules.bands is not None or bands in (1, 3, 4))
+            if not mended:
+                self.cases["image-deep"].add(sample.image, reason=image.refused or "")
+            return image.size
+        if image.refused is not None:
+            self.cases["image-unreadable"].add(sample.image, reason=image.refused)
+            return None
+        key = ("pixels", image.pixels)
+        if key in self.digests:
+            first, where = self.digests[key]
+            both = f"{sample.image} and {first}"
+            self.cases["image-twice" if where == split else "split-leak"].add(both)
+        else:
+            self.digests[key] = (str(sample.image), split)
+        assert image.size is not None
+        turned = image.orientation >= 5
+        upright = image.size[::-1] if turned else image.size
+        if image.orientation != 1:
+            fits = next((facts.size for facts in maps.values() if facts.size is not None), None)
+            if self.rules.exif == "refuse":
+                kind = "exif"
+                if turned and fits == upright:
+                    kind = "exif-upright"
+                elif turned and fits == image.size:
+                    kind = "exif-stored"
+                shown = f"stored {image.size[0]} x {image.size[1]}, EXIF orientation {image.orientation}"
+                self.cases[kind].add(f"{sample.image} ({shown})")
+                return None  # which of both sizes counts is not decided
+            if self.rules.exif in {"apply", "bake"}:
+                return (upright[0], upright[1])
+        return image.size
+
+    def _take_map(self, what: str, source: MapSource | None, facts: MapFacts) -> None:
+        if facts.refused is not None:
+            code = {"colours": "colour-coded", "lossy": "lossy"}.get(facts.kind, "unreadable")
+            self.cases[f"{code}:{what}"].add(source, facts.colours, facts.refused)
+            return
+        if what == "masks":
+            self.masks_seen = True
+            self.masked |= any(facts.values.get(value) for value in facts.values if value)
+            if set(facts.values) == {0}:
+                self.cases["masks-empty"].add(source)
+            return
+        if self.known is not None:
+            strange = {value: pixels for value, pixels in facts.values.items() if value not in self.known}
+            if strange:
+                self.cases[f"values:{what}"].add(source, strange)
+                self.smooth.append(facts.smooth)
+        if what != "labels":
+            return
+        self.kinds[facts.kind] += 1
+        for value, pixels in facts.values.items():
+            self.seen[value] += pixels
+            self.seen_files[value] += 1
+        for value, colour in facts.palette.items():
+            self.palettes[value][colour] += 1
+        if self.classes is not None and not any(self._is_class(value) for value in facts.values):
+            self.cases["all-void"].add(source)
+        if facts.digest:
+            if facts.digest in self.map_digests:
+                self.cases["same-map"].add(f"{source} and {self.map_digests[facts.digest]}")
+            else:
+                self.map_digests[facts.digest] = str(source)
+
+    def _is_class(self, value: int) -> bool:
+        assert self.classes is not None
+        return self.rules.value_map.get(value, value) in self.classes.file_values
+
+    # ---- saying -------------------------------------------------------------------------------------------------
+
+    def findings(self) -> Iterable[Finding]:
+        yield from self.said
+        yield from self._unmatched()
+        yield from self._image_findings()
+        for what in ("labels", "masks", "ground truth"):
+            yield from self._map_findings(what)
+        yield from self._size_finding()
+        yield from self._value_findings()
+        yield from self._label_doubts()
+        yield from self._notes()
+
+    def _unmatched(self) -> Iterable[Finding]:
+        for what, names in self.found.unmatched.items():
+            flags, mend = ("--skip-bad",), "Add or remove files so that names agree, or go on without them."
+            if what == "images without labels":
+                flags, mend = ("--partial",), "Let them start without labels, or name the files as the images."
+            elif what == "images without ground truth":
+                flags, mend = ("--partial-ground-truth",), "Measure on the others, or name the files as the images."
+                if self.rules.partial_truth:
+                    continue
+            if (what == "images without labels" and self.rules.partial) or self.rules.skip_bad:
+                continue
+            hint = _name_hint(what, self.found.unmatched)
+            yield Finding(
+                code=what.replace(" ", "-"),
+                level="fault",
+                message=f"{len(names):,} {what}." + (f" {hint}" if hint else ""),
+                count=len(names),
+                files=tuple(names[:5]),
+                mend=mend,
+                flags=flags,
+            )
+
+    def _image_findings(self) -> Iterable[Finding]:
+        cases, skip = self.cases, self.rules.skip_bad
+        if "image-unreadable" in cases:
+            case = cases["image-unreadable"]
+            yield _finding(
+                "image-unreadable",
+                "doubt" if skip else "fault",
+                f"{case.count:,} image files cannot be used: {' | '.join(case.reasons)}",
+                case,
+                mend="Get the files again, or go on without them.",
+                flags=("--skip-bad",),
+            )
+        if "image-deep" in cases:
+            bands, low, high = self.deep
+            flags = [f"--stretch {low:g}:{high:g}"] if self.rules.stretch is None else []
+            if bands not in (1, 3, 4) and self.rules.bands is None:
+                flags.append("--bands 3,2,1")
+            case = cases["image-deep"]
+            yield _finding(
+                "image-deep",
+                "fault",
+                f"{case.count:,} images have more than 8 bits, or other than 1, 3 or 4 bands: {' | '.join(case.reasons)}",
+                case,
+                mend="Say which values become black and white, and which bands are red, green and blue; the project keeps "
+                "8-bit copies.",
+                flags=tuple(flags),
+            )
+        for code, flag, text in (
+            ("exif-upright", "--bake-exif", "their maps fit the upright image"),
+            ("exif-stored", "--exif ignore", "their maps fit the image as it is stored"),
+            (
+                "exif",
+                "--bake-exif",
+                "their maps fit both ways, so look at one: --bake-exif if upright, --exif ignore if not",
+            ),
+        ):
+            if code in cases:
+                yield _finding(
+                    code,
+                    "fault",
+                    f"{cases[code].count:,} images are shown turned by their EXIF orientation; {text}.",
+                    cases[code],
+                    mend="Say how they are meant; copies are turned, your files stay.",
+                    flags=(flag,),
+                )
+        for code, text, mend in (
+            (
+                "split-leak",
+                "images are in training and in validation: a model would be measured on what it learnt from",
+                "Take them out of one of the two.",
+            ),
+            ("image-twice", "images are the same picture as another", "Keep one of each, unless that is meant."),
+        ):
+            if code in cases:
+                yield _finding(code, "doubt", f"{cases[code].count:,} {text}.", cases[code], mend=mend)
+
+    def _map_findings(self, what: str) -> Iterable[Finding]:
+        cases = self.cases
+        if f"unreadable:{what}" in cases:
+            case = cases[f"unreadable:{what}"]
+            yield _finding(
+                f"{_slug(what)}-unreadable",
+                "doubt" if self.rules.skip_bad else "fault",
+                f"{case.count:,} {what} files cannot be read without a guess: {' | '.join(case.reasons)}",
+                case,
+                mend="Save them as the reason says, get them again, or go on without them.",
+                flags=("--skip-bad",),
+            )
+        if f"colour-coded:{what}" in cases:
+            yield self._colour_finding(what, cases[f"colour-coded:{what}"])
+        if f"lossy:{what}" in cases:
+            case = cases[f"lossy:{what}"]
+            yield _finding(
+                f"{_slug(what)}-lossy",
+                "fault",
+                f"{case.count:,} {what} files are JPEG or WebP, which blur values at every edge ({len(case.pixels):,} colours "
+                "are in them).",
+                case,
+                values=case.values(_colour_name),
+                mend="Find them as they were before they were compressed; if there is no way, read each pixel as the nearest "
+                "known value.",
+                flags=self._snap_flags(case) if what != "masks" else (),
+            )
+
+    def _snap_flags(self, case: _Case) -> tuple[str, ...]:
+        """Options that read blurred maps: as far as the farthest pixel, if that is nearer than to another class."""
+        if self.classes is None:
+            return ()
+        grey = all(code >> 16 == (code >> 8 & 255) == code & 255 for code in case.pixels)
+        if grey:
+            known = np.array(sorted({*self.classes.file_values, self.classes.ignore}), dtype=np.int64)[:, None]
+            found = np.array([code & 255 for code in case.pixels], dtype=np.int64)[:, None]
+        else:
+            colours = {*self.classes.colours, (224, 224, 192)}
+            known = np.array(sorted(colours), dtype=np.int64)
+            found = np.array([(code >> 16, code >> 8 & 255, code & 255) for code in case.pixels], dtype=np.int64)
+        away = int(np.abs(found[:, None] - known[None]).max(axis=2).min(axis=1).max(initial=0))
+        snap = f"--snap {min(away, 255)}"
+        return (snap,) if grey else (snap, "--colours")
+
+    def _colour_finding(self, what: str, case: _Case) -> Finding:
+        code = f"{_slug(what)}-colour-coded"
+        red_alone = all(code & 0xFFFF == 0 for code in case.pixels)
+        if self.classes is None:
+            return _finding(
+                code,
+                "fault",
+                f"{case.count:,} {what} files are colour-coded; {len(case.pixels):,} colours are in them.",
+                case,
+                values=case.values(_colour_name),
+                mend="Give a classes file with the colour of each class, and read through it.",
+                flags=(),
+            )
+        table = dict(zip(self.classes.colours, self.classes.names, strict=True))
+        table.setdefault((224, 224, 192), "void")
+        unknown = {code: pixels for code, pixels in case.pixels.items() if _rgb(code) not in table}
+        if red_alone and self.known is not None and {code >> 16 for code in case.pixels} <= self.known:
+            return _finding(
+                code,
+                "fault",
+                f"{case.count:,} {what} files hold ids in the red channel alone.",
+                case,
+                values=case.values(_colour_name),
+                mend="Save the red channel as an 8-bit grey PNG, or give the classes these colours in the classes file "
+                "and pass --colours.",
+            )
+        if not unknown:
+            return _finding(
+                code,
+                "fault",
+                f"{case.count:,} {what} files are colour-coded, in the colours of the classes.",
+                case,
+                values=case.values(lambda value: f"{_colour_name(value)} {table[_rgb(value)]}"),
+                mend="Read them through the colours of the classes file.",
+                flags=("--colours",),
+            )
+        names = list(table)
+
+        def nearest(value: int) -> str:
+            away = [max(abs(a - b) for a, b in zip(_rgb(value), colour, strict=True)) for colour in names]
+            best = int(np.argmin(away))
+            return f"{_colour_name(value)}, {away[best]} from {table[names[best]]}"
+
+        few = Counter(unknown).most_common(12)
+        return _finding(
+            code,
+            "fault",
+            f"{case.count:,} {what} files are colour-coded, and {len(unknown):,} of their {len(case.pixels):,} colours are no "
+            f"class's: {sum(unknown.values()):,} pixels.",
+            case,
+            values=tuple(ValueCount(value=nearest(v), pixels=n, files=case.with_value[v]) for v, n in few),
+            mend="Add those colours to the classes file (one with the name of its class, void with the ignore value), then "
+            "pass --colours.",
+        )
+
+    def _size_finding(self) -> Iterable[Finding]:
+        if "size" in self.cases:
+            case = self.cases["size"]
+            yield _finding(
+                "size",
+                "fault",
+                f"{case.count:,} maps differ in size from their image: {' | '.join(dict.fromkeys(case.reasons))}",
+                case,
+                mend="Bring map and image to one size: ids by nearest neighbour, never smoothed.",
+            )
+
+    def _value_findings(self) -> Iterable[Finding]:
+        if self.classes is None:
+            return
+        binary = self._binary()
+        if binary is not None:
+            yield binary
+        for what in ("labels", "ground truth"):
+            case = self.cases.get(f"values:{what}")
+            if case is None:
+                continue
+            text, mend, flags = self._explain(what, case)
+            yield _finding(
+                f"{_slug(what)}-values",
+                "fault",
+                f"{what} hold {len(case.pixels):,} values that are no class and not ignore ({self.classes.ignore}): "
+                f"{sum(case.pixels.values()):,} pixels in {case.count:,} files.{text}",
+                case,
+                values=case.values(),
+                mend=mend,
+                flags=flags,
+            )
+
+    def _binary(self) -> Finding | None:
+        classes, values = self.classes, set(self.seen)
+        assert classes is not None
+        if values != {0, 255} or classes.ignore != 255 or 255 in self.rules.value_map or 0 not in classes.file_values:
+            return None
+        other = next((value for value in classes.file_values if value), None)
+        return Finding(
+            code="labels-binary",
+            level="fault",
+            message="The labels hold only 0 and 255, and 255 is the ignore value: it may mean an object, or no class.",
+            count=self.label_maps,
+            values=tuple(
+                ValueCount(value=str(v), pixels=self.seen[v], files=self.seen_files[v]) for v in sorted(values)
+            ),
+            mend="Say which: --map 255=255 if it means no class"
+            + (f", --map 255={other} if it is {classes.names[classes.file_values.index(other)]!r}." if other else ".")
+            + " The option below reads it as an object."
+            if other
+            else "Say which: --map 255=255 if it means no class.",
+            flags=(f"--map 255={other}",) if other is not None else ("--map 255=255",),
+        )
+
+    def _explain(self, what: str, case: _Case) -> tuple[str, str, tuple[str, ...]]:
+        """Why values may be unknown, what mends it, and the options."""
+        classes, seen = self.classes, {*self.seen, *case.pixels}
+        assert classes is not None
+        values, ids = sorted(case.pixels), classes.file_values
+        to_void = tuple(f"--map {value}={classes.ignore}" for value in values[:32])
+        if any(value >= 1000 and value // 1000 in ids for value in values) and max(values) >= 1000:
+            return (
+                " They look like instance ids: class * 1000 + number.",
+                "Take the label files (such as _labelIds), not those of instances.",
+                (),
+            )
+        step = _step(sorted(seen - {classes.ignore}) if classes.ignore not in seen else sorted(seen))
+        count = len(ids)
+        if step is not None and len(seen) <= count + 1 and set(ids) >= set(range(len(seen))):
+            pairs = tuple(f"--map {value}={place}" for place, value in enumerate(sorted(seen)) if value != place)
+            return (
+                f" All values are multiples of {step}: ids stretched so that people can see them.",
+                "Read each as its place in the row.",
+                pairs,
+            )
+        if self.smooth and float(np.mean(self.smooth)) > _SMOOTH and len(values) > 2:
+            return (
+                " They lie between two other values at borders: the maps were resized with smoothing.",
+                "Make them again with nearest neighbour; the option below gives such pixels no class.",
+                to_void if len(values) <= 32 else (),
+            )
+        if values == [max(ids) + 1] and min(ids) == 0 and 0 not in self.seen:
+            return (
+                f" Values run from 1 to {max(ids) + 1} and ids from 0: counted from one.",
+                "Give the classes ids from 1 in the classes file (`id`).",
+                (),
+            )
+        if len(values) == 1 and not self.seen.get(classes.ignore) and what == "labels":
+            value = values[0]
+            return (
+                f" The ignore value {classes.ignore} is on no pixel.",
+                f"If {value} means no class, say so; if it is one, add it to the classes file.",
+                (f"--ignore {value}",),
+            )
+        enough = len(values) <= 32
+        return (
+            "",
+            "Add them to the classes file, or read them as others: the options below give them no class."
+            if enough
+            else "Add them to the classes file, or read them as others with --map VALUE=VALUE.",
+            to_void if enough else (),
+        )
+
+    def _label_doubts(self) -> Iterable[Finding]:
+        total = sum(self.seen.values())
+        if self.classes is not None and total:
+            classes = self.classes
+            missing = [
+                f"{name!r} ({value})"
+                for name, value in zip(classes.names, classes.file_values, strict=True)
+                if not any(self.rules.value_map.get(seen, seen) == value for seen in self.seen)
+            ]
+            if missing:
+                yield Finding(
+                    code="class-missing",
+                    level="doubt",
+                    message=f"{len(missing)} of {classes.num_classes} classes are on no pixel: {first_names(missing)}.",
+                    count=len(missing),
+                    values=tuple(ValueCount(value=name, pixels=0, files=0) for name in missing[:12]),
+                    mend="Look whether their values are as the classes file says.",
+                )
+            void = sum(
+                pixels
+                for value, pixels in self.seen.items()
+                if self.rules.value_map.get(value, value) == classes.ignore
+            )
+            share = void / total
+            if share > _VOID_DOUBT:
+                yield Finding(
+                    code="void-share",
+                    level="doubt",
+                    message=f"{share:.1%} of all label pixels are void.",
+                    values=(ValueCount(value=str(classes.ignore), pixels=void, files=self.seen_files[classes.ignore]),),
+                    mend=f"Look whether {classes.ignore} means no class; if another value does, pass --ignore VALUE.",
+                )
+            elif void:
+                yield Finding(
+                    code="void-share", level="note", message=f"{share:.1%} of all label pixels are void ({void:,})."
+                )
+        yield from self._palette_doubt()
+        for code, text, mend in (
+            ("all-void", "label files carry no class on any pixel", "Look whether they were left unfinished."),
+            ("same-map", "label files are the same as another's", "Look whether one was saved under two names."),
+            ("masks-empty", "mask maps have no mask", "Nothing in these images can be asked about."),
+        ):
+            if code in self.cases:
+                case = self.cases[code]
+                yield _finding(code, "doubt", f"{case.count:,} {text}.", case, mend=mend)
+        if self.truth_alike and self.truth_alike == self.label_maps:
+            yield Finding(
+                code="labels-are-truth",
+                level="doubt",
+                message="The labels are the ground truth, file by file: nothing is left to correct.",
+                count=self.truth_alike,
+                mend="Name the doubtful labels with --labels.",
+            )
+        if self.masks_seen and not self.masked:
+            yield Finding(
+                code="no-masks",
+                level="fault",
+                message="There is no mask in any mask map: all are 0 everywhere.",
+                mend="Leave --masks out: connected components of the labels are taken then.",
+            )
+        if self.label_maps and self.classes is not None and not self.masks_seen and total:
+            lost = "all-void" in self.cases and self.cases["all-void"].count == self.label_maps
+            if lost:
+                yield Finding(
+                    code="no-class",
+                    level="fault",
+                    message="The labels carry no class anywhere: every value is void.",
+                    mend="Look at the values and the classes file.",
+                )
+
+    def _palette_doubt(self) -> Iterable[Finding]:
+        """Palettes that paint an id in the colour of another class: labels whose order was lost on the way."""
+        if self.classes is None or not self.palettes:
+            return
+        by_colour = dict(zip(self.classes.colours, self.classes.file_values, strict=True))
+        names = dict(zip(self.classes.file_values, self.classes.names, strict=True))
+        wrong, files = [], 0
+        for value, colours in sorted(self.palettes.items()):
+            colour, count = colours.most_common(1)[0]
+            said = by_colour.get(colour)
+            if said is not None and said != value and value in names:
+                files = max(files, count)
+                wrong.append(
+                    ValueCount(
+                        value=f"{value} ({names[value]}) is painted as {names[said]}",
+                        pixels=self.seen[value],
+                        files=count,
+                    )
+                )
+        if wrong:
+            yield Finding(
+                code="palette-order",
+                level="doubt",
+                message=f"{len(wrong)} values have the palette colour of another class: perhaps the order of labels was lost.",
+                count=files,
+                values=tuple(wrong[:12]),
+                mend="If the colours are right, give the classes file the ids that the files have.",
+            )
+
+    def _notes(self) -> Iterable[Finding]:
+        for kind, text in (
+            ("palette", "label files have a palette: their indices are read, colours are for people"),
+            ("wide", "label files have 16 bits: all of them are kept"),
+        ):
+            if self.kinds[kind]:
+                yield Finding(code=kind, level="note", message=f"{self.kinds[kind]:,} {text}.", count=self.kinds[kind])
+        for note in self.found.notes:
+            yield Finding(code="layout", level="note", message=f"{note}.")
+        if self.classes is None:
+            values = ", ".join(f"{value} ({pixels:,})" for value, pixels in self.seen.most_common(12))
+            yield Finding(
+                code="no-classes-file",
+                level="note",
+                message="No classes were named, so no value could be checked"
+                + (f"; values and pixels: {values}." if values else "."),
+                mend="Pass --classes FILE.",
+            )
+
+
+def _finding(
+    code: str,
+    level: Level,
+    message: str,
+    case: _Case,
+    *,
+    values: tuple[ValueCount, ...] = (),
+    mend: str = "",
+    flags: tuple[str, ...] = (),
+) -> Finding:
+    return Finding(
+        code=code,
+        level=level,
+        message=message,
+        count=case.count,
+        files=tuple(case.files),
+        values=values,
+        mend=mend,
+        flags=flags,
+    )
+
+
+def _slug(what: str) -> str:
+    return what.replace(" ", "-")
+
+
+def _rgb(code: int) -> tuple[int, int, int]:
+    return code >> 16, code >> 8 & 255, code & 255
+
+
+def _colour_name(code: int) -> str:
+    return f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
+
+
+def _step(values: list[int]) -> int | None:
+    """The step of values that are 0, step, 2 step, ..; None if they are not, or the step is 1."""
+    if len(values) < 2 or values[0] != 0 or values[1] < 2:
+        return None
+    steps = {second - first for first, second in pairwise(values)}
+    return values[1] if steps <= {values[1], values[1] + 1} else None
+
+
+def _size_reason(size: tuple[int, int], other: tuple[int, int]) -> str:
+    text = f"{other[0]} x {other[1]} for {size[0]} x {size[1]}"
+    if other == size[::-1]:
+        return f"{text}, turned by 90 degrees"
+    if other[0] * size[1] == other[1] * size[0]:
+        return f"{text}, a clean scale of {other[0] / size[0]:g}"
+    return text
+
+
+_TAIL = re.compile(r"[._-][A-Za-z0-9._-]*$")
+
+
+def _name_hint(what: str, unmatched: Mapping[str, list[str]]) -> str:
+    """Why names may not agree, where all of them differ in the same way."""
+    if not what.startswith("images without "):
+        return ""
+    kind = what.removeprefix("images without ")
+    extra = [line.split(" (at ")[0] for line in unmatched.get(f"{kind} files without an image", [])]
+    missing = [line.split(" (expected ")[0] for line in unmatched[what]]
+    if not extra:
+        return ""
+    lower = {name.lower(): name for name in extra}
+    cased = [name for name in missing if lower.get(name.lower(), name) != name]
+    if cased:
+        return f"{len(cased):,} differ in upper and lower case alone, such as {cased[0]} and {lower[cased[0].lower()]}."
+    ends: Counter[str] = Counter()
+    for name in missing:
+        for other in extra:
+            if other.startswith(name) and other != name:
+                ends[other[len(name) :]] += 1
+    if ends:
+        end, count = ends.most_common(1)[0]
+        if Path(f"x{end}").suffix.lower() in IMAGE_SUFFIXES | ID_SUFFIXES:
+            return f"{count:,} {kind} files have two suffixes, such as {missing[0]}{end}.png: take {end} out of their names."
+        return f"{count:,} {kind} files end in {end!r} after the image's name: take that out of their names."
+    return ""
+
+
+def _loose(sources: Sources) -> Found:
+    """Files by name, the first of those that share one: to look at them although the layout is broken."""
+
+    def listed(folder: Path | None, suffixes: frozenset[str]) -> dict[str, Path]:
+        if folder is None or not folder.is_dir():
+            return {}
+        found: dict[str, Path] = {}
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith("."):
+                found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+        return found
+
+    images = listed(sources.images, IMAGE_SUFFIXES)
+    labels = listed(sources.labels, ID_SUFFIXES)
+    masks = listed(sources.masks, ID_SUFFIXES)
+    truth = listed(sources.ground_truth, ID_SUFFIXES)
+    names = sorted({*images, *labels})
+    train = [
+        Sample(image_id=n, image=images.get(n), labels=labels.get(n), masks=masks.get(n), ground_truth=truth.get(n))
+        for n in names
+    ]
+    return Found(train=train, validation=[], root=sources.images)

@@ -1,0 +1,497 @@
+"""Planted faults, one folder each: the doctor names file, value and pixels, and its command makes the import take them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from a2lc.cli import _main
+from a2lc.data.png import write_ids, write_rgb
+from a2lc.data.voc import voc_palette
+
+HEIGHT, WIDTH = 24, 36
+NAMES = ("a", "b", "c", "d")
+COLOURS = [[128, 64, 128], [70, 130, 180], [220, 20, 60], [107, 142, 35]]
+CLASSES = {
+    "classes": [
+        {"id": index, "name": name, "color": COLOURS[index]}
+        for index, name in enumerate(["road", "sky", "person", "tree"])
+    ],
+    "ignore": 255,
+}
+
+
+def picture(seed):
+    return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def labels_of(seed):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 4, (HEIGHT // 6, WIDTH // 6)).astype(np.uint8)
+    coarse.ravel()[:4] = [0, 1, 2, 3]
+    labels = np.kron(coarse, np.ones((6, 6), dtype=np.uint8))
+    labels[:2, :3] = 255
+    return labels
+
+
+class Set:
+    """A clean data set on disk, to plant faults in."""
+
+    def __init__(self, root):
+        self.root = root
+        for seed, name in enumerate(NAMES):
+            write_rgb(root / "images" / f"{name}.png", picture(seed))
+            write_ids(root / "labels" / f"{name}.png", labels_of(seed))
+        self.classes(CLASSES)
+
+    def classes(self, table):
+        (self.root / "classes.json").write_text(json.dumps(table), encoding="utf-8")
+
+    def label(self, name, values, palette=None):
+        write_ids(self.root / "labels" / f"{name}.png", values, palette)
+
+    def labels(self, change):
+        for seed, name in enumerate(NAMES):
+            self.label(name, change(labels_of(seed)))
+
+    def path(self, kind, name, suffix=".png"):
+        return self.root / kind / f"{name}{suffix}"
+
+    def rgb_labels(self, table):
+        for seed, name in enumerate(NAMES):
+            values = labels_of(seed)
+            pixels = np.array([*table, *([[224, 224, 192]] * (256 - len(table)))], dtype=np.uint8)[values]
+            write_rgb(self.path("labels", name), pixels)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Set(tmp_path / "set")
+
+
+def doctor(data, capsys, *more):
+    """Exit code and what the doctor says as JSON."""
+    capsys.readouterr()
+    code = _main(["doctor", str(data.root), "--json", *more])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def finding(found, code):
+    matches = [one for one in found["findings"] if one["code"] == code]
+    assert matches, f"{code} not among {[one['code'] for one in found['findings']]}"
+    return matches[0]
+
+
+# ---- plants: each changes the set, and says which finding must come, and on what ---------------------------------
+
+
+def truncated_image(data):
+    path = data.path("images", "b")
+    path.write_bytes(path.read_bytes()[:900])
+    return "image-unreadable", "b.png", None
+
+
+def truncated_label(data):
+    path = data.path("labels", "b")
+    path.write_bytes(path.read_bytes()[:60])
+    return "labels-unreadable", "b.png", None
+
+
+def empty_file(data):
+    data.path("images", "c").write_bytes(b"")
+    return "image-unreadable", "c.png", None
+
+
+def no_image(data):
+    data.path("images", "c").write_text("this is text")
+    return "image-unreadable", "c.png", None
+
+
+def colour_coded(data):
+    data.rgb_labels(COLOURS)
+    return (
+        "labels-colour-coded",
+        "a.png",
+        ("(128, 64, 128) road", int(sum((labels_of(s) == 0).sum() for s in range(4)))),
+    )
+
+
+def colour_coded_unknown(data):
+    data.rgb_labels([*COLOURS[:3], [1, 2, 3]])
+    return "labels-colour-coded", "a.png", ("(1, 2, 3)", int(sum((labels_of(s) == 3).sum() for s in range(4))))
+
+
+def red_channel(data):
+    data.rgb_labels([[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]])
+    for seed, name in enumerate(NAMES):
+        values = np.where(labels_of(seed) == 255, 0, labels_of(seed))
+        write_rgb(data.path("labels", name), np.stack([values, 0 * values, 0 * values], axis=2))
+    return "labels-colour-coded", "a.png", ("(3, 0, 0)", int(sum((labels_of(s) == 3).sum() for s in range(4))))
+
+
+def binary(data):
+    data.labels(lambda values: np.where(values == 1, 255, 0).astype(np.uint8))
+    return "labels-binary", None, ("255", int(sum((labels_of(s) == 1).sum() for s in range(4))))
+
+
+def stretched_ids(data):
+    table = {**CLASSES, "ignore": 200}
+    data.classes(table)
+    data.labels(lambda values: (np.where(values == 255, 0, values) * 85).astype(np.uint8))
+    return "labels-values", "a.png", ("85", int(sum((labels_of(s) == 1).sum() for s in range(4))))
+
+
+def instance_ids(data):
+    data.labels(lambda values: np.where(values == 2, 2003, values.astype(np.uint16)))
+    return "labels-values", "a.png", ("2003", int(sum((labels_of(s) == 2).sum() for s in range(4))))
+
+
+def undeclared(data):
+    values = labels_of(1)
+    values[3:5, 3:7] = 34
+    data.label("b", values)
+    return "labels-values", "b.png", ("34", 8)
+
+
+def other_ignore(data):
+    data.labels(lambda values: np.where(values == 255, 99, values).astype(np.uint8))
+    return "labels-values", "a.png", ("99", 4 * 6)
+
+
+def counted_from_one(data):
+    data.labels(lambda values: np.where(values == 255, 255, values + 1).astype(np.uint8))
+    return "labels-values", "a.png", ("4", int(sum((labels_of(s) == 3).sum() for s in range(4))))
+
+
+def smoothed(data):
+    data.classes({"classes": [{"id": 0, "name": "road"}, {"id": 100, "name": "sky"}], "ignore": 255})
+
+    def smooth(values):
+        big = Image.fromarray(np.where(values == 1, 100, 0).astype(np.uint8))
+        return np.array(big.resize((WIDTH // 2, HEIGHT // 2)).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
+
+    data.labels(smooth)
+    return "labels-values", "a.png", None
+
+
+def jpeg_labels(data):
+    data.classes({"classes": [{"id": 0, "name": "road"}, {"id": 120, "name": "sky"}, {"id": 240, "name": "tree"}]})
+    for seed, name in enumerate(NAMES):
+        values = np.minimum(labels_of(seed), 2) * 120
+        data.path("labels", name).unlink()
+        Image.fromarray(values.astype(np.uint8)).save(data.path("labels", name, ".jpg"), quality=92)
+    return "labels-lossy", "a.jpg", None
+
+
+def exif_upright(data):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.ascontiguousarray(np.rot90(picture(1)))  # shown turned back by 90 degrees
+    data.path("images", "b").unlink()
+    Image.fromarray(stored).save(data.path("images", "b", ".jpg"), exif=exif)
+    return "exif-upright", "b.jpg", None
+
+
+def exif_stored(data):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    data.path("images", "b").unlink()
+    Image.fromarray(picture(1)).save(data.path("images", "b", ".jpg"), exif=exif)
+    return "exif-stored", "b.jpg", None
+
+
+def exif_upside_down(data):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    data.path("images", "b").unlink()
+    Image.fromarray(picture(1)).save(data.path("images", "b", ".jpg"), exif=exif)
+    return "exif", "b.jpg", None
+
+
+def scaled(data):
+    data.label("c", labels_of(2)[::2, ::2])
+    return "size", "c.png", None
+
+
+def turned_map(data):
+    data.label("c", np.ascontiguousarray(labels_of(2).T))
+    return "size", "c.png", None
+
+
+def deep_image(data):
+    data.path("images", "b").unlink()
+    deep = np.random.default_rng(0).integers(100, 3000, (HEIGHT, WIDTH, 5)).astype(np.uint16)
+    tifffile.imwrite(data.path("images", "b", ".tif"), deep, photometric="minisblack", planarconfig="contig")
+    return "image-deep", "b.tif", None
+
+
+def transparent(data):
+    pixels = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
+    pixels[..., 3] = labels_of(1)
+    Image.fromarray(pixels, "RGBA").save(data.path("labels", "b"))
+    return "labels-unreadable", "b.png", None
+
+
+def frames(data):
+    data.path("labels", "b").unlink()
+    pages = [Image.fromarray(labels_of(1)), Image.fromarray(labels_of(2))]
+    pages[0].save(data.path("labels", "b", ".tif"), save_all=True, append_images=pages[1:])
+    return "labels-unreadable", "b.tif", None
+
+
+def missing_label(data):
+    data.path("labels", "d").unlink()
+    return "images-without-labels", "d", None
+
+
+def missing_image(data):
+    data.path("images", "d").unlink()
+    return "labels-files-without-an-image", "d", None
+
+
+def double_suffix(data):
+    for name in NAMES:
+        data.path("labels", name).rename(data.path("labels", name, ".jpg.png"))
+    return "images-without-labels", "a", None
+
+
+def upper_case(data):
+    data.path("labels", "d").rename(data.path("labels", "D"))
+    return "images-without-labels", "d", None
+
+
+def same_stem(data):
+    shutil.copy(data.path("images", "a"), data.path("images", "a", ".bmp"))
+    return "layout", None, None
+
+
+def class_missing(data):
+    data.labels(lambda values: np.where(values == 3, 0, values).astype(np.uint8))
+    return "class-missing", None, ("'tree' (3)", 0)
+
+
+def mostly_void(data):
+    def void(values):
+        values[:20] = 255
+        return values
+
+    data.labels(void)
+    return "void-share", None, ("255", 4 * 20 * WIDTH)
+
+
+def all_void(data):
+    data.label("b", np.full((HEIGHT, WIDTH), 255, dtype=np.uint8))
+    return "all-void", "b.png", None
+
+
+def leak(data):
+    for split, names in (("train", "abc"), ("val", "d")):
+        for kind in ("images", "ground_truth"):
+            for name in names:
+                target = data.root / "two" / kind / split / f"{name}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(data.path("images" if kind == "images" else "labels", name), target)
+    shutil.copy(data.path("images", "a"), data.root / "two" / "images" / "val" / "d.png")
+    shutil.copytree(data.root / "labels", data.root / "two" / "labels" / "train")
+    (data.root / "two" / "labels" / "train" / "d.png").unlink()
+    shutil.copy(data.root / "classes.json", data.root / "two" / "classes.json")
+    data.root = data.root / "two"
+    return "split-leak", "d.png", None
+
+
+def same_image(data):
+    shutil.copy(data.path("images", "a"), data.path("images", "b"))
+    return "image-twice", "b.png", None
+
+
+def same_map(data):
+    shutil.copy(data.path("labels", "a"), data.path("labels", "b"))
+    return "same-map", "b.png", None
+
+
+def palette_order(data):
+    flat = [0] * 768
+    for value, colour in enumerate([COLOURS[1], COLOURS[0], *COLOURS[2:]]):
+        flat[3 * value : 3 * value + 3] = colour
+    for seed, name in enumerate(NAMES):
+        data.label(name, labels_of(seed), flat)
+    return "palette-order", None, ("0 (road) is painted as sky", int(sum((labels_of(s) == 0).sum() for s in range(4))))
+
+
+FAULTS = [
+    *(truncated_image, truncated_label, empty_file, no_image, colour_coded, colour_coded_unknown, red_channel, binary),
+    *(stretched_ids, instance_ids, undeclared, other_ignore, counted_from_one, smoothed, jpeg_labels, exif_upright),
+    *(exif_stored, exif_upside_down, scaled, turned_map, deep_image, transparent, frames, missing_label, missing_image),
+    *(double_suffix, upper_case, same_stem),
+]
+DOUBTS = [class_missing, mostly_void, all_void, leak, same_image, same_map, palette_order]
+
+
+def snapshot(root):
+    return {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("plant", FAULTS + DOUBTS, ids=lambda plant: plant.__name__)
+def test_planted(data, capsys, tmp_path, plant):
+    code, file, value = plant(data)
+    before = snapshot(data.root)
+    said, found = doctor(data, capsys)
+    one = finding(found, code)
+    fault = plant in FAULTS
+    assert one["level"] == ("fault" if fault else "doubt")
+    assert said == (2 if fault else 0)
+    assert one["mend"]
+    if file is not None:
+        assert any(file in line for line in one["files"]), one
+    if value is not None:
+        assert any(row["value"].startswith(value[0]) and row["pixels"] == value[1] for row in one["values"]), one
+    assert snapshot(data.root) == before, "the doctor changed a file"
+    # What the doctor calls a fault is what the import refuses, and its options are what mends it.
+    plain = ["init", "plain.a2lc", "--images", str(data.root / "images"), "--labels", str(data.root / "labels")]
+    plain += ["--classes", str(data.root / "classes.json")]
+    if plant is leak:
+        plain += ["--ground-truth", str(data.root / "ground_truth")]
+    assert _main(plain) == (2 if fault else 0), capsys.readouterr().err
+    assert "Traceback" not in capsys.readouterr().err
+    if found["command"] is not None:
+        arguments = shlex.split(found["command"])
+        assert arguments[0] == "a2lc"
+        assert _main(arguments[1:]) == 0, capsys.readouterr().err
+        # With the options, the doctor has nothing to say against it either.
+        flags = [flag for fault in found["findings"] if fault["level"] == "fault" for flag in fault["flags"]]
+        again, after = doctor(data, capsys, *shlex.split(" ".join(flags)))
+        assert again == 0, after
+    assert snapshot(data.root) == before
+
+
+def test_clean_bill(data, capsys):
+    code, found = doctor(data, capsys)
+    assert code == 0 and found["faults"] == 0
+    assert [one["code"] for one in found["findings"]] == ["void-share"] and found["findings"][0]["level"] == "note"
+    assert _main(["doctor", str(data.root)]) == 0
+    out = capsys.readouterr().out
+    assert "no fault: a clean bill" in out and "next: a2lc init set.a2lc" in out
+    assert _main(shlex.split(out.split("next: a2lc ")[1].splitlines()[0])) == 0
+
+
+def test_clean_without_a_classes_file(data, capsys):
+    (data.root / "classes.json").unlink()
+    code, found = doctor(data, capsys)
+    assert code == 0
+    assert "values and pixels: " in finding(found, "no-classes-file")["message"]
+
+
+def test_masks_beside_labels_are_mask_maps(data, capsys):
+    for seed, name in enumerate(NAMES):
+        write_ids(data.root / "masks" / f"{name}.png", (labels_of(seed) != 255).astype(np.uint8))
+    code, found = doctor(data, capsys)
+    assert code == 0 and "--masks" in found["command"]
+    shutil.rmtree(data.root / "labels")
+    code, found = doctor(data, capsys)
+    assert "--labels" in found["command"] and "--masks" not in found["command"]
+
+
+def test_empty_mask_maps(data, capsys):
+    for name in NAMES:
+        write_ids(data.root / "masks" / f"{name}.png", np.zeros((HEIGHT, WIDTH), dtype=np.uint8))
+    code, found = doctor(data, capsys)
+    assert code == 2 and finding(found, "no-masks") and finding(found, "masks-empty")["count"] == len(NAMES)
+
+
+def test_labels_that_are_the_truth(data, capsys):
+    shutil.copytree(data.root / "labels", data.root / "ground_truth")
+    code, found = doctor(data, capsys)
+    assert code == 0 and finding(found, "labels-are-truth")["level"] == "doubt"
+
+
+def test_options_mend(data, capsys):
+    undeclared(data)
+    assert doctor(data, capsys)[0] == 2
+    code, found = doctor(data, capsys, "--map", "34=255")
+    assert code == 0 and found["command"].endswith("--map 34=255")
+
+
+def test_bomb(data, capsys):
+    code, found = doctor(data, capsys, "--max-pixels", "100")
+    assert code == 2 and "over the limit of 100" in finding(found, "image-unreadable")["message"]
+
+
+def test_voc_layout(data, capsys):
+    root = data.root.parent / "VOC2012"
+    shutil.copytree(data.root / "images", root / "JPEGImages")
+    for seed, name in enumerate(NAMES):
+        write_ids(root / "SegmentationClass" / f"{name}.png", labels_of(seed), voc_palette())
+    data.root = root
+    code, found = doctor(data, capsys)
+    assert code == 0 and "--format voc" in found["command"]
+    assert _main(shlex.split(found["command"])[1:]) == 0
+
+
+def test_nothing_there(tmp_path, capsys):
+    assert _main(["doctor", str(tmp_path / "none")]) == 2
+    assert "No folder at" in capsys.readouterr().err
+    assert _main(["doctor", str(tmp_path)]) == 2
+    assert "holds no image, label or annotation file" in capsys.readouterr().err
+
+
+# ---- projects ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(data):
+    assert (
+        _main(
+            shlex.split(
+                f"init p.a2lc --images {data.root}/images --labels {data.root}/labels --classes {data.root}/classes.json"
+            )
+        )
+        == 0
+    )
+    return data.root.parent / "p.a2lc"
+
+
+def of_project(project, capsys):
+    capsys.readouterr()
+    code = _main(["doctor", str(project), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_whole_project(project, capsys):
+    assert of_project(project, capsys)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda project, data: data.path("images", "a").unlink(), "image-gone"),
+        (lambda project, data: write_rgb(data.path("images", "a"), picture(9)), "image-changed"),
+        (lambda project, data: (project / "labels" / "a.png").unlink(), "file-gone"),
+        (lambda project, data: (project / "masks" / "a.png").write_bytes(b"x"), "file-damaged"),
+        (lambda project, data: write_ids(project / "labels" / "a.png", labels_of(0)[:9]), "file-damaged"),
+    ],
+    ids=["gone", "changed", "file gone", "damaged", "size"],
+)
+def test_damaged_project(data, project, capsys, damage, code):
+    damage(project, data)
+    said, found = of_project(project, capsys)
+    assert said == 2
+    assert "a.png" in finding(found, code)["files"][0]
+
+
+def test_damaged_ledger(project, capsys):
+    path = project / "ledger.sqlite"
+    content = bytearray(path.read_bytes())
+    for place in range(8192, len(content), 512):
+        content[place : place + 64] = b"\xff" * 64
+    path.write_bytes(bytes(content))
+    code = _main(["doctor", str(project), "--json"])
+    captured = capsys.readouterr()
+    assert code == 2 and "Traceback" not in captured.err
+    assert "ledger" in captured.out + captured.err
