@@ -1,0 +1,372 @@
+"""Images that are made into files of the project: fetched, unpacked, turned, stretched, cut; and put together again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from a2lc.classes import ClassTable
+from a2lc.data.base import Sources
+from a2lc.data.intake import ReadRules, create_project
+from a2lc.data.png import Stretch, read_deep, read_rgb, read_snapped, stretched, write_ids, write_rgb
+from a2lc.data.prepare import tile_edges
+from a2lc.data.remote import read_list
+from a2lc.errors import ImageFileError, InputError, MissingFileError
+from a2lc.project import Project
+
+CLASSES = ClassTable.from_names(["road", "sky", "tree"])
+HEIGHT, WIDTH = 50, 70
+
+
+def picture(seed, height=HEIGHT, width=WIDTH):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def labels_of(seed, height=HEIGHT, width=WIDTH):
+    rng = np.random.default_rng([seed, 1])
+    labels = np.kron(rng.integers(0, 3, (-(-height // 10), -(-width // 10))), np.ones((10, 10)))[:height, :width]
+    labels = labels.astype(np.uint8)
+    labels[:3, :4] = 255
+    return labels
+
+
+@pytest.fixture
+def data(tmp_path):
+    for seed, name in enumerate(["a", "b"]):
+        write_rgb(tmp_path / "images" / f"{name}.png", picture(seed))
+        write_ids(tmp_path / "labels" / f"{name}.png", labels_of(seed))
+    return tmp_path
+
+
+def make(data, rules=None, **more):
+    given = {"images": data / "images", "labels": data / "labels", **more}
+    return create_project(data / "p.a2lc", Sources(**given), CLASSES, rules)
+
+
+# ---- tiles -------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5000), st.integers(1, 600))
+def test_tile_edges(length, tile):
+    edges = tile_edges(length, tile)
+    sizes = np.diff(edges)
+    assert edges[0] == 0 and edges[-1] == length
+    assert sizes.max() <= tile and sizes.min() >= 1 and sizes.max() - sizes.min() <= 1
+    assert len(sizes) == -(-length // tile)
+
+
+def test_tiles_hold_all_pixels(data):
+    masks = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) // 100 + 1
+    for name in "ab":
+        write_ids(data / "masks" / f"{name}.png", masks)
+    summary = make(data, ReadRules(tile=32), masks=data / "masks", ground_truth=data / "labels")
+    assert summary.images == 2 * 2 * 3  # rows and columns
+    assert any("tile of 70 x 50" in note for note in summary.notes)
+    with Project(data / "p.a2lc") as project:
+        for seed, name in enumerate("ab"):
+            whole = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+            labels = np.full((HEIGHT, WIDTH), 77, dtype=np.uint8)
+            ids = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
+            truth = np.full((HEIGHT, WIDTH), 77, dtype=np.uint8)
+            for image in project.images:
+                tile = project.prepared[image.image_id].tile
+                if tile.of != name:
+                    continue
+                assert (image.width, image.height) == (tile.width, tile.height) and max(tile.width, tile.height) <= 32
+                place = np.s_[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+                whole[place] = project.pixels(image)
+                labels[place] = project.raw_labels(image)
+                ids[place] = project.mask_map(image)
+                truth[place] = project.ground_truth(image)
+            assert (whole == picture(seed)).all() and (labels == labels_of(seed)).all()
+            assert (ids == masks).all() and (truth == labels_of(seed)).all()
+
+
+def test_small_images_stay_where_they_are(data):
+    write_rgb(data / "images" / "b.png", picture(1, 20, 30))
+    write_ids(data / "labels" / "b.png", labels_of(1, 20, 30))
+    assert make(data, ReadRules(tile=64)).images == 2 + 1
+    with Project(data / "p.a2lc") as project:
+        assert project.image_path(project.record("b")) == data / "images" / "b.png"
+        assert "b" not in project.prepared and "a/r00c01" in project.prepared
+
+
+def test_a_map_of_another_size_is_not_cut(data):
+    write_ids(data / "labels" / "b.png", labels_of(1, 48, 70))
+    with pytest.raises(InputError, match=r"b\.png is 70 x 48, its image 70 x 50"):
+        make(data, ReadRules(tile=32))
+    assert not (data / "p.a2lc").exists()
+
+
+# ---- EXIF ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_baked_images_are_upright(data, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = orientation >= 5
+    stored = picture(1, *((WIDTH, HEIGHT) if upright else (HEIGHT, WIDTH)))
+    (data / "images" / "b.png").unlink()
+    Image.fromarray(stored).save(data / "images" / "b.png", exif=exif)
+    before = (data / "images" / "b.png").read_bytes()
+    summary = make(data, ReadRules(exif="bake"))
+    assert any("turned upright" in note for note in summary.notes)
+    with Project(data / "p.a2lc") as project:
+        record = project.record("b")
+        assert (record.width, record.height) == (WIDTH, HEIGHT)
+        assert (project.pixels(record) == read_rgb(data / "images" / "b.png", upright=True)).all()
+        assert project.image_path(record).is_relative_to(project.folder)
+        assert (project.pixels(project.record("a")) == picture(0)).all()
+    assert (data / "images" / "b.png").read_bytes() == before
+
+
+# ---- bands and bits ------------------------------------------------------------------------------------------------
+
+
+def deep(seed, bands, dtype=np.uint16):
+    return np.random.default_rng(seed).integers(100, 3000, (HEIGHT, WIDTH, bands)).astype(dtype)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_multiband_tiff(data, planar):
+    values = deep(0, 5)
+    (data / "images" / "b.png").unlink()
+    stored = values if planar == "contig" else np.moveaxis(values, 2, 0)
+    tifffile.imwrite(data / "images" / "b.tif", stored, photometric="minisblack", planarconfig=planar)
+    with pytest.raises(InputError, match="--bands"):
+        make(data)
+    make(data, ReadRules(bands=(4, 3, 2), stretch=Stretch(0, 3000)))
+    with Project(data / "p.a2lc") as project:
+        expected = np.rint(255 * np.clip(values[..., [3, 2, 1]] / 3000, 0, 1)).astype(np.uint8)
+        assert (project.pixels(project.record("b")) == expected).all()
+        assert project.config.sources.bands == [4, 3, 2] and project.config.sources.stretch == "0:3000"
+        assert project.prepared["b"].how == ("bands 4,3,2, stretched 0:3000",)
+
+
+def test_grey_png_of_16_bits(data):
+    values = deep(0, 1)[..., 0]
+    Image.fromarray(values).save(data / "images" / "b.png")
+    with pytest.raises(InputError, match=r"b\.png: more than 8 bits a channel .*--stretch"):
+        make(data)
+    make(data, ReadRules(stretch=Stretch(2, 98, percent=True)))
+    with Project(data / "p.a2lc") as project:
+        low, high = np.percentile(values, [2, 98])
+        grey = np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
+        assert (project.pixels(project.record("b")) == grey[..., None]).all()
+
+
+def test_stretch_of_real_numbers_keeps_what_is_not_finite_dark():
+    values = np.array([[[0.0], [np.nan], [1.0], [np.inf], [2.0]]], dtype=np.float32)
+    found, _ = stretched(values, None, Stretch(0, 2), "x.tif")
+    assert found[0, :, 0].tolist() == [0, 0, 128, 0, 255]
+
+
+@pytest.mark.parametrize(
+    ("bands", "stretch", "said"),
+    [
+        ((1, 2, 9), Stretch(0, 1), "has bands 1..5"),
+        (None, Stretch(0, 1), "5 bands. Say which"),
+        ((1, 2, 3), None, r"--stretch 1\d\d:29\d\d for all images"),
+    ],
+)
+def test_stretch_needs_to_be_told(bands, stretch, said):
+    with pytest.raises(ImageFileError, match=said):
+        stretched(deep(0, 5), bands, stretch, "x.tif")
+
+
+def test_ordinary_images_are_not_deep(tmp_path):
+    Image.fromarray(picture(0)).save(tmp_path / "a.tif")
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    assert read_deep(tmp_path / "a.tif") is None and read_deep(tmp_path / "a.png") is None
+    assert read_deep(tmp_path / "a.tif", every=True).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_damaged_tiff_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", deep(0, 5), photometric="minisblack", planarconfig="contig")
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "b.tif").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ImageFileError, match=r"b\.tif"):
+        read_deep(tmp_path / "b.tif")
+    with pytest.raises(ImageFileError, match="over the limit of 10 pixels"):
+        read_deep(tmp_path / "a.tif", max_pixels=10)
+
+
+# ---- addresses -----------------------------------------------------------------------------------------------------
+
+
+def put(address, content):
+    import fsspec
+
+    with fsspec.open(address, "wb") as file:
+        file.write(content)
+
+
+@pytest.fixture
+def listed(data):
+    """Images in fsspec's own memory, listed in a file."""
+    addresses = []
+    for name in "ab":
+        address = f"memory://bucket-{data.name}/pics/{name}.png"
+        put(address, (data / "images" / f"{name}.png").read_bytes())
+        addresses.append(address)
+    (data / "list.txt").write_text("# two pictures\n\n" + "\n".join(addresses) + "\n", encoding="utf-8")
+    return data
+
+
+def test_images_are_fetched_once_and_again_when_cleared(listed, monkeypatch):
+    make(listed, images=listed / "list.txt")
+    assert not (listed / ".p.a2lc.fetched").exists()
+    with Project(listed / "p.a2lc") as project:
+        record = project.record("b")
+        path = project.image_path(record)
+        assert path == project.folder / "images" / "b.png"
+        assert record.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        path.unlink()
+        assert (project.pixels(record) == picture(1)).all() and path.is_file()
+        path.unlink()
+        put(f"memory://bucket-{listed.name}/pics/b.png", (listed / "images" / "a.png").read_bytes())
+        with pytest.raises(ImageFileError, match="gives another image than the one"):
+            project.pixels(record)
+
+
+def test_a_killed_import_does_not_fetch_again(listed, monkeypatch):
+    import a2lc.data.remote
+
+    fetched = []
+    real = a2lc.data.remote.fetch
+
+    def counting(address):
+        fetched.append(address)
+        if len(fetched) == 2:
+            raise KeyboardInterrupt
+        return real(address)
+
+    monkeypatch.setattr(a2lc.data.remote, "fetch", counting)
+    with pytest.raises(KeyboardInterrupt):
+        make(listed, images=listed / "list.txt")
+    assert not (listed / "p.a2lc").exists()
+    first = {address for address in fetched[:1]}
+    make(listed, images=listed / "list.txt")
+    assert len(fetched) == 3 and fetched[2] not in first
+
+
+def test_what_cannot_be_fetched_is_named(listed):
+    (listed / "list.txt").write_text("memory://nowhere/a.png\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"memory://nowhere/a\.png: cannot be fetched"):
+        make(listed, images=listed / "list.txt", labels=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("s3://b/x/one.jpg\ns3://b/x/two.png\n", ["one", "two"]),
+        ("s3://b/x/one.jpg\ns3://b/y/one.jpg\n", ["x/one", "y/one"]),
+        ("https://h/x/one.jpg?sign=a/b.png\n", ["one"]),
+        ("https://h/x/a%20b.jpg\n", ["a b"]),
+        ("../up/a.png\n../up/b.png\n", ["a", "b"]),
+        ("a.png\n", ["a"]),
+        ("https://h/../../etc/a.png\nhttps://h/b.png", ["b", "etc/a"]),
+    ],
+)
+def test_names_of_addresses(tmp_path, text, names):
+    (tmp_path / "list.txt").write_text(text, encoding="utf-8")
+    assert sorted(read_list(tmp_path / "list.txt")) == names
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe\x00", "not a text file"),
+        (b"# none\n", "no address in it"),
+        (b"s3://b/x.txt\n", "end in no image suffix"),
+        (b"s3://b/x.png\ns3://b/x.jpg\n", "have the name of another"),
+    ],
+)
+def test_bad_lists(tmp_path, content, said):
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        read_list(tmp_path / "list.txt")
+    with pytest.raises(MissingFileError):
+        read_list(tmp_path / "none.txt")
+
+
+# ---- labels alone, and ground truth of some ------------------------------------------------------------------------
+
+
+def test_labels_without_images(data):
+    summary = make(data, images=None, ground_truth=data / "labels")
+    assert summary.images == 2 and summary.quality.miou == 1
+    with Project(data / "p.a2lc") as project:
+        assert not project.has_images
+        assert (project.pixels(project.record("a")) == 128).all()
+        with pytest.raises(InputError, match="a has no image"):
+            project.image_path(project.record("a"))
+        assert (project.corrected_labels("a") == np.where(labels_of(0) == 255, 255, labels_of(0))).all()
+
+
+def test_ground_truth_of_some_images(data):
+    wrong = labels_of(0).copy()
+    wrong[20:30, 20:30] = (wrong[20:30, 20:30] + 1) % 3
+    write_ids(data / "truth" / "a.png", wrong)
+    with pytest.raises(InputError, match=r"1 images without ground truth: b .*--partial-ground-truth"):
+        make(data, ground_truth=data / "truth")
+    summary = make(data, ReadRules(partial_truth=True), ground_truth=data / "truth")
+    assert (summary.images, summary.with_truth) == (2, 1)
+    alone = data / "alone"
+    for kind in ("images", "labels"):
+        (alone / kind).mkdir(parents=True)
+        (alone / kind / "a.png").write_bytes((data / kind / "a.png").read_bytes())
+    sources = Sources(images=alone / "images", labels=alone / "labels", ground_truth=data / "truth")
+    only = create_project(data / "q.a2lc", sources, CLASSES)
+    assert summary.quality.miou == only.quality.miou < 1
+    with Project(data / "p.a2lc") as project:
+        assert project.config.sources.partial_ground_truth
+        assert (project.ground_truth(project.record("b")) == 255).all()
+
+
+# ---- lossy labels ---------------------------------------------------------------------------------------------------
+
+
+def test_snapped_labels_are_the_nearest(tmp_path):
+    values = (labels_of(0) % 3) * 100
+    Image.fromarray(values.astype(np.uint8)).save(tmp_path / "a.jpg", quality=90)
+    blurred = np.array(Image.open(tmp_path / "a.jpg")).astype(int)
+    found, moved = read_snapped(tmp_path / "a.jpg", [0, 100, 200], 49)
+    expected = np.array([0, 100, 200])[np.abs(blurred[..., None] - [0, 100, 200]).argmin(axis=2)]
+    assert (found == expected).all() and moved == (blurred != expected).sum() > 0
+    with pytest.raises(ImageFileError, match=r"--snap allows 0"):
+        read_snapped(tmp_path / "a.jpg", [0, 100, 200], 0)
+
+
+def test_snapped_colours(tmp_path):
+    table = [((250, 10, 10), 3), ((10, 10, 250), 300)]
+    values = (labels_of(0) % 2).astype(int)
+    pixels = np.array([colour for colour, _ in table], dtype=np.uint8)[values]
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95, subsampling=0)
+    found, _ = read_snapped(tmp_path / "a.jpg", [], 120, colours=table)
+    assert found.dtype == np.uint16 and (found == np.array([3, 300])[values]).mean() > 0.99
+    with pytest.raises(ImageFileError, match="Pass --colours"):
+        read_snapped(tmp_path / "a.jpg", [0, 1], 10)
+
+
+def test_snapping_is_told(data):
+    for seed, name in enumerate("ab"):
+        (data / "labels" / f"{name}.png").unlink()
+        Image.fromarray((labels_of(seed) % 3 * 100).astype(np.uint8)).save(data / "labels" / f"{name}.jpg", quality=90)
+    table = ClassTable(("road", "sky", "tree"), CLASSES.colours, (0, 100, 200), 255)
+    sources = Sources(images=data / "images", labels=data / "labels")
+    with pytest.raises(InputError, match=r"blurs values at every edge.*--snap N"):
+        create_project(data / "p.a2lc", sources, table)
+    summary = create_project(data / "p.a2lc", sources, table, ReadRules(snap=40))
+    assert any("pixels of lossy label files were read as the nearest known value" in note for note in summary.notes)
+    with Project(data / "p.a2lc") as project:
+        assert set(np.unique(project.raw_labels(project.record("a")))) <= {0, 100, 200}
+        assert json.loads((project.folder / "tables" / "reading.json").read_text())["ids"] == [0, 100, 200]
