@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -480,11 +480,29 @@ class Asking:
 
     def _frozen(self) -> FrozenTable | None:
         path = self.project.round_folder(self.number) / "posterior.parquet"
-        return FrozenTable.load(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        found = FrozenTable.load(path)
+        change = self.project.class_change_since(self.number)
+        if change is None:
+            return found
+        # Classes were edited since: void, the last column, stays what it was.
+        posterior = found.posteriors(change.shape[1])
+        turned = np.concatenate([posterior[:, :-1] @ change.T, posterior[:, -1:]], axis=1).astype(np.float32)
+        return replace(
+            found,
+            labels=self.project.labels_since(self.number, found.labels),
+            known=self.project.labels_since(self.number, found.known),
+            posterior=turned.ravel(),
+        )
 
     def _measured(self, number: int | None = None) -> AuditTable | None:
         path = self.project.round_folder(self.number if number is None else number) / "measured.parquet"
-        return AuditTable.load(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        found = AuditTable.load(path)
+        since = self.number if number is None else number
+        return replace(found, labels=self.project.labels_since(since, found.labels))
 
     def _freeze(self, count: int) -> FrozenTable:
         """Write down what the posterior says, and draw the masks that audit what it would change."""

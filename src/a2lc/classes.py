@@ -35,6 +35,7 @@ class ClassTable:
         ignore: Value that means "no class" in the user's files; inside the package it is `ignore_index`.
         synonyms: K tuples of other words for the classes, by which foundation models look for them; empty for none at all.
         priorities: K numbers: where objects lie over each other, the class of the higher one wins; empty for all 0.
+        aliases: Pairs of a value that also stands for a class in the user's files, and that class: what was merged into it.
     """
 
     names: tuple[str, ...]
@@ -43,6 +44,7 @@ class ClassTable:
     ignore: int = 255
     synonyms: tuple[tuple[str, ...], ...] = ()
     priorities: tuple[int, ...] = ()
+    aliases: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -70,6 +72,15 @@ class ClassTable:
     def name(self, index: int) -> str:
         """The name of a class index, `void` for the ignore index."""
         return "void" if index == self.ignore_index else self.names[index]
+
+    def rewritten(self, value_map: Mapping[int, int]) -> dict[int, int]:
+        """Values of label files that are to be written anew as those of the classes they were merged into.
+
+        Args:
+            value_map: Values that are read as others.
+        """
+        own = {value: self.file_values[index] for value, index in self.aliases}
+        return own | {value: own[becomes] for value, becomes in value_map.items() if becomes in own}
 
     def prompts(self, index: int) -> tuple[str, ...]:
         """The words that stand for a class: its name, and its synonyms."""

@@ -18,6 +18,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from a2lc.cli_classes import class_app
 from a2lc.errors import A2LCError, ConfigError, InputError, MissingExtraError, first_names, require_known
 from a2lc.files import free_space_error, json_safe
 from a2lc.progress import console_progress
@@ -105,6 +106,8 @@ def _line(text: str) -> None:
     # Whoever reads through a pipe sees each line when it is said.
     _out.file.flush()
 
+
+app.add_typer(class_app, name="classes")
 
 # ---- making a project -----------------------------------------------------------------------------------------------
 
@@ -573,6 +576,8 @@ def pseudo(
             picture = make_preview(project, settings, found_by, masked_by, preview, track=track, say=_line)
             _line(f"look at {picture}; nothing was put in place. The same command without --preview labels all images")
             return
+        # What was mended when the project was first opened here may be this very command's work.
+        project.mended_masks = project.mended_masks or mended
         found = make_pseudo_labels(project, settings, found_by, masked_by, replace=replace, track=track, say=_line)
         quality = project.confusion(project.state()) if project.has_ground_truth else None
         has_labels = bool((project.masks.pair_label >= 0).any())
@@ -613,13 +618,15 @@ def _weights(
 
 def _same_source(project: Project, images: Path | None, table: ClassTable | None) -> None:
     """Refuse images or classes that are not those of the project that is there."""
-    if images is not None and (
-        project.config.sources.images is None
-        or project.source_path(project.config.sources.images).resolve() != images.resolve()
-    ):
+    used = project.config.sources.images
+    # Of a folder with a part for training that part is used; of a list of addresses there is no folder.
+    one = images is None or not images.is_dir() or used is None
+    if not one and images is not None and used is not None:
+        one = project.source_path(used).resolve().is_relative_to(images.resolve())
+    if not one:
         raise InputError(
-            f"{project.folder} is a project of the images in {project.config.sources.images}, not of {images}. Leave --images "
-            "out to go on with it, or name another folder."
+            f"{project.folder} is a project of the images in {used}, not of {images}. Leave --images out to go on with it, or "
+            "name another folder."
         )
     if table is not None and table != project.classes:
         raise InputError(

@@ -492,6 +492,8 @@ class Loop:
         scored = following - 1
         if scored < 1 or not any((self.project.round_folder(scored) / "stats").glob("part-*.parquet")):
             return 0
+        if self.project.class_change_since(scored) is not None:
+            return 0  # those statistics are of other classes
         asked = self.project.ledger.queries(following)
         if self.method.asks_in_batches:
             asking = self._ahead_of(following, scored)
@@ -1041,7 +1043,7 @@ class Loop:
             table = np.concatenate(truth, axis=1)
             names = ("row", "label", "truth", "layer", "pixels")
             columns = {name: values.astype(np.int32) for name, values in zip(names, table, strict=True)}
-            TruthTable(**columns).save(project.round_folder(number) / "truth.parquet")
+            project.write_truth(project.round_folder(number) / "truth.parquet", TruthTable(**columns))
         return files
 
     def _joined_with_truth(self, image: ImageRecord, said: NDArray[Any] | None) -> NDArray[np.int64]:
@@ -1122,6 +1124,8 @@ class Loop:
         if number == 0 or not config.warm_start:
             return None, ""
         weights = self.project.round_folder(number - 1) / "model.ckpt"
+        if self.project.class_change_since(number - 1) is not None:
+            return None, f"other classes than in round {number - 1}: it starts anew" if weights.is_file() else ""
         before = self._trained_with(number - 1)
         if weights.is_file() and all(getattr(before, part) == getattr(config, part) for part in _ARCHITECTURE):
             return weights, ""
@@ -1142,6 +1146,7 @@ class Loop:
             before = self._regions_trained_with(number - 1)
             start = self.project.round_folder(number - 1) / _REGION_WEIGHTS
             alike = before is not None and all(getattr(before, p) == getattr(config, p) for p in _ARCHITECTURE)
+            alike &= self.project.class_change_since(number - 1) is None
             weights.unlink(missing_ok=True)
             self._fit(number, task, config, start if config.warm_start and start.is_file() and alike else None)
             write_text(weights.with_suffix(".json"), json.dumps(config.model_dump(mode="json")))
@@ -1218,7 +1223,7 @@ class Loop:
         config = self._regions_trained_with(number - 1)
         if config is not None and self._scored_by(number) == _REGION_WEIGHTS:
             weights = self.project.round_folder(number - 1) / _REGION_WEIGHTS
-            return _training("predict").predict_from_model(self.project, config, weights, self.model)
+            return self._predict_by(number - 1, config, weights)
         return self._predictor(number)
 
     def _scored_by(self, number: int) -> str:
@@ -1241,7 +1246,12 @@ class Loop:
             raise MissingFileError(
                 f"{weights} is missing: the model of round {number - 1} cannot score. Restore it from a copy."
             )
-        return _training("predict").predict_from_model(self.project, training, weights, self.model)
+        return self._predict_by(number - 1, training, weights)
+
+    def _predict_by(self, trained: int, config: TrainingConfig, weights: Path) -> Any:
+        """Predictions of a round's model, over the classes there are now."""
+        change = self.project.class_change_since(trained)
+        return _training("predict").predict_from_model(self.project, config, weights, self.model, change=change)
 
     def _read_statistics(
         self, number: int, columns: frozenset[str]

@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from a2lc.class_edits import ClassEdit, ClassView, class_change, replay_edits, view_of
 from a2lc.classes import ClassTable
 from a2lc.config import ProjectConfig, read_config
 from a2lc.data.intake import decode_labels, reading
@@ -46,7 +47,7 @@ from a2lc.ledger import (
     apply_to_labels,
     replay,
 )
-from a2lc.ledger.replay import KEEP
+from a2lc.ledger.replay import KEEP, VOID
 from a2lc.metrics import ConfusionCounts
 from a2lc.records import ImageRecord
 from a2lc.tables import MaskTable, TruthTable
@@ -81,7 +82,7 @@ class Project:
         """
         self.folder = Path(folder).absolute()
         self.config: ProjectConfig = read_config(self.folder / "project.yaml")
-        self.classes = ClassTable.from_json(self.config.classes, f"{self.folder / 'project.yaml'}: classes")
+        self.imported_classes = ClassTable.from_json(self.config.classes, f"{self.folder / 'project.yaml'}: classes")
         if not (self.folder / "ledger.sqlite").is_file():
             raise MissingFileError(
                 f"{self.folder / 'ledger.sqlite'} is missing: it holds all answers. Restore it from a copy."
@@ -108,8 +109,47 @@ class Project:
                     self.install_masks()
             self.mended_masks = json.loads((self.folder / "tables" / "masks.json").read_text(encoding="utf-8"))
         self.ledger = Ledger(self.folder / "ledger.sqlite")
+        self.see_classes()
         self._layer_files: dict[int, dict[int, tuple[str, int]]] = {}
+
+    def see_classes(self) -> None:
+        """Take the classes as the ledger has them now: those imported, and what was done to them."""
+        self._edits = self.ledger.class_edits()
+        self.view: ClassView = self.classes_before(None)
+        self.classes: ClassTable = self.view.table
+        self.ledger.speak(self.view)
         self._layer_truth: dict[int, TruthTable] = {}
+        for name in ("masks", "truth"):
+            self.__dict__.pop(name, None)
+
+    def classes_before(self, number: int | None) -> ClassView:
+        """The classes as they were when a round began, or as they are now."""
+        if not self._edits:
+            return view_of(self.imported_classes)
+        return replay_edits(self.imported_classes, self._edits, before=number)
+
+    def class_change_since(self, number: int) -> NDArray[np.float32] | None:
+        """(K', K) by which probabilities of a round's model become those over the classes there are now.
+
+        None where nothing changed. So do files that hold classes as they were counted in that round: see `labels_since`.
+        """
+        return None if not self._edits else class_change(self.classes_before(number), self.view)
+
+    def labels_since(self, number: int, labels: NDArray[Any]) -> NDArray[Any]:
+        """Class indices that a file of a round holds, as they are counted now; negative numbers stay."""
+        if not self._edits:
+            return labels
+        return self.view.indices(self.classes_before(number).coded(labels))
+
+    def codes_before(self, edit: ClassEdit) -> int:
+        """How many codes there were before an edit: those it added begin there."""
+        earlier = [one for one in self._edits if one.number < edit.number]
+        return len(replay_edits(self.imported_classes, earlier).places)
+
+    def edit_classes(self, edit: ClassEdit) -> None:
+        """Record what is done to the classes; the caller holds the lock, and no round is open."""
+        self.ledger.add_class_edit(edit)
+        self.see_classes()
 
     def close(self) -> None:
         """Let go of the files."""
@@ -143,7 +183,7 @@ class Project:
     @cached_property
     def masks(self) -> MaskTable:
         """The masks of all images to correct."""
-        return MaskTable.load(self.folder / "tables" / "masks.parquet")
+        return MaskTable.load(self.folder / "tables" / "masks.parquet").seen_by(self.view)
 
     def install_masks(self) -> None:
         """Put new masks and their tables, complete in their folder, in place of those there; the caller holds the lock.
@@ -182,7 +222,15 @@ class Project:
                 "The project has no ground truth: nothing can be simulated or measured against it. "
                 "Use --annotator human, or make the project with --ground-truth."
             )
-        return TruthTable.load(self.folder / "tables" / "truth.parquet")
+        return self.read_truth(self.folder / "tables" / "truth.parquet")
+
+    def read_truth(self, path: Path) -> TruthTable:
+        """A table of ground truth, in classes as they are now."""
+        return TruthTable.load(path).seen_by(self.view)
+
+    def write_truth(self, path: Path, table: TruthTable) -> None:
+        """Keep a table of ground truth, in codes of classes."""
+        table.coded(self.view).save(path)
 
     def record(self, image_id: str) -> ImageRecord:
         """An image by its name.
@@ -268,7 +316,14 @@ class Project:
 
     def ground_truth(self, image: ImageRecord) -> NDArray[Any]:
         """(H, W) true class indices of an image: for metrics, the simulated annotator and the report alone."""
-        return read_ids(self._kept("ground_truth", image), max_pixels=self.config.sources.max_pixels)
+        found = read_ids(self._kept("ground_truth", image), max_pixels=self.config.sources.max_pixels)
+        if self.view.plain:
+            return found
+        # The file holds codes, and the ignore index of as many classes as there were.
+        void = self.imported_classes.ignore_index
+        now = np.where(found == void, VOID, found.astype(np.int32))
+        now = self.view.indices(now)
+        return np.where(now == VOID, self.classes.ignore_index, now).astype(self.classes.dtype)
 
     def _kept(self, kind: str, image: ImageRecord) -> Path:
         path = self.folder / kind / f"{image.image_id}.png"
@@ -360,7 +415,8 @@ class Project:
     def _write_said(self, path: Path, said: NDArray[Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # KEEP is stored as 0: what nothing is said of compresses to nothing.
-        kind = np.uint8 if self.classes.num_classes - KEEP <= 255 else np.uint16
+        said = self.view.coded(said)
+        kind = np.uint8 if len(self.view.places) - KEEP <= 255 else np.uint16
         write_ids(path, (said - KEEP).astype(kind))
 
     def _read_said(self, path: Path, digest: str) -> NDArray[np.int32]:
@@ -368,7 +424,7 @@ class Project:
             raise MissingFileError(f"{path} is missing: labels of single pixels were in it. Restore it from a copy.")
         if sha256(path) != digest:
             raise LedgerError(f"{path} is not the file that the ledger recorded. Restore it from a copy.")
-        return read_ids(path, max_pixels=self.config.sources.max_pixels).astype(np.int32) + KEEP
+        return self.view.indices(read_ids(path, max_pixels=self.config.sources.max_pixels).astype(np.int32) + KEEP)
 
     def confusion(self, state: MaskState) -> ConfusionCounts:
         """Confusion of the corrected labels in a state against ground truth.
@@ -380,7 +436,7 @@ class Project:
         if state.layer is not None:
             if state.layer not in self._layer_truth:
                 path = self.round_folder(state.layer) / "truth.parquet"
-                self._layer_truth[state.layer] = TruthTable.load(path)
+                self._layer_truth[state.layer] = self.read_truth(path)
             truth = self._layer_truth[state.layer]
         return truth.confusion(state, self.classes.num_classes)
 

@@ -8,7 +8,7 @@ from a2lc.errors import InputError, StageError
 from a2lc.history import undo_rows
 from a2lc.project import Project
 
-__all__ = ["FIRST_STAGES", "STAGES", "next_stage", "require_stage", "take_back"]
+__all__ = ["FIRST_STAGES", "STAGES", "next_stage", "require_between_rounds", "require_stage", "take_back"]
 
 FIRST_STAGES = ("train", "evaluate")
 """Round 0: a model of the first labels."""
@@ -31,6 +31,19 @@ def next_stage(project: Project) -> tuple[int, str]:
             if (number, stage) not in done:
                 return number, stage
     return rounds[-1] + 1, STAGES[0]
+
+
+def require_between_rounds(project: Project) -> None:
+    """No round may be open, so that all of a round is about the same classes.
+
+    Raises:
+        StageError: One is.
+    """
+    number, stage = next_stage(project)
+    if number in {record.round for record in project.ledger.rounds()}:
+        raise StageError(
+            f"Round {number} is open at its stage '{stage}'. Finish it first: a2lc run {project.folder} --rounds {number}"
+        )
 
 
 def require_stage(project: Project, stage: str) -> int:

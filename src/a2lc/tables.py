@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -13,12 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from a2lc.appearance import Borders
+from a2lc.class_edits import ClassView
 from a2lc.errors import MissingFileError
 from a2lc.files import atomic_path
 from a2lc.ledger.replay import FIRST, KEEP, VOID, MaskState, mask_keys
 from a2lc.metrics import ConfusionCounts
 
-__all__ = ["AppearanceTable", "AuditTable", "FrozenTable", "MaskTable", "TruthTable", "joint_counts"]
+__all__ = ["AppearanceTable", "AuditTable", "FrozenTable", "MaskTable", "TruthTable", "joint_counts", "most_frequent"]
 
 Int = NDArray[np.int32]
 
@@ -87,6 +89,17 @@ class MaskTable(_Table):
         """(M,) ascending mask keys."""
         return mask_keys(self.image, self.mask_ids)
 
+    def seen_by(self, view: ClassView) -> MaskTable:
+        """The same masks with labels as a view counts classes: those of classes that were merged are one label."""
+        if view.plain:
+            return self
+        key = (self.pair_row.astype(np.int64) << 20) | (view.indices(self.pair_label).astype(np.int64) + 1)
+        keys, place = np.unique(key, return_inverse=True)
+        row, label = (keys >> 20).astype(np.int32), ((keys & 0xFFFFF) - 1).astype(np.int32)
+        pixels = np.bincount(place, weights=self.pair_pixels, minlength=len(keys)).astype(np.int32)
+        frequent = most_frequent(row, label, pixels)
+        return replace(self, label=frequent, pair_row=row, pair_label=label, pair_pixels=pixels)
+
     def rows(self, image: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[np.int64]:
         """Rows of masks by image and id; each must be in the table."""
         return np.searchsorted(self.keys, mask_keys(image, mask_ids))
@@ -138,6 +151,18 @@ class TruthTable(_Table):
     truth: Int
     pixels: Int
     layer: Int | None = None
+
+    def seen_by(self, view: ClassView) -> TruthTable:
+        """The same with classes as a view counts them."""
+        return self._translated(view.indices)
+
+    def coded(self, view: ClassView) -> TruthTable:
+        """The same with the codes of classes, as they are kept."""
+        return self._translated(view.coded)
+
+    def _translated(self, translate: Callable[[NDArray[Any]], NDArray[Any]]) -> TruthTable:
+        layer = None if self.layer is None else translate(self.layer)
+        return replace(self, label=translate(self.label), truth=translate(self.truth), layer=layer)
 
     def confusion(self, state: MaskState, num_classes: int) -> ConfusionCounts:
         """Confusion of the corrected labels against ground truth, for any state of the ledger."""
@@ -259,6 +284,24 @@ class AuditTable(_Table):
     probability: NDArray[np.float64]
     design: NDArray[np.float64] | None = None
     promise: NDArray[np.float64] | None = None
+
+
+def most_frequent(row: NDArray[Any], label: NDArray[Any], pixels: NDArray[Any]) -> Int:
+    """The most frequent label of each row; among equals the smallest class wins, and void against none.
+
+    Args:
+        row: (P,) 0 .. M - 1, ascending, each of them at least once.
+        label: (P,) labels, VOID for none; no two pairs of row and label are alike.
+        pixels: (P,) their pixels.
+
+    Returns:
+        (M,) int32.
+    """
+    # The last of each row in the order of pixels; void stands for the largest value in files.
+    rank = np.where(label == VOID, np.iinfo(np.int32).max, label).astype(np.int64)
+    order = np.lexsort((-rank, pixels, row))
+    last = np.flatnonzero(np.diff(row[order], append=-1) != 0)
+    return label[order][last].astype(np.int32)
 
 
 def joint_counts(*maps: NDArray[Any], sizes: tuple[int, ...]) -> tuple[NDArray[np.int64], ...]:

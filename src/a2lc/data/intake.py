@@ -15,8 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import a2lc.data.ade20k
+import a2lc.data.cityscapes
+import a2lc.data.coco
+import a2lc.data.cvat
+import a2lc.data.fiftyone
 import a2lc.data.folder
-import a2lc.data.voc  # noqa: F401 - both register their format
+import a2lc.data.huggingface
+import a2lc.data.label_studio
+import a2lc.data.labelme
+import a2lc.data.voc  # noqa: F401 - all of them register their format
 from a2lc.classes import ClassTable
 from a2lc.config import FORMAT_VERSION, ProjectConfig, SourcesConfig
 from a2lc.data.base import FORMATS, DrawnMap, Found, MapSource, Sample, Sources
@@ -30,7 +38,7 @@ from a2lc.masks.components import component_masks
 from a2lc.metrics import ConfusionCounts
 from a2lc.progress import Track, no_progress
 from a2lc.records import ImageRecord
-from a2lc.tables import MaskTable, TruthTable, joint_counts
+from a2lc.tables import MaskTable, TruthTable, joint_counts, most_frequent
 from a2lc.version import __version__
 
 __all__ = [
@@ -148,6 +156,8 @@ def decode_labels(
     """
     table = np.full(65536, -1, dtype=np.int32)
     for index, value in enumerate(classes.file_values):
+        table[value] = index
+    for value, index in classes.aliases:
         table[value] = index
     table[classes.ignore] = classes.ignore_index
     renamed = table.copy()
@@ -693,16 +703,11 @@ def mask_tables(images: Sequence[tuple[NDArray[Any], ...]], has_truth: bool) -> 
     pair_pixels = np.bincount(place, weights=pixels[inside], minlength=len(pairs)).astype(np.int32)
     pair_row, pair_label = (pairs >> 20).astype(np.int32), ((pairs & 0xFFFFF) - 1).astype(np.int32)
     area = np.bincount(pair_row, weights=pair_pixels, minlength=len(keys)).astype(np.int32)
-    # The most frequent label: the last of each mask in the order of pixels; among equals the smallest class wins, and
-    # void, which stands for the largest value in files, wins against none.
-    rank = np.where(pair_label == VOID, np.iinfo(np.int32).max, pair_label)
-    order = np.lexsort((-rank.astype(np.int64), pair_pixels, pair_row))
-    last = np.flatnonzero(np.diff(pair_row[order], append=-1) != 0)
     masks = MaskTable(
         image=(keys >> 32).astype(np.int32),
         mask_ids=(keys & 0xFFFFFFFF).astype(np.int32),
         area=area,
-        label=pair_label[order][last].astype(np.int32),
+        label=most_frequent(pair_row, pair_label, pair_pixels),
         pair_row=pair_row,
         pair_label=pair_label,
         pair_pixels=pair_pixels,
@@ -739,8 +744,10 @@ def _copy_map(source: MapSource, target: Path, classes: ClassTable, rules: ReadR
         else:
             write_bytes(target, source.stored())
         return
-    with open_image(source, rules.max_pixels) as image:
-        exact = image.format == "PNG" and image.mode in {"L", "P", "1", "I;16", "I"}
+    exact = False
+    if source.suffix.lower() != ".npy":
+        with open_image(source, rules.max_pixels) as image:
+            exact = image.format == "PNG" and image.mode in {"L", "P", "1", "I;16", "I"}
     if exact:
         write_bytes(target, source.read_bytes())
         return

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Insert, create_engine, event, func, select
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
+from a2lc.class_edits import ClassEdit, ClassView
 from a2lc.errors import AlreadyAnsweredError, LedgerError
 from a2lc.files import json_safe
 from a2lc.ledger import schema
@@ -79,11 +81,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _class_in(value: int | None) -> int | None:
-    """A class for a column: FIRST is null there."""
-    return None if value is None or value == FIRST else int(value)
-
-
 class Ledger:
     """Reads and writes of one ledger file.
 
@@ -99,6 +96,7 @@ class Ledger:
             LedgerError: The file is no ledger.
         """
         self.path = path
+        self._view: ClassView | None = None
         self._engine = _engine(path)
         try:
             with self._engine.connect() as connection:
@@ -108,6 +106,25 @@ class Ledger:
                     schema.migrate(connection)
         except DatabaseError as error:
             raise LedgerError(f"{path} cannot be read as a ledger: {error.orig}.") from error
+
+    def speak(self, view: ClassView) -> None:
+        """Take and give classes as a view counts them from now on; rows hold their codes."""
+        self._view = None if view.plain else view
+
+    def _coded(self, value: int | None) -> int | None:
+        return value if self._view is None else self._view.code(value)
+
+    def _index(self, value: int | None) -> int | None:
+        return value if self._view is None else self._view.index(value)
+
+    def _indices(self, values: Iterable[int]) -> tuple[int, ...]:
+        """Classes of a list, each once, in its order: two that were merged are one."""
+        found = (self._index(value) for value in values)
+        return tuple(dict.fromkeys(value for value in found if value is not None and value != -1))
+
+    def _class_in(self, value: int | None) -> int | None:
+        """A class for a column: its code, and null for FIRST."""
+        return None if value is None or value == FIRST else self._coded(int(value))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -256,8 +273,8 @@ class Ledger:
                             "id": first + i,
                             "round": number,
                             "image": q.image,
-                            "proposed": q.proposed,
-                            "suggestions": json.dumps(list(q.suggestions)),
+                            "proposed": self._coded(q.proposed),
+                            "suggestions": json.dumps([self._coded(one) for one in q.suggestions]),
                             "score": q.score,
                             "reason": q.reason.value,
                             "inclusion_probability": q.inclusion_probability,
@@ -304,8 +321,8 @@ class Ledger:
                     round=row.round,
                     image=row.image,
                     mask_ids=masks[row.id],
-                    proposed=row.proposed,
-                    suggestions=known.setdefault(row.suggestions, tuple(json.loads(row.suggestions))),
+                    proposed=self._index(row.proposed),
+                    suggestions=self._known_list(known, row.suggestions),
                     score=row.score,
                     reason=Reason(row.reason),
                     inclusion_probability=row.inclusion_probability,
@@ -314,6 +331,11 @@ class Ledger:
                 )
                 for row in connection.execute(statement.execution_options(yield_per=10_000))
             ]
+
+    def _known_list(self, known: dict[str, tuple[int, ...]], text: str) -> tuple[int, ...]:
+        if text not in known:
+            known[text] = self._indices(json.loads(text))
+        return known[text]
 
     def asked_masks(self, *, before: int | None = None, answered: bool = False) -> NDArray[np.uint64]:
         """Keys of the masks that were asked about, ascending.
@@ -325,7 +347,7 @@ class Ledger:
             before: Only in rounds below this one.
             answered: Only those with an answer that is not a skip.
         """
-        statement = select(schema.query_masks.c.image, schema.query_masks.c.mask_id)
+        statement = select(schema.query_masks.c.image, schema.query_masks.c.mask_id, schema.query_masks.c.query)
         if before is not None:
             statement = statement.join(schema.queries, schema.queries.c.id == schema.query_masks.c.query).where(
                 schema.queries.c.round < before
@@ -344,8 +366,25 @@ class Ledger:
             )
             statement = statement.where(~schema.query_masks.c.query.in_(left_over))
         with self._read() as connection:
-            rows = np.array([tuple(row) for row in connection.execute(statement)], dtype=np.int64).reshape(-1, 2)
+            rows = np.array([tuple(row) for row in connection.execute(statement)], dtype=np.int64).reshape(-1, 3)
+            rows = rows[~np.isin(rows[:, 2], self._reopened(connection))]
         return np.unique(mask_keys(rows[:, 0], rows[:, 1]))
+
+    def _reopened(self, connection: Connection) -> list[int]:
+        """Questions whose answers name a class that was split since: which part it is may be asked again."""
+        table = schema.class_edits
+        edits = connection.execute(select(table).order_by(table.c.id)).all()
+        gone = {json.loads(row.details)["edit"] for row in edits if row.kind == "undo"}
+        found: list[int] = []
+        for row in edits:
+            if row.kind != "split" or row.id in gone:
+                continue
+            (code,) = json.loads(row.codes)
+            answers = connection.execute(
+                select(schema.answers.c.query, schema.answers.c.classes).where(schema.answers.c.query <= row.after)
+            )
+            found += [query for query, classes in answers if code in json.loads(classes)]
+        return found
 
     def add_answers(
         self,
@@ -370,7 +409,7 @@ class Ledger:
         """
         new = 0
         with self._write() as connection:
-            standing = _standing_answers(connection, [answer.query_id for answer, _, _ in answers])
+            standing = self._standing_answers(connection, [answer.query_id for answer, _, _ in answers])
             names: dict[str, int] = {}
             for answer, clicks, rows in answers:
                 before = standing.get(answer.query_id)
@@ -390,7 +429,7 @@ class Ledger:
                         query=answer.query_id,
                         annotator=names[answer.annotator],
                         kind=answer.kind.value,
-                        classes=json.dumps(list(answer.classes)),
+                        classes=json.dumps([self._coded(one) for one in answer.classes]),
                         clicks=clicks,
                         milliseconds=answer.milliseconds,
                         time=_now(),
@@ -409,8 +448,8 @@ class Ledger:
                                 "round": number,
                                 "image": image,
                                 "mask_id": mask,
-                                "old_class": _class_in(old),
-                                "new_class": _class_in(now),
+                                "old_class": self._class_in(old),
+                                "new_class": self._class_in(now),
                                 "source": Source.MANUAL.value,
                                 "answer": answer_id,
                             }
@@ -439,7 +478,7 @@ class Ledger:
         with self._read() as connection:
             rows = connection.execute(statement.order_by(table.c.id)).all()
         replaced = {row.replaces for row in rows if row.replaces is not None} if standing else set()
-        return [(_answer(row), row.clicks) for row in rows if row.id not in replaced]
+        return [(self._answer(row), row.clicks) for row in rows if row.id not in replaced]
 
     def timed_answers(self, *, after: int = 0) -> list[tuple[Answer, float, str]]:
         """All answers with their clicks and times, in recorded order, replaced ones too; or those after one of them."""
@@ -449,7 +488,7 @@ class Ledger:
         )
         with self._read() as connection:
             rows = connection.execute(statement.where(table.c.id > after).order_by(table.c.id)).all()
-        return [(_answer(row), row.clicks, row.time) for row in rows]
+        return [(self._answer(row), row.clicks, row.time) for row in rows]
 
     # ---- leases -----------------------------------------------------------------------------------------------
 
@@ -520,8 +559,8 @@ class Ledger:
                 "round": number,
                 "image": i,
                 "mask_id": m,
-                "old_class": _class_in(o),
-                "new_class": _class_in(n),
+                "old_class": self._class_in(o),
+                "new_class": self._class_in(n),
                 "source": source.value,
                 "confidence": c,
                 "model": model,
@@ -593,8 +632,8 @@ class Ledger:
                     "round": number,
                     "image": i,
                     "mask_id": m,
-                    "old_class": _class_in(o),
-                    "new_class": _class_in(n),
+                    "old_class": self._class_in(o),
+                    "new_class": self._class_in(n),
                     "source": Source.UNDO.value,
                 }
                 for i, m, o, n in zip(image.tolist(), mask_ids.tolist(), old.tolist(), new.tolist(), strict=True)
@@ -634,10 +673,14 @@ class Ledger:
             ids=table[0].copy(),
             rounds=table[1].astype(np.int32),
             keys=mask_keys(table[2], table[3]),
-            old=table[4].astype(np.int32),
-            new=table[5].astype(np.int32),
+            old=self._read_classes(table[4]),
+            new=self._read_classes(table[5]),
             source=table[6].astype(np.int8),
         )
+
+    def _read_classes(self, codes: NDArray[np.int64]) -> NDArray[np.int32]:
+        found = codes if self._view is None else self._view.indices(codes)
+        return found.astype(np.int32)
 
     def corrections_of_answers(self, answers: Sequence[int]) -> dict[int, dict[int, int]]:
         """For each answer, the class each mask had before the correction that rests on it: {answer: {mask id: class}}."""
@@ -650,7 +693,7 @@ class Ledger:
                 .order_by(table.c.id)
             )
             for answer, mask, old in rows:
-                found.setdefault(answer, {})[mask] = FIRST if old is None else old
+                found.setdefault(answer, {})[mask] = FIRST if old is None else int(self._index(old) or 0)
         return found
 
     def correction_details(self) -> Iterator[Any]:
@@ -662,7 +705,85 @@ class Ledger:
             .order_by(schema.corrections.c.id)
         )
         with self._read() as connection:
-            yield from connection.execute(statement)
+            for row in connection.execute(statement):
+                if self._view is None:
+                    yield row
+                else:
+                    values = dict(row._mapping)
+                    for name in ("old_class", "new_class"):
+                        values[name] = self._index(values[name])
+                    yield SimpleNamespace(**values)
+
+    # ---- classes ----------------------------------------------------------------------------------------------
+
+    def class_edits(self) -> list[ClassEdit]:
+        """What was done to the classes, in recorded order."""
+        table = schema.class_edits
+        with self._read() as connection:
+            return [
+                ClassEdit(
+                    kind=row.kind,
+                    codes=tuple(json.loads(row.codes)),
+                    details=json.loads(row.details),
+                    round=row.round,
+                    after=row.after,
+                    number=row.id,
+                    time=row.time,
+                )
+                for row in connection.execute(select(table).order_by(table.c.id))
+            ]
+
+    def add_class_edit(self, edit: ClassEdit) -> None:
+        """Record what is done to the classes, as of the last round and the last question there are."""
+        with self._write() as connection:
+            last = connection.execute(select(func.max(schema.rounds.c.round))).scalar_one()
+            after = connection.execute(select(func.max(schema.queries.c.id))).scalar_one() or 0
+            connection.execute(
+                schema.class_edits.insert().values(
+                    kind=edit.kind,
+                    codes=json.dumps(list(edit.codes)),
+                    details=json.dumps(edit.details, ensure_ascii=False),
+                    round=-1 if last is None else last,
+                    after=after,
+                    time=_now(),
+                )
+            )
+
+    def uses_code(self, code: int) -> bool:
+        """Whether any answer or correction names a class by this code."""
+        rows = schema.corrections.c
+        with self._read() as connection:
+            statement = select(rows.id).where((rows.new_class == code) | (rows.old_class == code)).limit(1)
+            if connection.execute(statement).first() is not None:
+                return True
+            found = connection.execute(select(schema.answers.c.classes).distinct())
+            return any(code in json.loads(text) for (text,) in found)
+
+
+    def _answer(self, row: Any) -> Answer:
+        return Answer(
+            answer_id=row.id,
+            query_id=row.query,
+            annotator=row.name,
+            kind=AnswerKind(row.kind),
+            classes=self._indices(json.loads(row.classes)),
+            milliseconds=row.milliseconds,
+            replaces=row.replaces,
+            pixels=row.pixels,
+        )
+
+    def _standing_answers(self, connection: Connection, queries: Iterable[int]) -> dict[int, Answer]:
+        table = schema.answers
+        wanted = set(queries)
+        if not wanted:
+            return {}
+        statement = (
+            select(table, schema.annotators.c.name)
+            .join(schema.annotators, schema.annotators.c.id == table.c.annotator)
+            .where(table.c.query.between(min(wanted), max(wanted)))
+            .order_by(table.c.id)
+        )
+        return {row.query: self._answer(row) for row in connection.execute(statement) if row.query in wanted}
 
 
 def _engine(path: Path) -> Engine:
@@ -712,33 +833,6 @@ def _inserted(connection: Connection, statement: Insert) -> int:
     key = connection.execute(statement).inserted_primary_key
     assert key is not None
     return int(key[0])
-
-
-def _standing_answers(connection: Connection, queries: Iterable[int]) -> dict[int, Answer]:
-    table = schema.answers
-    wanted = set(queries)
-    if not wanted:
-        return {}
-    statement = (
-        select(table, schema.annotators.c.name)
-        .join(schema.annotators, schema.annotators.c.id == table.c.annotator)
-        .where(table.c.query.between(min(wanted), max(wanted)))
-        .order_by(table.c.id)
-    )
-    return {row.query: _answer(row) for row in connection.execute(statement) if row.query in wanted}
-
-
-def _answer(row: Any) -> Answer:
-    return Answer(
-        answer_id=row.id,
-        query_id=row.query,
-        annotator=row.name,
-        kind=AnswerKind(row.kind),
-        classes=tuple(json.loads(row.classes)),
-        milliseconds=row.milliseconds,
-        replaces=row.replaces,
-        pixels=row.pixels,
-    )
 
 
 assert VOID == -1  # the schema's comment and its constraints say so

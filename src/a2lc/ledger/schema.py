@@ -31,6 +31,7 @@ __all__ = [
     "LATEST",
     "annotators",
     "answers",
+    "class_edits",
     "corrections",
     "images",
     "layer_files",
@@ -208,8 +209,26 @@ leases = Table(
     Column("until", Float, nullable=False),  # seconds since 1970
 )
 
+# What classes are called, and which of them are one: other tables name classes by codes that never change.
+class_edits = Table(
+    "class_edits",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column(
+        "kind", String, CheckConstraint("kind in ('rename', 'merge', 'split', 'add', 'undo')"), nullable=False
+    ),
+    Column("codes", Text, nullable=False),  # JSON list: the classes it is about
+    Column("details", Text, nullable=False),  # JSON: names, colours, values; what they were merged into; what is undone
+    Column("round", Integer, nullable=False),  # the last one there was, -1 before the first
+    Column("after", Integer, nullable=False),  # the last question there was
+    Column("time", String, nullable=False),
+)
+
 _LAYERS = (layers, layer_files)
-_APPEND_ONLY = (images, annotators, rounds, stages, queries, query_masks, answers, corrections, undos, *_LAYERS)
+_APPEND_ONLY = (
+    *(images, annotators, rounds, stages, queries, query_masks, answers, corrections, undos, class_edits),
+    *_LAYERS,
+)
 
 
 def _append_only(connection: Connection, tables: tuple[Table, ...]) -> None:
@@ -265,8 +284,14 @@ def _third(connection: Connection) -> None:
     metadata.create_all(connection, tables=[leases])
 
 
-_MIGRATIONS = {2: _second, 3: _third}
-LATEST = 3
+def _fourth(connection: Connection) -> None:
+    """Version 4: classes are renamed, merged, split and added."""
+    metadata.create_all(connection, tables=[class_edits])
+    _append_only(connection, (class_edits,))
+
+
+_MIGRATIONS = {2: _second, 3: _third, 4: _fourth}
+LATEST = 4
 """Version of the schema that this package writes."""
 
 _versions = Table(

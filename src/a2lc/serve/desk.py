@@ -737,7 +737,9 @@ class Desk:
         vectors = np.zeros((len(keys), self.project.classes.num_classes), dtype=np.float32)
         scored = {stage.round for stage in self.project.ledger.stages() if stage.stage == "score"}
         # Asked ahead: by what scored the round before.
-        folder = self.project.round_folder(number if number in scored else number - 1)
+        by = number if number in scored else number - 1
+        folder = self.project.round_folder(by)
+        change = self.project.class_change_since(by)
         for path in sorted((folder / "stats").glob("part-*.parquet")):
             stats = MaskStats.from_table(
                 pq.read_table(path, columns=["image", "mask_ids", "prob_sums", "area"], use_threads=False)
@@ -748,6 +750,8 @@ class Desk:
             if not hit.any():
                 continue
             probs = stats.prob_sums[hit] / np.maximum(stats.area[hit, None], 1)
+            if change is not None:
+                probs = probs @ change.T
             # Square roots: the dot product is then the Bhattacharyya coefficient, which sees differences in small shares too.
             vectors[order[place[hit]]] = np.sqrt(np.clip(probs, 0, None))
         norm = np.linalg.norm(vectors, axis=1, keepdims=True)

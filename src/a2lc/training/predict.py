@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from a2lc.class_edits import class_change, view_of
 from a2lc.config import TrainingConfig
 from a2lc.errors import ImageFileError, MissingFileError, ShapeError
 from a2lc.features import FeatureMap, interpolation_matrix
@@ -62,8 +64,24 @@ class Predictor:
         return found if isinstance(probs, np.ndarray) else replace(found, probs=probs.cpu().numpy())
 
 
-def predict_from_model(project: Project, config: TrainingConfig, weights: Path, model: Any | None = None) -> Predictor:
-    """Predict with a model of the project, on the GPU where there is one."""
+def predict_from_model(
+    project: Project,
+    config: TrainingConfig,
+    weights: Path,
+    model: Any | None = None,
+    *,
+    change: NDArray[np.float32] | None = None,
+) -> Predictor:
+    """Predict with a model of the project, on the GPU where there is one.
+
+    Args:
+        project: Opened.
+        config: The settings the model was trained by.
+        weights: Its weights.
+        model: One's own network, in place of one that the settings name.
+        change: (K', K) that makes probabilities over the classes it was trained on those over the classes there are now,
+            where classes were edited since; see `a2lc.class_edits.class_change`.
+    """
     import torch
 
     from a2lc.models.heads import HeadOutput
@@ -74,7 +92,10 @@ def predict_from_model(project: Project, config: TrainingConfig, weights: Path, 
 
     use_gpu = config.accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available()
     device = torch.device("cuda" if use_gpu else "cpu")
-    network = load_model(config, project.classes.num_classes, weights, model).to(device).eval()
+    trained_on = project.classes.num_classes if change is None else change.shape[1]
+    network = load_model(config, trained_on, weights, model).to(device).eval()
+    # A class that the model does not know must not have a probability of 0: logarithms are taken of it.
+    turn = None if change is None else torch.from_numpy(np.maximum(change, 1e-6)).to(device)
     canvas = project_canvas(project, config)
     kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(pick_precision(config))
     seen: dict[str, Any] = {}
@@ -99,6 +120,9 @@ def predict_from_model(project: Project, config: TrainingConfig, weights: Path, 
             logits = resized_logits(output, batch.shape[-2:])[0]
         size = (image.height, image.width)
         on_device = to_probs(logits, fitted, size)
+        if turn is not None:
+            on_device = torch.einsum("nk,khw->nhw", turn, on_device.to(turn.dtype))
+            on_device = on_device / on_device.sum(dim=0, keepdim=True)
         probs: Any = on_device if use_gpu else on_device.numpy()
         found = Inspection(probs=probs)
         own = isinstance(output, HeadOutput)
@@ -114,7 +138,10 @@ def predict_from_model(project: Project, config: TrainingConfig, weights: Path, 
         errors = None
         if output.errors is not None:
             errors = features.upsample(torch.sigmoid(output.errors).float().cpu().numpy())[0]
-        class_logits = output.class_logits[0].float().cpu().numpy()
+        shown_logits = output.class_logits[0].float()
+        if turn is not None:
+            shown_logits = torch.einsum("nk,khw->nhw", turn, shown_logits.softmax(dim=0)).log()
+        class_logits = shown_logits.cpu().numpy()
         return replace(found, features=features, class_logits=class_logits, errors=errors)
 
     return Predictor(read, forward, show_features)
@@ -133,12 +160,16 @@ def predict_uniform(project: Project) -> Predictor:
 def predict_from_files(project: Project, folder: Path) -> Predictor:
     """Read probabilities that someone else computed: IMAGE_ID.npy below a folder, (K, H, W) float16 or float32.
 
+    K is the number of classes there are now, or, where classes were edited, of those that were imported.
+
     Raises:
         MissingFileError: There is no such folder; later, when called, no file of an image.
     """
     if not folder.is_dir():
         raise MissingFileError(f"No folder of probabilities at {folder}.")
     num_classes = project.classes.num_classes
+    change = class_change(view_of(project.imported_classes), project.view)
+    turn = None if change is None else np.maximum(change, 1e-6)
 
     def forward(image: ImageRecord, given: Any) -> Inspection:
         path = folder / f"{image.image_id}.npy"
@@ -149,6 +180,11 @@ def predict_from_files(project: Project, folder: Path) -> Predictor:
         except (ValueError, EOFError) as error:
             raise ImageFileError(f"{path}: not a plain NumPy array: {error}.") from None
         expected = (num_classes, image.height, image.width)
+        imported = project.imported_classes.num_classes
+        if turn is not None and probs.shape == (imported, *expected[1:]) and imported != num_classes:
+            # Files of the classes as they were imported, before some were edited.
+            now = np.tensordot(turn, np.asarray(probs, dtype=np.float32), axes=1)
+            return Inspection(probs=np.asarray(now / np.maximum(now.sum(axis=0), 1e-12), dtype=np.float32))
         if probs.shape != expected or not np.issubdtype(probs.dtype, np.floating):
             raise ShapeError(f"{path}: expected floats of shape {expected}, found {probs.dtype} {probs.shape}.")
         return Inspection(probs=np.asarray(probs, dtype=np.float32))

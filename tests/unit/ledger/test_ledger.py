@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sqlalchemy
 
+from a2lc.class_edits import ClassEdit
 from a2lc.errors import AlreadyAnsweredError, LedgerError, NewerProjectError
 from a2lc.ledger import FIRST, VOID, Ledger, mask_keys
 from a2lc.ledger.schema import LATEST, metadata
@@ -44,6 +45,7 @@ def full(ledger):
     ledger.add_answers(1, [(reply(query), 1.0, [(0, 5, FIRST, 1)]), (reply(other, "skip", ()), 0.0, [])])
     automatic(ledger, (2, 7, FIRST, 2), layer={0: ("a" * 64, 9)})
     ledger.add_undo(1, "automatic", 2, *arrays((2, 7, 2, FIRST)))
+    ledger.add_class_edit(ClassEdit(kind="rename", codes=(1,), details={"classes": [{"name": "lorry"}]}))
     return ledger
 
 

@@ -10,7 +10,7 @@ from a2lc.records import Answer, AnswerKind, Query, QueryKind
 
 # Version 1 is the latest without these.
 _ADDED_COLUMNS = {"queries": ("kind", "pixel"), "answers": ("pixels",)}
-_ADDED_TABLES = ("layer_files", "layers", "leases")
+_ADDED_TABLES = ("layer_files", "layers", "leases", "class_edits")
 
 
 def shape(path):
@@ -45,7 +45,7 @@ def to_version_1(path):
         connection.execute(f"DROP TABLE {table}")
         connection.execute(f"ALTER TABLE old_{table} RENAME TO {table}")
     for name, sql in triggers:
-        if not name.startswith("layer"):
+        if not name.startswith(("layer", "class_edits")):
             connection.execute(sql)
     connection.execute("DELETE FROM schema_versions WHERE version > 1")
     connection.close()
