@@ -995,13 +995,19 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="New folder.")],
     format: Annotated[str, typer.Option("--format", help="folder or voc.")] = "folder",
     through: Annotated[int | None, typer.Option("--round", min=0, help="As of the end of this round.")] = None,
+    changes_only: Annotated[
+        bool,
+        typer.Option("--changes-only", help="Only what changed, with pictures before and after, for the data's owner."),
+    ] = False,
 ) -> None:
     """Write the corrected labels, what changed, and where each pixel comes from."""
     from a2lc.export import export_project
     from a2lc.project import Project
 
     with Project(folder) as project:
-        summary = export_project(project, out, format, through=through, track=console_progress(_err))
+        summary = export_project(
+            project, out, format, through=through, changes_only=changes_only, track=console_progress(_err)
+        )
     _line(
         f"{summary.images:,} label maps in {out}; {summary.changed_images:,} of them changed, in {summary.changed_masks:,} "
         f"masks and {summary.changed_pixels:,} pixels"

@@ -24,7 +24,9 @@ from a2lc.class_edits import (
 from a2lc.classes import ClassTable
 from a2lc.cli import _main
 from a2lc.data.intake import decode_labels
+from a2lc.data.png import read_ids
 from a2lc.errors import InputError
+from a2lc.export import export_project
 from a2lc.loop import Loop
 from a2lc.metrics import ConfusionCounts
 from a2lc.project import Project
@@ -360,3 +362,18 @@ def test_a_class_in_use_cannot_be_taken_back(scored, project, capsys):
     assert _main(["classes", "undo", str(project.folder)]) == 2
     assert "cannot be taken back. Merge it" in capsys.readouterr().err
     assert _main(["classes", "merge", str(project.folder), "unicorn", "--into", "road"]) == 0
+
+
+def test_export_writes_merged_classes_as_one(scored, project, tmp_path):
+    run(scored, project, 1)
+    values = dict(zip(project.classes.names, project.classes.file_values, strict=True))
+    with project.lock():
+        project.edit_classes(merged(project.view, ["car"], "road"))
+    export_project(project, tmp_path / "out")
+    again = ClassTable.from_json(json.loads((tmp_path / "out" / "classes.json").read_text()))
+    assert again.names == project.classes.names
+    for image in project.images:
+        raw = read_ids(tmp_path / "out" / "labels" / f"{image.image_id}.png")
+        assert not (raw == values["car"]).any()
+        labels, unknown = decode_labels(raw, again, {})
+        assert not unknown and (labels == project.corrected_labels(image)).all()

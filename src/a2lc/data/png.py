@@ -31,6 +31,7 @@ __all__ = [
     "exif_orientation",
     "is_lossy",
     "open_image",
+    "png_bytes",
     "read_deep",
     "read_ids",
     "read_rgb",
@@ -44,7 +45,7 @@ __all__ = [
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes of files that are taken for images."""
 
-ID_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg", ".webp"})
+ID_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".npy", ".gif", ".jpg", ".jpeg", ".webp"})
 """Suffixes of files that are taken for label or mask maps; lossy ones are found so that they can be refused."""
 
 MAX_PIXELS = 178_956_970
@@ -386,7 +387,7 @@ def read_ids(
     equal channels are one. Coloured files are read through `colours` or refused.
 
     Args:
-        path: PNG, BMP or TIFF, a file or the bytes of one.
+        path: PNG, BMP or TIFF, a file or the bytes of one; or a file of NumPy's, `.npy`, of whole numbers.
         colours: Pairs of RGB colour and the value it stands for, to read coloured files.
         max_pixels: Larger ones are refused.
 
@@ -396,6 +397,8 @@ def read_ids(
     Raises:
         ImageFileError: It cannot be read without a guess; the message says why and what to do.
     """
+    if isinstance(path, Path) and path.suffix.lower() == ".npy":
+        return _read_npy(path, max_pixels)
     with open_image(path, max_pixels) as image:
         if image.format in _LOSSY:
             raise ImageFileError(
@@ -458,6 +461,28 @@ def read_ids(
         )
 
 
+def _read_npy(path: Path, max_pixels: int) -> NDArray[Any]:
+    """An array of whole numbers of two dimensions; its header is checked before memory is taken, and nothing is unpickled."""
+    try:
+        # A map: a header that promises more than the file holds is refused here, and nothing is read yet.
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise ImageFileError(f"{path}: cannot be read as an array of NumPy's: {text or type(error).__name__}.") from None
+    shape = " x ".join(map(str, getattr(stored, "shape", ())))
+    if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "uib" or not stored.size:
+        kind = getattr(stored, "dtype", type(stored).__name__)
+        raise ImageFileError(f"{path}: array of {shape or 'no shape'}, {kind}; expected rows x columns of whole numbers.")
+    if stored.size > max_pixels:
+        raise ImageFileError(f"{path}: {shape} is over the limit of {max_pixels:,} pixels. Raise --max-pixels.")
+    low, high = int(stored.min()), int(stored.max())
+    if low < 0 or high > 65535:
+        raise ImageFileError(f"{path}: value {low if low < 0 else high} does not fit 16 bits.")
+    return np.array(stored, dtype=np.uint16 if high > 255 else np.uint8)
+
+
 def _from_colours(
     pixels: NDArray[np.uint8], colours: Sequence[tuple[tuple[int, int, int], int]], path: Path | ImageBytes
 ) -> NDArray[Any]:
@@ -503,6 +528,13 @@ def write_ids(path: Path, ids: NDArray[Any], palette: Sequence[int] | None = Non
         image.putpalette(list(palette))
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")
+
+
+def png_bytes(pixels: NDArray[Any]) -> bytes:
+    """The bytes of a PNG of ids, (H, W) uint8 or uint16, or of an (H, W, 3) uint8 image."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def write_rgb(path: Path, pixels: NDArray[np.uint8]) -> None:

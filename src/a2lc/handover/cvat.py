@@ -14,12 +14,24 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.data.archive import Archive, parse_xml, read_bounded
-from a2lc.data.png import read_rgb, write_rgb
+from a2lc.data.archive import Archive
+from a2lc.data.cvat import (
+    BACKGROUND,
+    LABELMAP,
+    MOST_LABELMAP,
+    by_colour,
+    colour_code,
+    labelmap_text,
+    mask_attributes,
+    mask_of_element,
+    read_annotations,
+    read_labelmap,
+    whole,
+)
+from a2lc.data.png import ImageBytes, read_rgb, write_rgb
 from a2lc.errors import ImageFileError, InputError
 from a2lc.handover.questions import Drawing, Handed, HandedImage, Label, Sheet, Verdict, tool_image, write_tool_image
 from a2lc.ledger import KEEP
-from a2lc.masks.rle import Box, box_of_mask, mask_of_box
 from a2lc.project import Project
 
 __all__ = ["MAX_OBJECTS", "CvatMaskExport", "CvatXmlExport", "write_cvat"]
@@ -29,7 +41,6 @@ MAX_OBJECTS = 255
 
 _OPEN = "open"  # nobody has said anything yet
 _QUERY, _VERDICT = "query_id", "verdict"
-_BYTES = frozenset(map(str, range(256)))
 _IGNORED = frozenset({"tag", "points"})  # cover no pixels
 
 
@@ -52,7 +63,7 @@ def write_cvat(project: Project, handed: Handed, sheets: Iterable[Sheet], folder
         maps = None
         if not as_xml:
             maps = stack.enter_context(zipfile.ZipFile(folder / "annotations.zip", "w", zipfile.ZIP_DEFLATED))
-            maps.writestr("labelmap.txt", _labelmap(handed.labels))
+            maps.writestr(LABELMAP, labelmap_text((label.name, label.color) for label in handed.labels))
             names = "".join(f"{image.image_id}\n" for image in handed.images)
             maps.writestr("ImageSets/Segmentation/default.txt", names)
         for place, sheet in enumerate(sheets):
@@ -81,13 +92,6 @@ def _label_spec(label: Label, as_xml: bool) -> dict[str, Any]:
             {"name": _VERDICT, "mutable": False, "input_type": "select", "default_value": _OPEN, "values": verdicts},
         ]
     return {"name": label.name, "color": label.hexadecimal, "type": "mask", "attributes": attributes}
-
-
-def _labelmap(labels: Iterable[Label]) -> str:
-    # `background` comes first, or what has no label is taken for the first class (cvat#1736, #2032).
-    lines = ["# label:color_rgb:parts:actions", "background:0,0,0::"]
-    lines += [f"{label.name}:{label.color[0]},{label.color[1]},{label.color[2]}::" for label in labels]
-    return "\n".join(lines) + "\n"
 
 
 def _maps(sheet: Sheet, labels: tuple[Label, ...]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -137,7 +141,6 @@ def _add_image(root: Element, place: int, sheet: Sheet, labels: tuple[Label, ...
     size = {"width": str(sheet.handed.width), "height": str(sheet.handed.height)}
     tag = SubElement(root, "image", {"id": str(place), "name": sheet.handed.file} | size)
     for number, query in sheet.queries.items():
-        box = box_of_mask(sheet.inside(number))
         mask = SubElement(
             tag,
             "mask",
@@ -145,13 +148,9 @@ def _add_image(root: Element, place: int, sheet: Sheet, labels: tuple[Label, ...
                 "label": labels[-1 if query.proposed is None else query.proposed].name,
                 "source": "auto",
                 "occluded": "0",
-                "rle": ", ".join(map(str, box.runs)),
-                "left": str(box.left),
-                "top": str(box.top),
-                "width": str(box.width),
-                "height": str(box.height),
-                "z_order": "0",
-            },
+            }
+            | mask_attributes(sheet.inside(number))
+            | {"z_order": "0"},
         )
         for name, text in ((_QUERY, str(number)), (_VERDICT, _OPEN)):
             SubElement(mask, "attribute", name=name).text = text
@@ -231,22 +230,7 @@ class CvatXmlExport(_CvatExport):
             InputError: It is no such export, or holds no image of the hand-over.
         """
         super().__init__(source, handed, confirm)
-        where = str(source)
-        if zipfile.is_zipfile(source):
-            with Archive(source) as archive:
-                names = [name for name in archive.names if PurePosixPath(name).name == "annotations.xml"]
-                if len(names) != 1:
-                    raise InputError(
-                        f"{source}: {len(names)} files annotations.xml; expected one. Export CVAT for images 1.1."
-                    )
-                data, where = archive.read(names[0]), f"{source}: {names[0]}"
-        else:
-            data = read_bounded(source)
-        root = parse_xml(data, where)
-        if root.tag != "annotations":
-            raise InputError(f"{where}: its root is <{root.tag}>; expected <annotations>. Export CVAT for images 1.1.")
-        if root.find("track") is not None:
-            raise InputError(f"{where}: made with tracks, for videos. Export CVAT for images 1.1.")
+        root, _ = read_annotations(source)
         self.labels = {label.name: label.value for label in handed.labels}
         images = {}
         for tag in root.iter("image"):
@@ -271,7 +255,7 @@ class CvatXmlExport(_CvatExport):
         verdicts: dict[int, set[Verdict]] = {}
         known = {str(question.query_id) for question in image.questions}
         shapes = [shape for shape in tag if shape.tag not in _IGNORED]
-        for shape in sorted(shapes, key=lambda shape: _whole(shape, "z_order", 0)):
+        for shape in sorted(shapes, key=lambda shape: whole(shape, "z_order", 0)):
             if shape.tag != "mask":
                 raise InputError(
                     f"{self.path}: {image.image_id} has a <{shape.tag}>; only masks are read. Draw it as a mask"
@@ -289,39 +273,13 @@ class CvatXmlExport(_CvatExport):
         return painted, verdicts
 
     def _mask(self, shape: Element, image: HandedImage) -> NDArray[np.bool_]:
-        where = f"{self.path}: {image.image_id}"
-        try:
-            runs = tuple(int(run) for run in shape.get("rle", "").split(","))
-            left, top, width, height = (_whole(shape, name) for name in ("left", "top", "width", "height"))
-        except ValueError:
-            raise InputError(
-                f"{where} has a mask whose rle, left, top, width and height are not all whole numbers"
-            ) from None
-        try:
-            box = Box(left=left, top=top, width=width, height=height, runs=runs)
-            return mask_of_box(box, image.height, image.width)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
+        return mask_of_element(shape, image.height, image.width, f"{self.path}: {image.image_id}")
 
     def _label(self, shape: Element, image: HandedImage) -> int:
         name = shape.get("label", "")
         if name not in self.labels:
             raise InputError(f"{self.path}: {image.image_id} has a mask with label {name!r}, which was not handed over")
         return self.labels[name]
-
-
-def _whole(shape: Element, name: str, default: int | None = None) -> int:
-    text = shape.get(name)
-    if text is None:
-        if default is None:
-            raise ValueError(name)
-        return default
-    try:
-        return int(text)
-    except ValueError:
-        if default is None:
-            raise
-        return default
 
 
 class CvatMaskExport(_CvatExport):
@@ -347,7 +305,6 @@ class CvatMaskExport(_CvatExport):
                 raise InputError(f"{source}: holds no SegmentationClass/*.png. Export Segmentation mask 1.1.")
             self.maps = {identity: maps[name] for identity, name in self._matched(maps).items()}
             self.colours = self._colours()
-            self._work = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         except BaseException:
             self.close()
             raise
@@ -359,29 +316,16 @@ class CvatMaskExport(_CvatExport):
     def _colours(self) -> dict[int, int | str]:
         """For each colour its label, or the name of one that was not handed over."""
         known = {label.name: label.value for label in self.handed.labels}
-        names = [name for name in self.archive.names if PurePosixPath(name).name == "labelmap.txt"]
+        names = [name for name in self.archive.names if PurePosixPath(name).name == LABELMAP]
         if not names:
-            return {0: KEEP, **{_code(label.color): label.value for label in self.handed.labels}}
+            return {0: KEEP, **{colour_code(label.color): label.value for label in self.handed.labels}}
         where = f"{self.path}: {names[0]}"
-        try:
-            lines = self.archive.read(names[0], 1 << 24).decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise InputError(f"{where} is not UTF-8 text. Export Segmentation mask 1.1 again.") from None
         found: dict[int, int | str] = {}
-        for line in lines:
-            if not line.strip() or line.startswith("#"):
-                continue
-            name, _, rest = line.strip().partition(":")
-            parts = rest.partition(":")[0].split(",")
-            if len(parts) != 3 or not all(part.strip() in _BYTES for part in parts):
+        for name, colour in read_labelmap(self.archive.read(names[0], MOST_LABELMAP), where):
+            value: int | str = KEEP if name == BACKGROUND else known.get(name, name)
+            if found.setdefault(colour_code(colour), value) != value:
                 raise InputError(
-                    f"{where}: {line.strip()!r} is not name:red,green,blue::. Export Segmentation mask 1.1 again."
-                )
-            code = _code((int(parts[0]), int(parts[1]), int(parts[2])))
-            value: int | str = KEEP if name == "background" else known.get(name, name)
-            if found.setdefault(code, value) != value:
-                raise InputError(
-                    f"{where}: two labels have the colour {parts}. Give each its own in CVAT, as in labels.json."
+                    f"{where}: two labels have the colour {colour}. Give each its own in CVAT, as in labels.json."
                 )
         found.setdefault(0, KEEP)
         return found
@@ -391,30 +335,18 @@ class CvatMaskExport(_CvatExport):
         if name is None:
             return None
         where = f"{self.path}: {name}"
-        path = self._work / "map.png"
-        path.write_bytes(self.archive.read(name))
         try:
-            pixels = read_rgb(path, max_pixels=self.max_pixels).astype(np.uint32)
+            pixels = read_rgb(ImageBytes(where=where, data=self.archive.read(name)), max_pixels=self.max_pixels)
         except ImageFileError as error:
-            raise InputError(str(error).replace(str(path), where).rstrip(".")) from None
+            raise InputError(str(error).rstrip(".")) from None
         if pixels.shape[:2] != (image.height, image.width):
             raise InputError(
                 f"{where} has {pixels.shape[1]} x {pixels.shape[0]} pixels; the image was handed over with {image.width} x "
                 f"{image.height}"
             )
-        codes, place = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_inverse=True)
-        values = np.empty(len(codes), dtype=np.int32)
-        for position, code in enumerate(codes.tolist()):
-            value = self.colours.get(code)
-            if not isinstance(value, int):
-                colour = f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
-                what = (
-                    "no label of its labelmap.txt" if value is None else f"label {value!r}, which was not handed over"
-                )
-                raise InputError(f"{where}: colour {colour} is {what}")
-            values[position] = value
-        return values[place].reshape(pixels.shape[:2]), {}
+        values = {code: value for code, value in self.colours.items() if isinstance(value, int)}
+        return by_colour(pixels, values, self._what, where), {}
 
-
-def _code(colour: tuple[int, int, int]) -> int:
-    return colour[0] << 16 | colour[1] << 8 | colour[2]
+    def _what(self, code: int) -> str:
+        value = self.colours.get(code)
+        return "no label of its labelmap.txt" if value is None else f"label {value!r}, which was not handed over"

@@ -13,33 +13,30 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.data.archive import parse_json, read_bounded
+from a2lc.data.label_studio import IMAGE, brush_of_region, brush_region, interface, objects, read_tasks
 from a2lc.errors import InputError
 from a2lc.handover.questions import Drawing, Handed, HandedImage, Label, Sheet, Verdict, tool_image, write_tool_image
 from a2lc.ledger import KEEP
-from a2lc.masks.rle import brush_of_mask, mask_of_brush
 from a2lc.project import Project
 from a2lc.records import ImageRecord
 
 __all__ = ["LabelStudioExport", "label_config", "write_label_studio"]
 
-_BRUSH, _VERDICT, _IMAGE = "class", "verdict", "image"  # names of the controls; results refer to them
+_VERDICT = "verdict"  # name of the choices; results refer to it
 
 
 def label_config(labels: Iterable[Label]) -> str:
     """The labelling interface: an image, a brush for each label, and what may be said without drawing."""
-    view = Element("View")
-    SubElement(view, "Header", value="$question")
-    SubElement(view, "Image", name=_IMAGE, value="$image", zoom="true", zoomControl="true")
-    brushes = SubElement(view, "BrushLabels", name=_BRUSH, toName=_IMAGE, choice="single")
-    for place, label in enumerate(labels):
-        tag = SubElement(brushes, "Label", value=label.name, background=label.hexadecimal)
+    labels = list(labels)
+    view, brushes = interface((label.name, label.hexadecimal) for label in labels)
+    view.insert(0, Element("Header", value="$question"))
+    for place, (label, tag) in enumerate(zip(labels, brushes, strict=True)):
         # Digits as in the browser: 1 to 9 for the first classes, 0 for void.
         if label.class_index is None:
             tag.set("hotkey", "0")
         elif place < 9:
             tag.set("hotkey", str(place + 1))
-    choices = SubElement(view, "Choices", name=_VERDICT, toName=_IMAGE, choice="single", showInline="true")
+    choices = SubElement(view, "Choices", name=_VERDICT, toName=IMAGE, choice="single", showInline="true")
     for verdict in Verdict:
         SubElement(choices, "Choice", value=verdict.value)
     indent(view)
@@ -109,16 +106,7 @@ def _served(
 def _task(sheet: Sheet, number: int, handed: Handed, url: str) -> dict[str, Any]:
     query, record = sheet.queries[number], sheet.record
     label = handed.labels[-1 if query.proposed is None else query.proposed]
-    region = {
-        "id": f"question{number}",
-        "type": "brushlabels",
-        "from_name": _BRUSH,
-        "to_name": _IMAGE,
-        "original_width": record.width,
-        "original_height": record.height,
-        "image_rotation": 0,
-        "value": {"format": "rle", "rle": brush_of_mask(sheet.inside(number)), "brushlabels": [label.name]},
-    }
+    region = brush_region(label.name, sheet.inside(number), f"question{number}")
     return {
         "data": {
             "image": url,
@@ -147,11 +135,7 @@ class LabelStudioExport:
         self.labels = {label.name: label.value for label in handed.labels}
         self.messages: list[str] = []
         self.outside = 0
-        tasks = parse_json(read_bounded(source), str(source))
-        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-            raise InputError(f"{source}: expected a list of tasks. Export in Label Studio's format JSON.")
-        if tasks and not any(isinstance(task.get("data"), dict) for task in tasks):
-            raise InputError(f"{source}: its tasks have no 'data'. Export in Label Studio's format JSON, not JSON-MIN.")
+        tasks = read_tasks(source)
         known = {question.query_id for question in handed.questions}
         self.tasks: dict[int, list[dict[str, Any]]] = {}
         strangers, others = 0, []
@@ -179,7 +163,7 @@ class LabelStudioExport:
         """What came back for the questions of an image, one by one: a drawing for each annotation, or why there is none."""
         for number in sheet.queries:
             try:
-                found = [one for task in self.tasks.get(number, ()) for one in _list(task, "annotations")]
+                found = [one for task in self.tasks.get(number, ()) for one in objects(task, "annotations")]
                 # Whoever skipped a task leaves it to those who did not.
                 found = [one for one in found if one.get("was_cancelled") is not True] or found
                 said = [self._drawing(annotation, sheet.handed) for annotation in found]
@@ -198,7 +182,7 @@ class LabelStudioExport:
         timed = isinstance(seconds, int | float) and 0 <= seconds < 1e6
         painted = np.full((image.height, image.width), KEEP, dtype=np.int32)
         verdict = Verdict.CANNOT_TELL if annotation.get("was_cancelled") is True else None
-        for result in _list(annotation, "result"):
+        for result in objects(annotation, "result"):
             kind, value = result.get("type"), result.get("value")
             if not isinstance(kind, str) or not isinstance(value, dict):
                 continue  # a relation between regions
@@ -218,34 +202,13 @@ class LabelStudioExport:
     def _paint(
         self, painted: NDArray[np.int32], result: Mapping[str, Any], value: Mapping[str, Any], image: HandedImage
     ) -> None:
-        size = result.get("original_width"), result.get("original_height")
-        if size != (image.width, image.height):
-            raise InputError(
-                f"drawn on an image of {size[0]} x {size[1]} pixels; {image.image_id} has {image.width} x {image.height}"
-            )
-        if result.get("image_rotation") not in (0, None):
-            raise InputError(
-                f"drawn on an image turned by {result['image_rotation']} degrees; turn it back in Label Studio"
-            )
-        if value.get("format") != "rle" or "rle" not in value:
-            raise InputError(f"a brush region in format {value.get('format')!r}; expected 'rle'")
-        names = value.get("brushlabels", [])
-        if not isinstance(names, list) or len(names) > 1:
-            raise InputError("a region with more than one label; give it one")
-        inside = mask_of_brush(value["rle"], image.height, image.width)
-        if not names:
+        name, inside = brush_of_region(result, value, image.height, image.width)
+        if name is None:
             return  # drawn, and no class given
-        if not isinstance(names[0], str) or names[0] not in self.labels:
-            raise InputError(f"label {names[0]!r} was not handed over; use those of label_config.xml")
+        if name not in self.labels:
+            raise InputError(f"label {name!r} was not handed over; use those of label_config.xml")
         # Regions lie over each other in the order they were drawn.
-        painted[inside] = self.labels[names[0]]
-
-
-def _list(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    found = holder.get(name) or []
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise InputError(f"its {name!r} are no list of objects, as Label Studio writes them")
-    return found
+        painted[inside] = self.labels[name]
 
 
 def _chosen(value: Mapping[str, Any]) -> Verdict | None:

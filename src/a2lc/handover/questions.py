@@ -8,7 +8,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from a2lc.classes import ClassTable, class_colour
+from a2lc.classes import ClassTable
+from a2lc.data.cvat import free_colour
 from a2lc.data.png import stored_size, write_rgb
 from a2lc.errors import InputError, MissingFileError, ShapeError
 from a2lc.files import write_text
@@ -224,20 +224,14 @@ def labels_of(classes: ClassTable, format: str) -> tuple[Label, ...]:
                 name += "_"
             taken.add(name.casefold())
         if colour in used:
-            colour = _free_colour(index, used)
+            colour = free_colour(index, used)
         used.add(colour)
         found.append(Label(name=name, color=colour, class_index=index))
     void = "void"
     while void in taken:
         void += "_"
-    colour = _free_colour(len(found), used) if _VOID_COLOUR in classes.colours else _VOID_COLOUR
+    colour = free_colour(len(found), used) if _VOID_COLOUR in classes.colours else _VOID_COLOUR
     return (*found, Label(name=void, color=colour, class_index=None))
-
-
-def _free_colour(index: int, used: set[tuple[int, int, int]]) -> tuple[int, int, int]:
-    made = (class_colour(step) for step in range(index, index + 256))
-    counted = ((code >> 16, code >> 8 & 255, code & 255) for code in range(1, 1 << 24))
-    return next(colour for colour in chain(made, counted) if colour not in used)
 
 
 def _check_name(name: str, format: str) -> None:

@@ -1,4 +1,4 @@
-"""Run lengths of masks as other tools write them: Label Studio's brush, and CVAT's boxes (pure)."""
+"""Run lengths of masks as other tools write them: Label Studio's brush, CVAT's boxes, and COCO's (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 
 from a2lc.errors import InputError
 
-__all__ = ["Box", "box_of_mask", "brush_of_mask", "decode_brush", "encode_brush", "mask_of_box", "mask_of_brush"]
+__all__ = [
+    "Box",
+    "box_of_mask",
+    "brush_of_mask",
+    "coco_counts",
+    "decode_brush",
+    "decode_coco",
+    "encode_brush",
+    "mask_of_box",
+    "mask_of_brush",
+    "mask_of_counts",
+]
 
 _SIZES = np.array([3, 4, 8, 16], dtype=np.int64)  # bits for a length, of which each record takes one
 _WORD = 8  # bits for a value
@@ -199,3 +210,81 @@ def mask_of_box(box: Box, height: int, width: int) -> NDArray[np.bool_]:
     mask = np.zeros((height, width), dtype=bool)
     mask[box.top : bottom, box.left : right] = np.repeat(values, box.runs).reshape(box.height, box.width)
     return mask
+
+
+_MOST_SIGNS = 7  # of one number: 35 bits hold every run of an image
+
+
+def decode_coco(text: str) -> NDArray[np.int64]:
+    """Run lengths from COCO's compressed string, as it says them: whether they fill an image is not looked at.
+
+    A number is written in signs of 6 bits from "0" on: 5 bits each, the least significant first, the sixth where more
+    follow, and the sign in the last one. From the fourth number on, it is the difference to the one two before.
+
+    Raises:
+        InputError: It is no such string.
+
+    Source:
+        `rleFrString` of pycocotools' maskApi.c. This one refuses what that one reads as whatever comes.
+
+    Example:
+        >>> decode_coco("52203")
+        array([5, 2, 2, 2, 5])
+    """
+    if not text:
+        return np.zeros(0, dtype=np.int64)
+    try:
+        signs = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    except UnicodeEncodeError:
+        raise InputError("a compressed RLE holds signs that COCO never writes") from None
+    if signs.min() < 0 or signs.max() > 63 or signs[-1] & 32:
+        raise InputError("a compressed RLE holds signs that COCO never writes, or ends within a number")
+    last = np.flatnonzero(signs & 32 == 0)
+    starts = np.concatenate([[0], last[:-1] + 1])
+    sizes = last + 1 - starts
+    if sizes.max() > _MOST_SIGNS:
+        raise InputError("a compressed RLE holds a number longer than any image")
+    place = np.arange(len(signs)) - np.repeat(starts, sizes)
+    numbers = np.add.reduceat((signs & 31) << (5 * place), starts)
+    numbers -= np.where(signs[last] & 16, np.int64(1) << (5 * sizes), 0)
+    # Differences to the number two before, from the fourth on: sums of every other one, but for the very first.
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
+
+
+def coco_counts(said: Any, height: int, width: int) -> NDArray[np.int64]:
+    """Run lengths of a COCO mask, column by column, the first of them background.
+
+    Args:
+        said: `counts` of a segmentation: a list of run lengths, or the compressed string.
+        height: Of the image.
+        width: Of the image.
+
+    Raises:
+        InputError: They are no run lengths, or do not fill the image.
+    """
+    if isinstance(said, str):
+        counts = decode_coco(said)
+    elif isinstance(said, list) and all(type(count) is int for count in said):
+        if any(not 0 <= count <= height * width for count in said):
+            raise InputError(f"an RLE has a run below 0 or above the {height * width:,} pixels of its image")
+        counts = np.array(said, dtype=np.int64)
+    else:
+        raise InputError("the counts of an RLE are neither a text nor a list of whole numbers")
+    if (counts < 0).any() or (counts > height * width).any() or int(counts.sum()) != height * width:
+        raise InputError(
+            f"the runs of an RLE do not fill the {width} x {height} = {height * width:,} pixels of its image"
+        )
+    return counts
+
+
+def mask_of_counts(counts: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) the mask of run lengths that fill an image, as `coco_counts` gives them.
+
+    Example:
+        >>> mask_of_counts(np.array([1, 2, 1]), 2, 2).astype(int)
+        array([[0, 1],
+               [1, 0]])
+    """
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T

@@ -182,7 +182,7 @@ def test_provenance_of_a_mask_set_back_to_an_earlier_correction(project):
 
 
 def test_a_failed_export_leaves_nothing(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("a2lc.export.write._write_changes", lambda *_: 1 / 0)
+    monkeypatch.setattr("a2lc.export.write.write_changes", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_project(project, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))

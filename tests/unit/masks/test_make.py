@@ -159,7 +159,7 @@ def test_after_a_round_was_opened_masks_stay(tiny_project_dir, snapshot):
 
 def test_unknown_method(tiny_project_dir, snapshot):
     refused(tiny_project_dir, snapshot, UnknownNameError, "No way to make masks 'seed'. Did you mean 'seeds'", "seed")
-    assert set(MASK_METHODS) == {"seeds", "slic", "grid", "components"}
+    assert set(MASK_METHODS) == {"seeds", "slic", "grid", "components", "sam"}
 
 
 def test_settings_out_of_range(tiny_project_dir, snapshot):

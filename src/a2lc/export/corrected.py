@@ -1,0 +1,203 @@
+"""Corrected labels, an image at a time: the user's values with those of corrected masks changed, tiles put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.data.intake import decode_labels
+from a2lc.data.prepare import Tile
+from a2lc.errors import InputError
+from a2lc.export.base import Corrected
+from a2lc.history import deciders
+from a2lc.ledger import FIRST, KEEP, CorrectionRows, MaskState, apply_layer, apply_to_labels
+from a2lc.ledger import replay as replayed
+from a2lc.ledger.replay import SOURCES
+from a2lc.project import Project
+from a2lc.records import ImageRecord
+
+__all__ = ["PROVENANCE", "Replay", "corrected_file_values", "corrected_images", "provenance", "replay_of"]
+
+PROVENANCE = {"first": 0, "manual": 1, "automatic": 2}
+"""Values of a provenance map: first labels, changed by hand, changed by the method."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Replay:
+    """What the ledger says of all masks.
+
+    Attributes:
+        rows: Corrections.
+        state: What each mask carries.
+        decider: (M,) the row each mask's class comes from, see `a2lc.history.deciders`.
+        source: (M,) PROVENANCE of what each mask carries.
+    """
+
+    rows: CorrectionRows
+    state: MaskState
+    decider: NDArray[np.int64]
+    source: NDArray[np.uint8]
+
+
+def replay_of(project: Project, through: int | None = None) -> Replay:
+    """What the ledger says at the end of round `through`, or now."""
+    rows = project.corrections(through)
+    state = project.with_layer(replayed(rows, project.masks.keys), rows, through)
+    undos = [undo for undo in project.ledger.undos() if through is None or undo.round < through]
+    decider = deciders(rows, undos, state, project.masks.keys)
+    return Replay(rows=rows, state=state, decider=decider, source=provenance(rows, decider))
+
+
+def corrected_file_values(
+    raw: NDArray[Any], mask_map: NDArray[Any], mask_ids: NDArray[Any], values: NDArray[Any]
+) -> NDArray[Any]:
+    """The user's own label map with the pixels of corrected masks set to the values of their new classes (pure).
+
+    Args:
+        raw: (H, W) values as the user's file has them.
+        mask_map: (H, W) mask ids.
+        mask_ids: (n,) masks of the image.
+        values: (n,) file value each was corrected to, -1 where it was not.
+
+    Returns:
+        (H, W), of the type of `raw` unless a value does not fit 8 bits.
+    """
+    table = np.full(int(mask_map.max(initial=0)) + 1, -1, dtype=np.int64)
+    table[mask_ids] = values
+    new = table[mask_map]
+    kind = np.uint16 if values.max(initial=-1) > 255 else raw.dtype
+    return np.where(new >= 0, new, raw).astype(kind)
+
+
+def provenance(rows: CorrectionRows, decider: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(M,) PROVENANCE of what each mask carries (pure).
+
+    Args:
+        rows: Corrections.
+        decider: (M,) the row each mask's class comes from, see `a2lc.history.deciders`.
+    """
+    kinds = np.array([PROVENANCE.get(name, 0) for name in SOURCES], dtype=np.uint8)
+    return np.where(decider >= 0, kinds[rows.source[decider]] if len(rows) else 0, 0).astype(np.uint8)
+
+
+def corrected_images(project: Project, replay: Replay) -> Iterator[Corrected]:
+    """Every image to correct with its labels, in the project's order; tiles of one image come as that image.
+
+    No more than one whole image is held.
+
+    Raises:
+        InputError: Tiles of an image are missing.
+    """
+    bounds = np.searchsorted(project.masks.image, np.arange(len(project.images) + 1))
+    waiting: list[ImageRecord] = []
+    for record in [*project.images, None]:
+        tile = None if record is None else _tile(project, record)
+        if waiting and (tile is None or tile.of != _tile_of(project, waiting[0])):
+            yield _joined(project, replay, bounds, waiting)
+            waiting = []
+        if record is None:
+            return
+        if tile is None:
+            yield _one(project, replay, bounds, record)
+        else:
+            waiting.append(record)
+
+
+def _tile(project: Project, record: ImageRecord) -> Tile | None:
+    how = project.prepared.get(record.image_id)
+    return None if how is None else how.tile
+
+
+def _tile_of(project: Project, record: ImageRecord) -> str:
+    tile = _tile(project, record)
+    assert tile is not None
+    return tile.of
+
+
+def _one(project: Project, replay: Replay, bounds: NDArray[np.int64], record: ImageRecord) -> Corrected:
+    """An image as it lies in the project."""
+    span = slice(bounds[record.index], bounds[record.index + 1])
+    classes, state = project.classes, replay.state
+    mask_ids, now = project.masks.mask_ids[span], state.classes[span]
+    raw, mask_map = project.raw_labels(record), project.mask_map(record)
+    file_values = np.array([*classes.file_values, classes.ignore], dtype=np.int64)
+    # FIRST stays -1; VOID, which is -1 among classes, is the last of the values.
+    values = np.where(now == FIRST, -1, file_values[np.where(now < 0, len(file_values) - 1, now)])
+    new = corrected_file_values(raw, mask_map, mask_ids, values)
+    for value, becomes in classes.rewritten(project.config.sources.value_map).items():
+        # What was merged into another class is written as that one: no file may hold a value that is no class any more.
+        new = np.where(new == value, becomes, new).astype(np.uint16 if becomes > 255 else new.dtype)
+    first, _ = decode_labels(raw, classes, project.config.sources.value_map)
+    labels = by_masks = apply_to_labels(first, mask_map, mask_ids, now, classes.ignore_index)
+    said = None if state.layer is None else project.layer_pixels(state.layer, record)
+    if said is not None and state.newer is not None:
+        newer = state.newer[span]
+        kind = np.uint16 if file_values.max() > 255 else new.dtype
+        layer = np.where(said == KEEP, KEEP, file_values[np.where(said < 0, len(file_values) - 1, said)])
+        new = apply_layer(new.astype(kind), layer, mask_map, mask_ids, newer, classes.ignore)
+        labels = apply_layer(by_masks, said, mask_map, mask_ids, newer, classes.ignore_index)
+    table = np.zeros(int(mask_map.max(initial=0)) + 1, dtype=np.uint8)
+    table[mask_ids] = replay.source[span]
+    # A person may have kept a class: pixels that were that class all along are first labels still.
+    kinds = np.where(first == labels, 0, table[mask_map]).astype(np.uint8)
+    if state.layer is not None:
+        # What a layer decides, no one looked at pixel by pixel, unless it holds what someone drew.
+        by_hand = next(layer.by_hand for layer in project.ledger.layers() if layer.round == state.layer)
+        kinds[(labels != by_masks) & (labels != first)] = PROVENANCE["manual" if by_hand else "automatic"]
+    image = project.image_path(record) if record.file else None
+    return Corrected(
+        image_id=record.image_id,
+        file=record.file or f"{record.image_id}.png",
+        image=image,
+        values=new,
+        first=raw,
+        labels=labels,
+        provenance=kinds,
+        source=project.folder / "labels" / f"{record.image_id}.png",
+        records=(record,),
+    )
+
+
+def _joined(project: Project, replay: Replay, bounds: NDArray[np.int64], records: Sequence[ImageRecord]) -> Corrected:
+    """The image that tiles were cut from."""
+    tiles = [_tile(project, record) for record in records]
+    places = [tile for tile in tiles if tile is not None]
+    width = max(tile.left + tile.width for tile in places)
+    height = max(tile.top + tile.height for tile in places)
+    name = places[0].of
+    if sum(tile.width * tile.height for tile in places) != width * height:
+        raise InputError(
+            f"{name}: some of its tiles were left out when the project was made, so it cannot be put together again. "
+            "Make the project anew with all of them."
+        )
+    whole: Corrected | None = None
+    for record, tile in zip(records, places, strict=True):
+        one = _one(project, replay, bounds, record)
+        if whole is None:
+            shape = (height, width)
+            source = Path(project.prepared[record.image_id].source)
+            image = source if source.is_file() else None
+            whole = replace(
+                one,
+                image_id=name,
+                file=f"{name}{source.suffix if image is not None else PurePosixPath(one.file).suffix}",
+                image=image,
+                values=np.zeros(shape, one.values.dtype),
+                first=np.zeros(shape, one.first.dtype),
+                labels=np.zeros(shape, one.labels.dtype),
+                provenance=np.zeros(shape, np.uint8),
+                source=None,
+                records=tuple(records),
+            )
+        if one.values.itemsize > whole.values.itemsize or one.first.itemsize > whole.first.itemsize:
+            whole = replace(whole, values=whole.values.astype(np.uint16), first=whole.first.astype(np.uint16))
+        place = slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width)
+        for kind in ("values", "first", "labels", "provenance"):
+            getattr(whole, kind)[place] = getattr(one, kind)
+    assert whole is not None
+    return whole
