@@ -301,7 +301,7 @@ def doctor(
     """Say what is wrong with the files, where, and what mends it. Nothing is changed. Exits with 2 if init would refuse."""
     from a2lc.data.base import Sources
     from a2lc.data.intake import ReadRules
-    from a2lc.doctor import examine, examine_project, find_layout
+    from a2lc.doctor import examine, examine_project, find_layout, unknown_annotations
     from a2lc.project import Project
 
     if (folder / "project.yaml").is_file():
@@ -341,7 +341,8 @@ def doctor(
         partial_truth=partial_ground_truth,
         **limit,
     )
-    diagnosis = examine(sources, table, rules, track=console_progress(_err))
+    unknown = unknown_annotations(folder) if sources.format == "folder" and format is None else []
+    diagnosis = examine(sources, table, rules, unknown=unknown, track=console_progress(_err))
     command = ["a2lc", "init", f"{folder.absolute().name}.a2lc", "--images", str(sources.images)]
     if sources.images is None:
         command = command[:3]
@@ -436,17 +437,24 @@ def masks(
     from a2lc.project import Project
 
     require_known("way to make masks", method, MASK_METHODS)
-    sam = None
+    sam, mended = None, None
     if method == "sam":
         from a2lc.foundation.pseudo import record_commits, recorded_commits
         from a2lc.foundation.segmenter import AutomaticSettings
 
         automatic = AutomaticSettings(points=points, min_iou=min_iou, min_stability=min_stability)
         automatic.check()
+        with Project(folder) as project:  # nothing is fetched for a folder that is no project, or whose masks stay
+            if len(project.masks) and not replace and project.mended_masks is None:
+                raise InputError(
+                    f"{folder} has {len(project.masks):,} masks already. Pass --replace to make others in their place."
+                )
+            mended = project.mended_masks
         (ready,) = _weights([(segmenter, "segmenter")], recorded_commits(folder), download, accept_license)
         sam = SamMasks(ready=ready, device=device, automatic=automatic, cover=cover)
     with Project(folder) as project, project.lock():
         if sam is not None:
+            project.mended_masks = project.mended_masks or mended
             record_commits(folder, [sam.ready])
         track = console_progress(_err)
         number = make_masks(project, method, count=count, size=size, sam=sam, track=track, replace=replace)

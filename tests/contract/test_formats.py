@@ -246,6 +246,12 @@ def test_pycocotools_reads_the_same(kind, made, tmp_path):
     export_project(project, tmp_path / "out", "coco")
     coco = COCO(str(tmp_path / "out/annotations.json"))
     assert {row["name"] for row in coco.loadCats(coco.getCatIds())} == set(project.classes.names)
+    assert 0 not in coco.getCatIds()  # which readers take for no class
+    if kind == "sparse":
+        assert coco.getCatIds() == list(project.classes.file_values)
+    value = {
+        row["id"]: project.classes.file_values[project.classes.index(row["name"])] for row in coco.dataset["categories"]
+    }
     expected = expected_values(project)
     for image in coco.loadImgs(coco.getImgIds()):
         found = np.full((image["height"], image["width"]), -1)
@@ -254,7 +260,7 @@ def test_pycocotools_reads_the_same(kind, made, tmp_path):
             assert row["area"] == mask.sum() and (found[mask] == -1).all()
             left, top, width, height = row["bbox"]
             assert mask[top : top + height, left : left + width].sum() == mask.sum()
-            found[mask] = row["category_id"]
+            found[mask] = value[row["category_id"]]
         np.testing.assert_array_equal(found, expected[image["file_name"].removesuffix(".png")])
 
 
@@ -268,6 +274,8 @@ def test_panoptic_read_by_plain_loops(kind, made, tmp_path):
     data = json.loads((tmp_path / "out/panoptic.json").read_text())
     expected = expected_values(project)
     images = {row["id"]: row for row in data["images"]}
+    value = {row["id"]: project.classes.file_values[project.classes.index(row["name"])] for row in data["categories"]}
+    assert 0 not in value
     for row in data["annotations"]:
         pixels = imread(tmp_path / "out/panoptic" / row["file_name"]).astype(int)
         segments = {segment["id"]: segment for segment in row["segments_info"]}
@@ -275,7 +283,7 @@ def test_panoptic_read_by_plain_loops(kind, made, tmp_path):
         for r in range(found.shape[0]):
             for c in range(found.shape[1]):
                 number = pixels[r, c, 0] + 256 * pixels[r, c, 1] + 256 * 256 * pixels[r, c, 2]
-                found[r, c] = segments[number]["category_id"] if number else -1
+                found[r, c] = value[segments[number]["category_id"]] if number else -1
         name = images[row["image_id"]]["file_name"].removesuffix(".png")
         np.testing.assert_array_equal(found, expected[name])
         assert sum(segment["area"] for segment in segments.values()) == (found >= 0).sum()

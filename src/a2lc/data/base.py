@@ -145,9 +145,11 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
     def value_map(self, classes: ClassTable) -> dict[int, int]:
-        """Values of the label files that are read as the ignore value, for the classes that hold."""
-        void = self.void_values - {*classes.file_values, classes.ignore}
-        return dict.fromkeys(sorted(void), classes.ignore)
+        """Values of the label files that are read as the ignore value, for the classes that hold.
+
+        The ignore value is among them where the format itself says that it is void: then nobody need ask whether it is.
+        """
+        return dict.fromkeys(sorted(self.void_values - set(classes.file_values)), classes.ignore)
 
 
 class Reader(Protocol):

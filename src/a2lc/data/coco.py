@@ -221,11 +221,10 @@ def _segments(path: Path, given: ClassTable | None, max_pixels: int) -> Annotate
     used = set()
     for row in rows:
         for segment in entries(row, "segments_info", where):
-            if segment.get("category_id") not in names or isinstance(segment["category_id"], bool):
-                raise InputError(
-                    f"{where}: a segment is of category {segment.get('category_id')!r}, which is not named."
-                )
-            used.add(names[segment["category_id"]])
+            number = of_types(segment.get("category_id"), int, "category_id of a segment", where)
+            if number not in names:
+                raise InputError(f"{where}: a segment is of category {number}, which is not named.")
+            used.add(names[number])
     table, values = join_classes(_as_categories(names), used, given, where)
     by_id = {number: values[name] for number, name in names.items() if name in values}
     ids, paths = _images(entries(data, "images", where), where)

@@ -74,7 +74,7 @@ def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassT
     if sources.labels is not None:
         raise InputError("--labels has no place with --format huggingface: label maps lie in the Parquet files.")
     root = sources.images
-    files = sorted(path for path in root.rglob("*.parquet") if path.is_file()) if root.is_dir() else []
+    files = _files(root)
     if not files:
         raise MissingFileError(f"No *.parquet in {root}, as --format huggingface has it.")
     splits = {path: _split(path.name) for path in files}
@@ -82,7 +82,9 @@ def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassT
     left = [path.name for path, split in splits.items() if split == "test"]
     if left:
         notes.append(f"{len(left)} files of the split test were left out: {first_names(left)}")
-    table, ignores = _table(root, classes), set()
+    table = _table(root, classes)
+    ignores: set[int] = set()
+    known: frozenset[int] = frozenset()
     rows: dict[str, list[_Row]] = {"train": [], "validation": []}
     names: dict[str, list[str | None]] = {"train": [], "validation": []}
     for path, split in splits.items():
@@ -90,11 +92,12 @@ def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassT
             found, paths, ignore = _rows(path)
             rows[split] += found
             names[split] += paths
-            ignores |= {ignore} - {None}
+            ignores |= set() if ignore is None else {ignore}
     if not rows["train"]:
         raise InputError(f"{root}: no Parquet file is of a split to correct: {first_names(p.name for p in files)}.")
     if table is not None and classes is None and len(ignores) == 1:
         ignore = ignores.pop()
+        known = frozenset({ignore})
         if ignore in table.file_values:
             raise InputError(f"{files[0]}: says that {ignore} is void, and {ID2LABEL} that it is a class.")
         table = ClassTable(table.names, table.colours, table.file_values, ignore)
@@ -129,7 +132,25 @@ def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassT
             validation.append(Sample(image_id=name_of(place), image=_image(row, place), ground_truth=maps))
     if validation:
         notes.append(f"{len(validation)} images of validation measure models, with their labels as ground truth")
-    return Found(train=train, validation=validation, root=None, classes=table, unmatched=unmatched, notes=notes)
+    return Found(
+        train=train,
+        validation=validation,
+        root=None,
+        classes=table,
+        void_values=known,
+        unmatched=unmatched,
+        notes=notes,
+    )
+
+
+def _files(root: Path) -> list[Path]:
+    """Parquet files below a folder, without those of projects that lie there."""
+    found = sorted(path for path in root.rglob("*.parquet") if path.is_file()) if root.is_dir() else []
+    return [
+        path
+        for path in found
+        if not any((root / part / "project.yaml").is_file() for part in path.relative_to(root).parents)
+    ]
 
 
 def _split(name: str) -> str:
@@ -206,7 +227,8 @@ def _rows(path: Path) -> tuple[list[_Row], list[str | None], Any]:
         said = (schema.metadata or {}).get(METADATA_KEY)
     ignore = None
     if said is not None:
-        ignore = parse_json(said, f"{path}: metadata a2lc").get("ignore")
+        about = parse_json(said, f"{path}: metadata a2lc")
+        ignore = about.get("ignore") if isinstance(about, dict) else None
         if type(ignore) is not int or not 0 <= ignore <= 65535:
             raise InputError(f"{path}: its metadata says that {ignore!r} is void; expected 0..65535.")
     first = next((row for row in rows if row.image is not None), None)
@@ -234,9 +256,18 @@ def _names(split: str, paths: Iterable[str | None]) -> list[PurePosixPath]:
     return [PurePosixPath(f"{split}-{place:06d}{suffix}") for place, suffix in enumerate(suffixes)]
 
 
-@lru_cache(maxsize=4)
 def _group(path: Path, group: int, column: str) -> Any:
-    """A column of a row group: images come in order, so few are held at a time."""
+    """A column of a row group."""
+    try:
+        about = path.stat()
+    except OSError:
+        raise MissingFileError(f"{path}: gone since the folder was listed.") from None
+    return _read_group(path, group, column, (about.st_mtime_ns, about.st_size))
+
+
+@lru_cache(maxsize=4)
+def _read_group(path: Path, group: int, column: str, stamp: tuple[int, int]) -> Any:
+    """Images come in order, so few columns are held at a time; `stamp` tells a file that was written anew."""
     import pyarrow as pa
 
     with _open(path) as file:

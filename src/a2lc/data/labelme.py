@@ -72,12 +72,12 @@ def read_labelme(sources: Sources, *, partial: bool = False, classes: ClassTable
         if "shapes" not in data:
             raise InputError(f"{where}: no 'shapes' in it: not a file of labelme.")
         for shape in entries(data, "shapes", where):
-            kind = shape.get("shape_type") or "polygon"
+            kind = of_types(shape.get("shape_type") or "polygon", str, "type of a shape", where)
             label = of_types(shape.get("label"), str, "label of a shape", where).strip()
             if kind in _THIN:
-                thin[str(kind)] += 1
+                thin[kind] += 1
             elif kind not in _DRAWN:
-                raise InputError(f"{where}: a shape of type {str(kind)[:40]!r}, which is not read.")
+                raise InputError(f"{where}: a shape of type {kind[:40]!r}, which is not read.")
             else:
                 used[label] += 1
         image = _image_of(name, data, images)

@@ -463,12 +463,13 @@ def read_ids(
 
 def _read_npy(path: Path, max_pixels: int) -> NDArray[Any]:
     """An array of whole numbers of two dimensions; its header is checked before memory is taken, and nothing is unpickled."""
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise ImageFileError(f"{path}: not a file of one NumPy array.")
     try:
         # A map: a header that promises more than the file holds is refused here, and nothing is read yet.
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
+    except Exception as error:  # its header is parsed as Python is, and a damaged one raises what that raises
         text = " ".join(str(error).split())[:200]
         raise ImageFileError(f"{path}: cannot be read as an array of NumPy's: {text or type(error).__name__}.") from None
     shape = " x ".join(map(str, getattr(stored, "shape", ())))

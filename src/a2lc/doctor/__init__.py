@@ -1,7 +1,16 @@
 """What is wrong with a data set's files, where, and how to mend it."""
 
 from a2lc.doctor.examine import Diagnosis, Finding, ValueCount, examine
-from a2lc.doctor.layout import Layout, find_layout
+from a2lc.doctor.layout import Layout, find_layout, unknown_annotations
 from a2lc.doctor.project import examine_project
 
-__all__ = ["Diagnosis", "Finding", "Layout", "ValueCount", "examine", "examine_project", "find_layout"]
+__all__ = [
+    "Diagnosis",
+    "Finding",
+    "Layout",
+    "ValueCount",
+    "examine",
+    "examine_project",
+    "find_layout",
+    "unknown_annotations",
+]

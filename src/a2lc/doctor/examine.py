@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -126,7 +126,12 @@ class _Case:
 
 
 def examine(
-    sources: Sources, classes: ClassTable | None = None, rules: ReadRules | None = None, *, track: Track = no_progress
+    sources: Sources,
+    classes: ClassTable | None = None,
+    rules: ReadRules | None = None,
+    *,
+    unknown: Sequence[Path] = (),
+    track: Track = no_progress,
 ) -> Diagnosis:
     """Look at every file of a data set as the import would, and say all that it would trip over.
 
@@ -134,6 +139,7 @@ def examine(
         sources: Where the files are.
         classes: What label values mean; without, those that the format brings along, or nothing is known of values.
         rules: How files are to be read: what options mend already is no fault any more.
+        unknown: Annotation files of no known format that lie beside them.
         track: Shows progress.
 
     Raises:
@@ -144,7 +150,19 @@ def examine(
     doctor = _Doctor(sources, classes, rules)
     doctor.look(track)
     order = {"fault": 0, "doubt": 1, "note": 2}
-    findings = sorted(doctor.findings(), key=lambda finding: order[finding.level])
+    findings = list(doctor.findings())
+    if unknown:
+        findings.append(
+            Finding(
+                code="unknown-annotations",
+                level="doubt",
+                message=f"{len(unknown)} annotation files are of no format that is read, or damaged; nothing of them is used.",
+                count=len(unknown),
+                files=tuple(f"{path} ({path.stat().st_size:,} bytes)" for path in unknown[:5]),
+                mend="Export them again; the formats are in docs/formats.md. Name what a file is with --format and --labels.",
+            )
+        )
+    findings = sorted(findings, key=lambda finding: order[finding.level])
     return Diagnosis(images=doctor.images, label_maps=doctor.label_maps, findings=tuple(findings))
 
 
@@ -534,6 +552,8 @@ class _Doctor:
     def _binary(self) -> Finding | None:
         classes, values = self.classes, set(self.seen)
         assert classes is not None
+        if self.kinds["drawn"]:
+            return None  # annotations say what is void
         if values != {0, 255} or classes.ignore != 255 or 255 in self.rules.value_map or 0 not in classes.file_values:
             return None
         other = next((value for value in classes.file_values if value), None)

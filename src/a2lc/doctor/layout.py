@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,15 @@ from pathlib import Path
 from a2lc.data.base import Sources
 from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES
 
-__all__ = ["Layout", "find_layout"]
+__all__ = ["Layout", "find_layout", "unknown_annotations"]
 
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "rgb", "photos", "pictures", "frames")
 _LABELS = ("labels", "label", "annotations", "annotation", "ann_dir", "pseudo_labels", "labelmaps", "segmentation")
 _MASKS = ("masks", "mask", "mask_maps")
 _TRUTH = ("ground_truth", "groundtruth", "gt", "truth")
+_OWN = ("provenance", "crops", "void")  # of an export of ours, beside the labels
+_OTHER_JSON = ("manifest.json", "id2label.json", "dataset_infos.json")
+_WHOLE = 64 << 20  # a JSON file is read whole up to so many bytes, to tell its format
 _CLASSES = ("classes.json", "classes.yaml", "classes.yml", "classes.txt")
 
 
@@ -55,32 +58,39 @@ def find_layout(folder: Path) -> Layout | None:
         return Layout(sources=sources, classes=classes, why=why)
 
     truth = _first(entries, _TRUTH)
+    images = _first(entries, _IMAGES)
     if "jpegimages" in entries:
         return layout("voc", "it holds JPEGImages", folder, ground_truth=truth)
     if "labelmap.txt" in entries and "segmentationclass" in entries:
-        return layout(
-            "cvat-mask", "it holds labelmap.txt and SegmentationClass", _first(entries, _IMAGES), labels=folder
-        )
+        return layout("cvat-mask", "it holds labelmap.txt and SegmentationClass", images, labels=folder)
     if "leftimg8bit" in entries:
         return layout("cityscapes", "it holds leftImg8bit", folder)
-    if "mask_targets.json" in entries and "data" in entries:
-        return layout("fiftyone", "it holds data and mask_targets.json", folder)
-    if "annotations.xml" in entries:
+    if "mask_targets.json" in entries:
+        own = "data" in entries
         return layout(
-            "cvat-xml", "it holds annotations.xml", _first(entries, _IMAGES), labels=entries["annotations.xml"]
+            "fiftyone", "it holds mask_targets.json", folder if own else images, labels=None if own else folder
         )
+    if "annotations.xml" in entries:
+        return layout("cvat-xml", "it holds annotations.xml", images, labels=entries["annotations.xml"])
     if any(entry.suffix == ".parquet" for entry in _within(folder)):
         return layout("huggingface", "it holds parquet files", folder)
-    images = _first(entries, _IMAGES)
-    if images is not None and (images / "training").is_dir() and (folder / "annotations" / "training").is_dir():
-        return layout("ade20k", "it holds images/training and annotations/training", folder)
-    annotations = [entry for entry in _within(folder) if entry.suffix.lower() == ".json" and entry != classes]
-    for path in annotations:
+    if (folder / "annotations" / "training").is_dir():
+        own = images is not None and (images / "training").is_dir()
+        why = "it holds annotations/training"
+        return layout("ade20k", why, folder if own else images, labels=None if own else folder)
+    for path in _within(folder):
+        if path.suffix.lower() == ".zip":
+            return layout(_zip_format(path), f"it holds {path.name}", images, labels=path)
+    for path in _within(folder):
+        if path.suffix.lower() != ".json" or path == classes or path.name in _OTHER_JSON:
+            continue
         format = _json_format(path)
+        # PNGs beside a panoptic file are its segments.
+        beside = images or (folder if _has_images(folder, (*_OWN, path.stem)) else None)
         if format == "labelme":
-            return layout("labelme", f"{path.name} has shapes", images or folder)
+            return layout("labelme", f"{path.name} has shapes", beside)
         if format is not None:
-            return layout(format, f"{path.name} has what {format} has", images or folder, labels=path)
+            return layout(format, f"{path.name} has what {format} has", beside, labels=path)
     labels, masks = _first(entries, _LABELS), _first(entries, _MASKS)
     if labels is None and masks is not None:
         # Most tools call label maps masks; only beside labels are they mask maps.
@@ -93,9 +103,21 @@ def find_layout(folder: Path) -> Layout | None:
         inner = find_layout(splits[0])
         if inner is not None:
             return inner
-    if any(path.suffix.lower() in IMAGE_SUFFIXES | ID_SUFFIXES for path in _within(folder)):
+    if _has_images(folder):
         return layout("folder", "there are image files in it", folder)
     return None
+
+
+def unknown_annotations(folder: Path) -> list[Path]:
+    """JSON, XML and ZIP files directly in a folder that are of no format that is read: empty, damaged, or of another tool."""
+    return [
+        entry
+        for entry in sorted(folder.iterdir())
+        if entry.is_file()
+        and entry.suffix.lower() in {".json", ".xml", ".zip"}
+        and entry.name.lower() not in (*_CLASSES, *_OTHER_JSON, "handover.json", "mask_targets.json")
+        and (entry.suffix.lower() != ".json" or _json_format(entry) is None)
+    ]
 
 
 def _first(entries: dict[str, Path], names: Iterable[str]) -> Path | None:
@@ -115,6 +137,25 @@ def _within(folder: Path) -> list[Path]:
     return found
 
 
+def _has_images(folder: Path, but: Iterable[str] = _OWN) -> bool:
+    """Whether there are image files in a folder or in those in it, besides what an export of ours adds."""
+    names = frozenset(but)
+    return any(
+        path.suffix.lower() in IMAGE_SUFFIXES | ID_SUFFIXES and path.parent.name not in names
+        for path in _within(folder)
+    )
+
+
+def _zip_format(path: Path) -> str:
+    """CVAT's two formats come as archives: one has XML, the other one colours."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return "cvat-mask"  # whose reader says what is wrong with it
+    return "cvat-xml" if any(name.endswith("annotations.xml") for name in names) else "cvat-mask"
+
+
 def _json_format(path: Path) -> str | None:
     """Format of a JSON file by its first keys; only its beginning is read."""
     try:
@@ -123,17 +164,14 @@ def _json_format(path: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     if head.lstrip().startswith("["):
-        return "label-studio" if '"annotations"' in head or '"completed_by"' in head else None
+        known = ('"annotations"', '"completed_by"', '"predictions"')
+        return "label-studio" if any(name in head for name in known) else None
     if '"shapes"' in head:
         return "labelme"
-    if path.stat().st_size <= 64 << 20:
-        try:
-            keys = set(json.loads(path.read_text(encoding="utf-8-sig")))
-        except (ValueError, RecursionError, TypeError):
-            return None
-        if not {"images", "annotations"} <= keys:
-            return None
-        head = path.read_text(encoding="utf-8-sig")
-    elif '"images"' not in head and '"annotations"' not in head:
+    text = head
+    if path.stat().st_size <= _WHOLE:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if '"images"' not in text or '"annotations"' not in text:
         return None
-    return "coco-panoptic" if '"segments_info"' in head else "coco"
+    # A damaged file is told by its names all the same: the reader of its format says where it is damaged.
+    return "coco-panoptic" if '"segments_info"' in text else "coco"

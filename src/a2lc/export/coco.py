@@ -74,6 +74,11 @@ def _box(mask: NDArray[np.bool_]) -> list[int]:
     return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
 
 
+def _category_ids(classes: ClassTable) -> list[int]:
+    """The values of label files, or numbers from 1 where a class has 0, which readers of COCO take for no class."""
+    return list(range(1, classes.num_classes + 1)) if 0 in classes.file_values else list(classes.file_values)
+
+
 def _present(corrected: Corrected, classes: ClassTable) -> list[int]:
     return [int(index) for index in np.unique(corrected.labels) if index != classes.ignore_index]
 
@@ -82,10 +87,11 @@ def _present(corrected: Corrected, classes: ClassTable) -> list[int]:
     "coco", labels="annotations.json", line="annotations.json with run lengths: a region for each class of an image"
 )
 class CocoWriter:
-    """Writes `annotations.json`; category ids are the values of the project's label files."""
+    """Writes `annotations.json`; category ids are the values of the project's label files, unless a class has 0."""
 
     def __init__(self, project: Project, folder: Path) -> None:
         self.classes = project.classes
+        self.categories = _category_ids(self.classes)
         self.json = _Json(folder / "annotations.json")
 
     def add(self, corrected: Corrected) -> None:
@@ -100,7 +106,7 @@ class CocoWriter:
                 {
                     "id": self.json.annotations.count + 1,
                     "image_id": image,
-                    "category_id": self.classes.file_values[index],
+                    "category_id": self.categories[index],
                     "segmentation": {
                         "size": [corrected.height, corrected.width],
                         "counts": runs["counts"].decode("ascii"),
@@ -113,8 +119,8 @@ class CocoWriter:
 
     def finish(self) -> None:
         """Put the file together."""
-        rows = zip(self.classes.file_values, self.classes.names, strict=True)
-        self.json.finish([{"id": value, "name": name, "supercategory": ""} for value, name in rows])
+        rows = zip(self.categories, self.classes.names, strict=True)
+        self.json.finish([{"id": number, "name": name, "supercategory": ""} for number, name in rows])
 
 
 def _segment_ids(classes: ClassTable) -> list[int]:
@@ -136,6 +142,7 @@ class PanopticWriter:
         self.folder = folder / "panoptic"
         self.classes = project.classes
         self.ids = _segment_ids(self.classes)
+        self.categories = _category_ids(self.classes)
         codes = np.array([*self.ids, 0], dtype=np.uint32)
         self.colours = np.stack([codes & 255, codes >> 8 & 255, codes >> 16], axis=1).astype(np.uint8)
         self.json = _Json(folder / "panoptic.json")
@@ -149,7 +156,7 @@ class PanopticWriter:
             segments.append(
                 {
                     "id": self.ids[index],
-                    "category_id": self.classes.file_values[index],
+                    "category_id": self.categories[index],
                     "area": int(mask.sum()),
                     "bbox": _box(mask),
                     "iscrowd": 0,
@@ -161,10 +168,10 @@ class PanopticWriter:
 
     def finish(self) -> None:
         """Put the file together."""
-        rows = zip(self.classes.file_values, self.classes.names, self.classes.colours, strict=True)
+        rows = zip(self.categories, self.classes.names, self.classes.colours, strict=True)
         self.json.finish(
             [
-                {"id": value, "name": name, "supercategory": "", "isthing": 0, "color": list(colour)}
-                for value, name, colour in rows
+                {"id": number, "name": name, "supercategory": "", "isthing": 0, "color": list(colour)}
+                for number, name, colour in rows
             ]
         )

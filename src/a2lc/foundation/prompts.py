@@ -114,7 +114,8 @@ def make_prompts(
     waiting: dict[int, tuple[str, ...]] = {}
     special = len(tokenizer("")["input_ids"])
     used = special
-    for index, texts in phrases.items():
+    for index, given in phrases.items():
+        texts = _known(given, tokenizer)
         # Each phrase is followed by a dot.
         need = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1 for text in texts)
         if special + need > window:
@@ -129,6 +130,21 @@ def make_prompts(
         used += need
     prompts.append(_prompt(waiting, tokenizer, window))
     return prompts
+
+
+def _known(texts: tuple[str, ...], tokenizer: Any) -> tuple[str, ...]:
+    """The phrases of a class whose words the tokenizer knows: a name in another script may have an English synonym.
+
+    Raises:
+        InputError: There is none.
+    """
+    tokens = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    known = tuple(text for text, ids in zip(texts, tokens, strict=True) if ids and tokenizer.unk_token_id not in ids)
+    if not known:
+        raise InputError(
+            f"The detector's vocabulary has no word for {texts[0]!r}. Give the class a synonym in the classes file."
+        )
+    return known
 
 
 def _prompt(phrases: dict[int, tuple[str, ...]], tokenizer: Any, window: int) -> Prompt:
@@ -150,11 +166,6 @@ def _prompt(phrases: dict[int, tuple[str, ...]], tokenizer: Any, window: int) ->
     for index, phrase, begin, end in places:
         # Special tokens stand at (0, 0).
         inside = [i for i, (first, last) in enumerate(offsets) if begin <= first and last <= end and first < last]
-        if not inside or any(ids[i] == tokenizer.unk_token_id for i in inside):
-            raise InputError(
-                f"The detector's vocabulary has no word for {phrase!r}. Give the class another name or synonym in the classes "
-                "file."
-            )
-        assert inside == list(range(inside[0], inside[-1] + 1))
+        assert inside and inside == list(range(inside[0], inside[-1] + 1))
         found.append(Phrase(index, phrase, inside[0], inside[-1] + 1))
     return Prompt(text, tuple(found), len(ids))

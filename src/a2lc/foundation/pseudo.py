@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.classes import ClassTable
 from a2lc.data.intake import in_order, mask_columns
 from a2lc.data.png import write_ids
 from a2lc.errors import InputError, StageError, first_names, require_known
@@ -199,8 +198,7 @@ def check_project(project: Project, *, replace: bool) -> None:
             f"{project.folder} has rounds already, and its ledger names masks by their numbers, so labels and masks stay. "
             "Make a new project: a2lc pseudo NEW --images .. --classes .."
         )
-    imported = ClassTable.from_json(project.config.classes)
-    if imported.file_values != project.classes.file_values:
+    if project.imported_classes.file_values != project.classes.file_values:
         raise StageError(
             f"The classes of {project.folder} were changed since it was made, and its label files are written in those it was "
             "made with. Make a new project with the classes there are now: a2lc pseudo NEW --images .. --classes .."

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.data.intake import in_order, mask_columns, mask_tables
+from a2lc.data.intake import decode_labels, in_order, mask_columns, mask_tables
 from a2lc.data.png import read_ids, write_ids
 from a2lc.errors import ImageFileError, InputError, ShapeError, StageError, require_known
 from a2lc.files import write_text
@@ -168,7 +168,7 @@ def _write(project: Project, folder: Path, method: str, count: int, size: int, t
             raise InputError(
                 f"{project.image_path(image)}: {int(masks.max()):,} masks; at most {MAX_MASKS:,} fit a 16-bit mask map."
             )
-        return _keep(project, image, labels, masks.astype(np.uint16), folder)
+        return _keep(project, image, masks.astype(np.uint16), folder)
 
     images = project.images
     columns = []
@@ -183,13 +183,16 @@ def _write(project: Project, folder: Path, method: str, count: int, size: int, t
     return save_tables(folder, columns, project.has_ground_truth, nothing)
 
 
-def _keep(
-    project: Project, image: ImageRecord, labels: NDArray[Any], masks: NDArray[np.uint16], folder: Path
-) -> tuple[NDArray[Any], ...]:
+def _keep(project: Project, image: ImageRecord, masks: NDArray[np.uint16], folder: Path) -> tuple[NDArray[Any], ...]:
     """Write an image's mask map; its columns of the tables come back."""
     write_ids(folder / "masks" / f"{image.image_id}.png", masks)
-    truth = project.ground_truth(image) if project.has_ground_truth else None
-    return mask_columns(masks, labels, truth, project.classes)
+    # Tables hold classes as they were imported, whatever became of them since.
+    classes, sources = project.imported_classes, project.config.sources
+    labels, _ = decode_labels(project.raw_labels(image), classes, sources.value_map)
+    truth = None
+    if project.has_ground_truth:
+        truth = read_ids(project.folder / "ground_truth" / f"{image.image_id}.png", max_pixels=sources.max_pixels)
+    return mask_columns(masks, labels, truth, classes)
 
 
 def save_tables(folder: Path, columns: Sequence[tuple[NDArray[Any], ...]], has_truth: bool, nothing: str) -> int:
@@ -237,7 +240,7 @@ def _write_sam(project: Project, folder: Path, kept: Path, sam: SamMasks, count:
                 masks = segmenter.automatic(pixels, sam.automatic, superpixels_of(pixels, sam.cover, count))
                 write_ids(path, masks)
             masks = read_ids(path, max_pixels=project.config.sources.max_pixels).astype(np.uint16)
-            columns.append(_keep(project, image, project.first_labels(image), masks, folder))
+            columns.append(_keep(project, image, masks, folder))
             advance()
     nothing = "the model was sure of none. Lower --min-iou or --min-stability, or cover the rest: --cover slic"
     return save_tables(folder, columns, project.has_ground_truth, nothing)

@@ -280,5 +280,5 @@ def test_names_that_cvat_would_misread(tmp_path, names, make_dataset):
 
     data = make_dataset(("a",))
     data.create(classes=ClassTable.from_names([*names, "other", "third"]))
-    with Project(data.project) as project, pytest.raises(InputError, match="Rename it in project.yaml"):
+    with Project(data.project) as project, pytest.raises(InputError, match=r"Rename it in project\.yaml"):
         export_project(project, tmp_path / "out", "cvat-mask")

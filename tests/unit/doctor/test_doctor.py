@@ -14,6 +14,7 @@ from PIL import Image
 from a2lc.cli import _main
 from a2lc.data.png import write_ids, write_rgb
 from a2lc.data.voc import voc_palette
+from a2lc.doctor import find_layout
 
 HEIGHT, WIDTH = 24, 36
 NAMES = ("a", "b", "c", "d")
@@ -495,3 +496,54 @@ def test_damaged_ledger(project, capsys):
     captured = capsys.readouterr()
     assert code == 2 and "Traceback" not in captured.err
     assert "ledger" in captured.out + captured.err
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"a": [1, 2', b"\xff\xfe"])
+def test_annotation_files_that_nobody_knows(data, capsys, content):
+    (data.root / "annotations.json").write_bytes(content)
+    code, found = doctor(data, capsys)
+    assert code == 0
+    one = finding(found, "unknown-annotations")
+    assert one["level"] == "doubt" and f"annotations.json ({len(content):,} bytes)" in one["files"][0]
+
+
+@pytest.mark.parametrize(
+    ("files", "format"),
+    [
+        (["leftImg8bit/train/x/a_leftImg8bit.png"], "cityscapes"),
+        (["images/training/a.png", "annotations/training/a.png"], "ade20k"),
+        (["annotations/training/a.png"], "ade20k"),
+        (["data/train-00000.parquet"], "huggingface"),
+        (["annotations.xml", "images/a.png"], "cvat-xml"),
+        (["labelmap.txt", "SegmentationClass/a.png"], "cvat-mask"),
+        (["export.zip"], "cvat-mask"),
+        (["mask_targets.json", "labels/a.png"], "fiftyone"),
+        (["images/a.png", "masks/a.png"], "folder"),
+        (["train/images/a.png", "train/labels/a.png"], "folder"),
+        (["a.png"], "folder"),
+        (["notes.md"], None),
+        (["provenance/a.png"], None),
+    ],
+)
+def test_layouts(tmp_path, files, format):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = find_layout(tmp_path)
+    assert (None if found is None else found.sources.format) == format
+
+
+@pytest.mark.parametrize(
+    ("text", "format"),
+    [
+        ('{"images": [], "annotations": [], "categories": []}', "coco"),
+        ('{"images": [], "annotations": [{"segments_info": []}], "categories": []}', "coco-panoptic"),
+        ('{"images": [], "annotations": [', "coco"),
+        ('[{"data": {}, "annotations": []}]', "label-studio"),
+        ('{"version": "5", "shapes": []}', "labelme"),
+    ],
+)
+def test_layouts_of_json(tmp_path, text, format):
+    (tmp_path / "result.json").write_text(text)
+    found = find_layout(tmp_path)
+    assert found.sources.format == format and "result.json" in found.why

@@ -73,8 +73,14 @@ def test_a_class_too_long_for_the_window(tokenizer):
 
 
 def test_words_the_detector_does_not_know(tokenizer):
-    with pytest.raises(InputError, match=r"vocabulary has no word for 'ß∂'\. Give the class another name or synonym"):
-        make_prompts({0: ("road",), 1: ("ß∂",)}, tokenizer, 256)
+    with pytest.raises(
+        InputError, match=r"vocabulary has no word for 'ß∂'\. Give the class a synonym in the classes file"
+    ):
+        make_prompts({0: ("road",), 1: ("ß∂", "car ∂")}, tokenizer, 256)
+    # A name in another script is no hindrance where there is a synonym.
+    (prompt,) = make_prompts({0: ("ß∂", "road"), 1: ("car",)}, tokenizer, 256)
+    assert prompt.text == "road. car."
+    assert [(p.class_index, p.text) for p in prompt.phrases] == [(0, "road"), (1, "car")]
 
 
 def test_names_become_phrases():

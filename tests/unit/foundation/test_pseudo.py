@@ -38,27 +38,28 @@ def make(ready):
     return run
 
 
+@pytest.fixture(scope="module")
+def finished(scenes_dir, tmp_path_factory, ready):
+    """What a run that nobody killed leaves of the project `unlabelled`, by size of batches."""
+    from functools import cache
+
+    @cache
+    def find(batch):
+        home = tmp_path_factory.mktemp("finished") / "u.a2lc"
+        create_project(home, Sources(images=scenes_dir / "images"), CLASSES)
+        with Project(home) as project, project.lock():
+            make_pseudo_labels(project, replace(SETTINGS, batch=batch), ready("detector"), ready("sam2"))
+        return results(home, all_files)
+
+    return find
+
+
+def all_files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 class Killed(BaseException):
     """Ends a process as a kill does: nothing of ours catches it."""
-
-
-@pytest.fixture
-def kill(monkeypatch):
-    """Have something killed when it is called for the n-th time."""
-
-    def at(owner, name, call):
-        original, calls = getattr(owner, name), []
-
-        def killed(*args, **kwargs):
-            calls.append(1)
-            if len(calls) == call:
-                raise Killed
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, killed)
-        return calls
-
-    return at
 
 
 def results(folder, snapshot):
@@ -121,16 +122,9 @@ def test_where_labels_came_from_is_recorded(project, make, models):
     assert json.loads((project.folder / "tables" / "masks.json").read_text())["method"] == "pseudo"
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("image", [1, 2, 4])
-def test_a_killed_run_goes_on_at_the_image(unlabelled, make, snapshot, kill, monkeypatch, tmp_path, image, batch):
-    import shutil
-
+@pytest.mark.parametrize(("image", "batch"), [(1, 1), (2, 3), (4, 1), (4, 3)])
+def test_a_killed_run_goes_on_at_the_image(unlabelled, make, finished, snapshot, monkeypatch, image, batch):
     settings = replace(SETTINGS, batch=batch)
-    whole = tmp_path / "whole.a2lc"
-    shutil.copytree(unlabelled, whole)
-    with Project(whole) as project, project.lock():
-        make(project, settings)
     with Project(unlabelled) as project, project.lock():
         with monkeypatch.context() as patch:
             original, calls = Segmenter.masks_for_boxes, []
@@ -148,7 +142,7 @@ def test_a_killed_run_goes_on_at_the_image(unlabelled, make, snapshot, kill, mon
         assert not project.masks.area.size, "nothing was put in place"
         summary = make(project, settings)
         assert summary.looked_at == 4 - image + 1
-    assert results(unlabelled, snapshot) == results(whole, snapshot)
+    assert results(unlabelled, snapshot) == finished(batch)
 
 
 def test_other_rules_need_no_model(project, make, monkeypatch, snapshot, ready):
@@ -379,14 +373,8 @@ def test_an_image_that_was_exchanged(project, make):
 
 
 @pytest.mark.parametrize("step", range(1, 8))
-def test_killed_while_labels_take_their_place_is_mended(unlabelled, make, snapshot, monkeypatch, tmp_path, step):
+def test_killed_while_labels_take_their_place_is_mended(unlabelled, make, finished, snapshot, monkeypatch, step):
     """Folders and tables move one after the other; whoever opens the project next moves the rest."""
-    import shutil
-
-    whole = tmp_path / "whole.a2lc"
-    shutil.copytree(unlabelled, whole)
-    with Project(whole) as project, project.lock():
-        make(project)
     original = Project.install_masks
 
     def install(self):
@@ -419,7 +407,7 @@ def test_killed_while_labels_take_their_place_is_mended(unlabelled, make, snapsh
         if step < 7:
             assert project.mended_masks is not None
             assert make(project).looked_at == 0, "the same command only says what came of it"
-    assert results(unlabelled, snapshot) == results(whole, snapshot)
+    assert results(unlabelled, snapshot) == finished(1)
 
 
 # ---- preview, commits --------------------------------------------------------------------------------------------

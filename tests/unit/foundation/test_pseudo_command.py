@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from a2lc import cli
 from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
+from a2lc.foundation.weights import KNOWN
 from a2lc.project import Project
 
 
@@ -164,4 +167,37 @@ def test_masks_by_sam(tmp_path, scenes_dir, models, capsys):
         assert all((project.mask_map(image) > 0).all() for image in project.images)
         assert np.bincount(project.masks.image).max() < 30
     assert run("masks", place, "--method", "sam", "--segmenter", models / "detector") == 2
-    assert "already" in capsys.readouterr().err
+    assert "masks already. Pass --replace" in capsys.readouterr().err
+    assert run("masks", tmp_path / "none.a2lc", *sam) == 2
+    assert "none.a2lc" in capsys.readouterr().err and not (tmp_path / "none.a2lc").exists()
+
+
+def test_masks_by_sam_killed_at_their_end_are_done_by_the_next(tmp_path, scenes_dir, models, capsys, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(self):
+        raise Killed
+
+    place = tmp_path / "m.a2lc"
+    assert run("init", place, "--images", scenes_dir / "images", "--classes", "road,sky") == 0
+    sam = ("--method", "sam", "--segmenter", models / "sam", "--device", "cpu", "--points", 3, "--cover", "slic")
+    with monkeypatch.context() as patch:
+        patch.setattr(Project, "install_masks", killed)
+        with pytest.raises(Killed):
+            run("masks", place, *sam)
+    assert run("masks", place, *sam) == 0, "not told that there are masks already"
+    assert "masks of " in capsys.readouterr().out
+
+
+def test_every_option_and_all_weights_are_documented():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "pseudo.md").read_text(encoding="utf-8")
+    (command,) = (one for one in cli.app.registered_commands if one.callback.__name__ == "pseudo")
+    shown = typer.main.get_command_from_info(command, pretty_exceptions_short=True, rich_markup_mode=None)
+    options = {option for parameter in shown.params for option in parameter.opts if option.startswith("--")}
+    assert len(options) > 20
+    assert not {option for option in options if f"`{option}" not in page}
+    for name, weights in KNOWN.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+        assert weights.revision in row and weights.job in row and weights.license in row
+        assert f"{weights.size / 1e6:,.0f} MB" in row

@@ -106,6 +106,29 @@ def test_an_open_project_goes_on_with_the_new_masks(tiny_project):
     ).all()
 
 
+def test_classes_that_were_merged(tiny_project_dir):
+    """Tables hold classes as imported: what was merged since is one label, and two again when that is taken back."""
+    from a2lc.class_edits import merged, taken_back
+
+    def labels():
+        with Project(tiny_project_dir) as project:
+            return set(project.masks.pair_label.tolist()), project.confusion(project.state()).miou
+
+    made(tiny_project_dir, size=16, replace=True)
+    before = labels()
+    with Project(tiny_project_dir) as project, project.lock():
+        project.edit_classes(merged(project.view, ["car", "tree"], "road"))
+    after = labels()
+    assert len(after[0]) == len(before[0]) - 2
+    made(tiny_project_dir, size=16, replace=True)
+    assert labels() == after
+    check_agree(tiny_project_dir)
+    with Project(tiny_project_dir) as project, project.lock():
+        project.edit_classes(taken_back(project.ledger.class_edits()))
+    assert labels() == before
+    check_agree(tiny_project_dir)
+
+
 def test_without_ground_truth(make_dataset):
     data = make_dataset()
     data.create()
