@@ -3,7 +3,9 @@
 Neither is a dependency, so the two halves run in two environments:
 
     python bench/independent_readers.py write DIR             # where a2lc is installed
-    python bench/independent_readers.py compare DIR           # where these are: pip install datumaro label-studio-sdk scikit-image
+    python bench/independent_readers.py compare DIR           # where the others are
+
+The others: pip install datumaro label-studio-sdk scikit-image
 
 `write` makes a project of made-up label maps (H != W, void, a one-pixel mask, names with spaces and folders), corrects a
 third of its masks, exports it in every format, and keeps the label maps it means. `compare` reads the exports with the other

@@ -132,7 +132,14 @@ def init(
         str | None,
         typer.Option("--classes", help="Classes file (JSON, YAML, a name a line), or names: road,car,'traffic light'."),
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="Layout of the files, see docs/formats.md.")] = "folder",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Layout of the files: folder, voc, cityscapes, ade20k, coco, coco-panoptic, huggingface, cvat-mask, cvat-xml, "
+            "label-studio, fiftyone or labelme; see docs/formats.md.",
+        ),
+    ] = "folder",
     validation_images: Annotated[
         Path | None, typer.Option("--validation-images", help="Images that only measure models.")
     ] = None,
@@ -1001,7 +1008,14 @@ def report(
 def export(
     folder: ProjectDir,
     out: Annotated[Path, typer.Option("--out", help="New folder.")],
-    format: Annotated[str, typer.Option("--format", help="folder or voc.")] = "folder",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="folder, voc, cityscapes, ade20k, coco, coco-panoptic, huggingface, cvat-mask, cvat-xml, label-studio or "
+            "fiftyone.",
+        ),
+    ] = "folder",
     through: Annotated[int | None, typer.Option("--round", min=0, help="As of the end of this round.")] = None,
     changes_only: Annotated[
         bool,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from a2lc.data.base import FORMATS, Sources
 from a2lc.data.intake import ReadRules, create_project
 from a2lc.errors import InputError
 from a2lc.export import EXPORTS, export_project
+from a2lc.export.corrected import corrected_images, replay_of
 from a2lc.ledger import FIRST, VOID
 from a2lc.project import Project
 from a2lc.records import Source
@@ -224,6 +226,46 @@ def test_tiles_are_put_together(format, tmp_path):
             np.testing.assert_array_equal(again.corrected_labels(name), whole[name])
             with Image.open(tmp_path / f"out/provenance/{name}.png") as provenance:
                 assert provenance.size == (WIDTH, HEIGHT)
+
+
+# ---- without images ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", sorted(set(GENERAL) - {"ade20k"}))
+def test_labels_without_images(format, tmp_path):
+    make_set(tmp_path / "user", TABLES["few"])
+    create_project(tmp_path / "p.a2lc", Sources(labels=tmp_path / "user/labels"), TABLES["few"])
+    with Project(tmp_path / "p.a2lc") as project:
+        correct(project)
+        export_project(project, tmp_path / "out", format)
+        sources = places(format, tmp_path / "user", tmp_path / "out")
+        if format not in {"huggingface"}:
+            sources = replace(sources, images=None)
+        create_project(tmp_path / "again.a2lc", sources, TABLES["few"])
+        with Project(tmp_path / "again.a2lc") as again:
+            for image, other in zip(project.images, again.images, strict=True):
+                if format != "huggingface":  # names are those of images there
+                    assert other.image_id == image.image_id
+                np.testing.assert_array_equal(again.corrected_labels(other), project.corrected_labels(image))
+
+
+def test_what_writers_get_is_what_the_project_says(made):
+    project = made(TABLES["sparse"])
+    values = np.array([*project.classes.file_values, project.classes.ignore])
+    for corrected, image in zip(corrected_images(project, replay_of(project)), project.images, strict=True):
+        labels = project.corrected_labels(image)
+        np.testing.assert_array_equal(corrected.labels, labels)
+        np.testing.assert_array_equal(corrected.values, values[np.minimum(labels, len(values) - 1)])
+        np.testing.assert_array_equal(corrected.first, project.raw_labels(image))
+        assert corrected.image == project.image_path(image) and corrected.file == f"{image.image_id}.png"
+
+
+def test_unknown_formats_get_the_nearest(made, tmp_path):
+    project = made(TABLES["few"], corrected=False)
+    with pytest.raises(InputError, match="Did you mean 'coco-panoptic'"):
+        export_project(project, tmp_path / "out", "coco-panoptik")
+    with pytest.raises(InputError, match="Did you mean 'label-studio'"):
+        create_project(tmp_path / "q.a2lc", Sources(format="labelstudio", images=tmp_path), TABLES["few"])
 
 
 # ---- the same read by others ------------------------------------------------------------------------------------

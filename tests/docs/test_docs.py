@@ -13,6 +13,7 @@ from a2lc.methods import METHODS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands}
+COMMANDS |= {group.name for group in app.registered_groups}
 
 
 def text(page):

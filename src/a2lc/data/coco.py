@@ -30,7 +30,7 @@ from a2lc.data.annotated import (
 from a2lc.data.archive import parse_json, read_bounded
 from a2lc.data.base import DrawnMap, Found, MapSource, Sources, register_format
 from a2lc.data.png import read_rgb
-from a2lc.data.shapes import check_size, paint, points_of, polygon_mask
+from a2lc.data.shapes import check_size, paint, points_of, polygon_counts
 from a2lc.errors import InputError, MissingFileError
 from a2lc.masks.rle import coco_counts, mask_of_counts
 
@@ -164,12 +164,7 @@ def _counts(said: Any, height: int, width: int) -> NDArray[np.int64] | None:
         return None  # a box alone
     if not isinstance(said, list) or not all(isinstance(polygon, list) for polygon in said):
         raise InputError("its segmentation is neither run lengths nor a list of polygons")
-    mask = np.zeros((height, width), dtype=bool)
-    for polygon in said:
-        mask |= polygon_mask(points_of(polygon, "a polygon"), height, width)
-    flat = mask.T.ravel()
-    edges = np.flatnonzero(np.diff(flat, prepend=False))
-    return np.diff(np.concatenate([[0], edges, [flat.size]])).astype(np.int64)
+    return polygon_counts([points_of(polygon, "a polygon") for polygon in said], height, width)
 
 
 # ---- panoptic ---------------------------------------------------------------------------------------------------

@@ -232,7 +232,8 @@ def _create(
     classes = given or found.classes
     if classes is None:
         raise ConfigError(
-            f"--classes is missing, and format {sources.format!r} brings none along: a JSON, YAML or text file, or names with commas."
+            f"--classes is missing, and format {sources.format!r} brings none along: a JSON, YAML or text file, or names with "
+            "commas."
         )
     if rules.ignore is not None:
         classes = with_ignore(classes, rules.ignore)

@@ -257,6 +257,8 @@ def _name(address: str, identity: Any, by_end: dict[str, str | None] | None, whe
     """The image that an address means: a path that Label Studio serves, or any other address."""
     if by_end is not None and isinstance(identity, str) and by_end.get(identity) == identity:
         return identity
+    if by_end is None and isinstance(identity, str) and identity:
+        return name_of(safe_path(f"{identity}.png", where))
     parts = urlsplit(address)
     served = parse_qs(parts.query).get("d")
     place = PurePosixPath(served[0] if served else unquote(parts.path))

@@ -12,8 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.errors import InputError
+from a2lc.masks.rle import coco_counts, mask_of_counts
 
-__all__ = ["box_points", "check_size", "ellipse_points", "number", "paint", "points_of", "polygon_mask"]
+__all__ = [
+    "box_points",
+    "check_size",
+    "ellipse_points",
+    "number",
+    "paint",
+    "points_of",
+    "polygon_counts",
+    "polygon_mask",
+]
 
 _MOST_STEPS = 1 << 26
 """Steps of a polygon's outline, five a pixel: what COCO's routine puts into memory at once."""
@@ -101,33 +111,41 @@ def points_of(values: Sequence[Any], what: str) -> NDArray[np.float64]:
     return found.reshape(-1, 2)
 
 
-def polygon_mask(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels of a polygon, as pycocotools fills it (and with it COCO's own tools and datumaro).
+def polygon_counts(polygons: Sequence[NDArray[np.float64]], height: int, width: int) -> NDArray[np.int64] | None:
+    """The pixels of polygons together, as pycocotools fills them (and with it COCO's own tools and datumaro).
 
     Args:
-        points: (n, 2) x, y; fewer than three cover nothing.
+        polygons: (n, 2) x, y of each; those of fewer than three points cover nothing.
         height: Of the image, checked.
         width: Of the image, checked.
 
     Returns:
-        (H, W)
+        Run lengths column by column, background first; None where there is nothing to fill.
 
     Raises:
-        InputError: Its outline is longer than any outline in such an image: not drawn, for the routine in C takes memory
-            by its length.
+        InputError: An outline is longer than any outline in such an image: not drawn, for the routine in C takes memory by
+            its length.
     """
     from pycocotools import mask as coco
 
-    if len(points) < 3:
-        return np.zeros((height, width), dtype=bool)
-    # Far outside nothing changes inside; and the routine counts in 32 bits.
-    if np.abs(points).max() > 1e6:
-        raise InputError(f"a polygon has a point at {np.abs(points).max():g}, far outside the image")
-    steps = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1)
-    if 5 * steps.sum() + len(points) > _MOST_STEPS:
-        raise InputError(f"a polygon has an outline of {steps.sum():,.0f} pixels")
-    runs = coco.frPyObjects([points.ravel().tolist()], height, width)
-    return np.asarray(coco.decode(runs[0]), dtype=bool)
+    filled = []
+    for points in polygons:
+        if len(points) < 3:
+            continue
+        # Far outside nothing changes inside; and the routine counts in 32 bits.
+        if np.abs(points).max() > 1e6:
+            raise InputError(f"a polygon has a point at {np.abs(points).max():g}, far outside the image")
+        steps = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1)
+        if 5 * steps.sum() + len(points) > _MOST_STEPS:
+            raise InputError(f"a polygon has an outline of {steps.sum():,.0f} pixels")
+        filled += coco.frPyObjects([points.ravel().tolist()], height, width)
+    return coco_counts(coco.merge(filled)["counts"].decode("ascii"), height, width) if filled else None
+
+
+def polygon_mask(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) the pixels of one polygon, see `polygon_counts`."""
+    counts = polygon_counts([points], height, width)
+    return np.zeros((height, width), dtype=bool) if counts is None else mask_of_counts(counts, height, width)
 
 
 def box_points(left: float, top: float, right: float, bottom: float, turned: float = 0.0) -> NDArray[np.float64]:

@@ -120,18 +120,24 @@ def make_masks(
         settings |= _sam_settings(sam, count)
     if project.mended_masks == settings:
         # This very command was killed at its end, and opening the project did the rest.
+        shutil.rmtree(_kept(project, settings), ignore_errors=True)
         return len(project.masks)
     if len(project.masks) and not replace:
         raise InputError(
             f"{project.folder} has {len(project.masks):,} masks already. Pass --replace to make others in their place."
         )
     if method == "sam" and sam is not None:
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        kept = project.folder / "pseudo" / f"sam-{digest[:16]}"
+        kept = _kept(project, settings)
         made = put_in_place(project, settings, lambda folder: _write_sam(project, folder, kept, sam, count, track))
         shutil.rmtree(kept)  # they are in place now
         return made
     return put_in_place(project, settings, lambda folder: _write(project, folder, method, count, size, track))
+
+
+def _kept(project: Project, settings: dict[str, Any]) -> Path:
+    """Where masks of `sam` with these settings are kept until all are there."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return project.folder / "pseudo" / f"sam-{digest[:16]}"
 
 
 def put_in_place(project: Project, settings: dict[str, Any], write: Callable[[Path], int]) -> int:

@@ -188,6 +188,7 @@ def test_masks_by_sam_killed_at_their_end_are_done_by_the_next(tmp_path, scenes_
             run("masks", place, *sam)
     assert run("masks", place, *sam) == 0, "not told that there are masks already"
     assert "masks of " in capsys.readouterr().out
+    assert not list((place / "pseudo").glob("sam-*")), "what was kept meanwhile is gone"
 
 
 def test_every_option_and_all_weights_are_documented():
