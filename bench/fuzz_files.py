@@ -52,7 +52,7 @@ def write_set(root: Path) -> None:
     from a2lc.classes import ClassTable
     from a2lc.data.base import Sources
     from a2lc.data.intake import create_project
-    from a2lc.data.png import write_ids, write_rgb
+    from a2lc.data.png import read_ids, write_ids, write_rgb
     from a2lc.export import EXPORTS, export_project
     from a2lc.project import Project
 
@@ -73,6 +73,8 @@ def write_set(root: Path) -> None:
             target = root / "sets" / "cityscapes" / kind.split("_")[0] / "train" / "town" / f"{name}_{kind}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / f"{name}.png", target)
+            if kind.startswith("gtFine"):
+                write_ids(target, np.array([7, 26, 21, *[0] * 253], dtype=np.uint8)[read_ids(target)])
     labelme = root / "sets" / "labelme"
     for name in ("a", "b", "c"):
         labelme.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,9 @@ from a2lc.errors import ConfigError, MissingFileError, require_known
 __all__ = ["ClassTable", "class_colour", "read_classes"]
 
 
+_LARGEST = 8 << 20
+
+
 def class_colour(index: int) -> tuple[int, int, int]:
     """A distinct, stable colour for a class without one: hues by the golden ratio, two levels of lightness."""
     hue = (index * 0.61803398875) % 1.0
@@ -190,6 +193,8 @@ def read_classes(path: Path) -> ClassTable:
         ConfigError: The file is not what it should be.
     """
     try:
+        if path.is_file() and path.stat().st_size > _LARGEST:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes; a classes file has at most {_LARGEST:,}.")
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark before the first name
     except (FileNotFoundError, IsADirectoryError):
         raise MissingFileError(
@@ -200,7 +205,9 @@ def read_classes(path: Path) -> ClassTable:
     if path.suffix.lower() in {".json", ".yaml", ".yml"}:
         try:
             data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-        except (json.JSONDecodeError, yaml.YAMLError) as error:
+        except RecursionError:
+            raise ConfigError(f"{path}: nested too deeply; expected a list of classes.") from None
+        except (ValueError, yaml.YAMLError) as error:  # also numbers of thousands of digits
             raise ConfigError(f"{path}: not valid {path.suffix[1:].upper()}: {' '.join(str(error).split())}") from None
         if not isinstance(data, dict):
             raise ConfigError(f'{path}: expected {{"classes": [..], "ignore": 255}}, found {type(data).__name__}.')

@@ -42,7 +42,10 @@ def commands(page):
 
 
 def picture(seed):
-    return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    """Blocks of colour with a little noise: something that superpixels can follow."""
+    rng = np.random.default_rng(seed)
+    blocks = np.kron(rng.integers(20, 230, (4, 6, 3)), np.ones((12, 12, 1)))
+    return (blocks + rng.integers(-9, 10, blocks.shape)).astype(np.uint8)
 
 
 def labels_of(seed, kinds=4):

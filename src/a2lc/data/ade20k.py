@@ -157,7 +157,7 @@ def _classes(info: Path | None) -> ClassTable:
             words = (
                 [word.strip() for word in cells[where].split(",")] if abs(where) <= len(cells) - (where >= 0) else []
             )
-            if not cells[0].isdigit() or not words or not words[0]:
+            if not (cells[0].isdecimal() and len(cells[0]) <= 5) or not words or not words[0]:
                 raise ConfigError(f"{info}: {line.strip()[:60]!r} is not a number, columns between tabs, and a name.")
             rows.append((int(cells[0]), words))
     # Two classes of ADE20K share a first name ("screen"): the second one is told by its number.

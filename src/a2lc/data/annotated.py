@@ -18,6 +18,7 @@ from a2lc.errors import InputError, first_names
 __all__ = [
     "Annotated",
     "Category",
+    "check_label_name",
     "entries",
     "give_values",
     "join_classes",
@@ -29,6 +30,7 @@ __all__ = [
     "unique_names",
 ]
 
+_MOST_NAME = 64  # characters of a label that CVAT keeps
 _MOST_PART = 200  # bytes of a folder's or file's name: suffixes are added to it
 
 
@@ -109,6 +111,33 @@ def unique_names(paths: Sequence[PurePosixPath], where: str) -> list[str]:
 
 
 # ---- classes ----------------------------------------------------------------------------------------------------
+
+
+def check_label_name(name: str, tool: str) -> None:
+    """Refuse the name of a class that a tool would cut or misread as a label.
+
+    Args:
+        name: Of the class.
+        tool: cvat-mask, cvat-xml or label-studio.
+
+    Raises:
+        InputError: The tool cannot hold it.
+    """
+    wrong, other = "", ""
+    # Surrogates, controls and line ends have no place in XML, nor in a list with a name a line.
+    if any(unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} or sign in "\ufffe\uffff" for sign in name):
+        wrong = "has a sign that files for other tools cannot hold"
+    elif tool == "label-studio":
+        if "$" in name:
+            wrong = "has a '$', which Label Studio takes for the start of a field's name"
+    elif len(name) > _MOST_NAME:
+        wrong = f"has {len(name)} characters, of which CVAT keeps {_MOST_NAME}"
+    elif tool == "cvat-mask" and ":" in name:
+        wrong, other = "has a ':', which ends a name in CVAT's labelmap.txt", ", or use cvat-xml"
+    elif tool == "cvat-mask" and name.startswith("#"):
+        wrong, other = "begins with '#', which makes a comment of it in CVAT's labelmap.txt", ", or use cvat-xml"
+    if wrong:
+        raise InputError(f"Class {name!r} {wrong}. Rename it in project.yaml{other}.")
 
 
 @dataclass(frozen=True, kw_only=True)

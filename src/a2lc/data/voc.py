@@ -116,4 +116,8 @@ def _stems(path: Path) -> list[str] | None:
     """Image names of a list file, None where there is no such file."""
     if not path.is_file():
         return None
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file in UTF-8; expected the name of an image a line.") from None
+    return [line.strip() for line in lines if line.strip()]

@@ -12,35 +12,14 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 
 from a2lc.classes import ClassTable
+from a2lc.data.annotated import check_label_name
 from a2lc.data.cvat import BACKGROUND, LABELMAP, free_colour, labelmap_text, mask_attributes
 from a2lc.data.png import png_bytes, write_ids
-from a2lc.errors import InputError
 from a2lc.export.base import Corrected, register_export
 from a2lc.files import write_text
 from a2lc.project import Project
 
-__all__ = ["CvatMaskWriter", "CvatXmlWriter", "check_names"]
-
-_MOST_NAME = 64  # characters of a label that CVAT keeps
-
-
-def check_names(classes: ClassTable, format: str) -> None:
-    """Refuse class names that a tool would cut or misread.
-
-    Raises:
-        InputError: A name cannot be written.
-    """
-    for name in classes.names:
-        wrong = ""
-        # Surrogates, controls and line ends have no place in XML, nor in a list with a name a line.
-        if any(unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} or sign in "\ufffe\uffff" for sign in name):
-            wrong = "has a sign that files for other tools cannot hold"
-        elif format.startswith("cvat") and len(name) > _MOST_NAME:
-            wrong = f"has {len(name)} characters, of which CVAT keeps {_MOST_NAME}"
-        elif format == "cvat-mask" and (":" in name or name.startswith("#")):
-            wrong = f"has a ':' or begins with '#', which means something else in CVAT's {LABELMAP}"
-        if wrong:
-            raise InputError(f"Class {name!r} {wrong}. Rename it in project.yaml.")
+__all__ = ["CvatMaskWriter", "CvatXmlWriter"]
 
 
 def _colours(classes: ClassTable) -> list[tuple[int, int, int]]:
@@ -77,7 +56,8 @@ class CvatMaskWriter:
 
     def __init__(self, project: Project, folder: Path) -> None:
         classes = project.classes
-        check_names(classes, "cvat-mask")
+        for name in classes.names:
+            check_label_name(name, "cvat-mask")
         self.folder, self.classes = folder, classes
         self.colours = _colours(classes)
         self.table = np.array([*self.colours, (0, 0, 0)], dtype=np.uint8)
@@ -114,7 +94,8 @@ class CvatXmlWriter:
 
     def __init__(self, project: Project, folder: Path) -> None:
         classes = project.classes
-        check_names(classes, "cvat-xml")
+        for name in classes.names:
+            check_label_name(name, "cvat-xml")
         self.folder, self.classes = folder, classes
         self.file: IO[str] = (folder / "annotations.xml").open("w", encoding="utf-8")
         self.file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')

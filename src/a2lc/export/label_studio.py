@@ -10,10 +10,9 @@ from xml.etree.ElementTree import indent, tostring
 
 import numpy as np
 
+from a2lc.data.annotated import check_label_name
 from a2lc.data.label_studio import brush_region, interface
-from a2lc.errors import InputError
 from a2lc.export.base import Corrected, register_export
-from a2lc.export.cvat import check_names
 from a2lc.files import write_text
 from a2lc.project import Project
 
@@ -32,13 +31,8 @@ class LabelStudioWriter:
 
     def __init__(self, project: Project, folder: Path) -> None:
         self.classes = project.classes
-        check_names(self.classes, "label-studio")
-        wrong = next((name for name in self.classes.names if "$" in name), None)
-        if wrong is not None:
-            raise InputError(
-                f"Class {wrong!r} has a '$', which Label Studio takes for the start of a field's name. Rename it in "
-                "project.yaml."
-            )
+        for name in self.classes.names:
+            check_label_name(name, "label-studio")
         colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in self.classes.colours]
         view, _ = interface(zip(self.classes.names, colours, strict=True))
         indent(view)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from a2lc.classes import ClassTable
+from a2lc.data.annotated import check_label_name
 from a2lc.data.cvat import free_colour
 from a2lc.data.png import stored_size, write_rgb
 from a2lc.errors import InputError, MissingFileError, ShapeError
@@ -50,7 +50,6 @@ SAME = 0.98
 
 _SHOWN = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})  # what browsers draw
 _VOID_COLOUR = (224, 224, 192)  # as in VOC's label maps
-_MOST_NAME = 64  # CVAT keeps this much of a label's name
 
 
 class Verdict(StrEnum):
@@ -217,7 +216,7 @@ def labels_of(classes: ClassTable, format: str) -> tuple[Label, ...]:
     used = {(0, 0, 0)} if _VOID_COLOUR in classes.colours else {(0, 0, 0), _VOID_COLOUR}
     found = []
     for index, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
-        _check_name(name, format)
+        check_label_name(name, format)
         if cvat and name.casefold() == "background":
             # A label of that name is where nothing is drawn.
             while name.casefold() in taken:
@@ -232,24 +231,6 @@ def labels_of(classes: ClassTable, format: str) -> tuple[Label, ...]:
         void += "_"
     colour = free_colour(len(found), used) if _VOID_COLOUR in classes.colours else _VOID_COLOUR
     return (*found, Label(name=void, color=colour, class_index=None))
-
-
-def _check_name(name: str, format: str) -> None:
-    wrong, other = "", ""
-    # Surrogates, controls and line ends have no place in XML, nor in a list with a name a line.
-    if any(unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} or sign in "\ufffe\uffff" for sign in name):
-        wrong = "has a sign that files for other tools cannot hold"
-    elif format == "label-studio":
-        if "$" in name:
-            wrong = "has a '$', which Label Studio takes for the start of a field's name"
-    elif len(name) > _MOST_NAME:
-        wrong = f"has {len(name)} characters, of which CVAT keeps {_MOST_NAME}"
-    elif format == "cvat-mask" and ":" in name:
-        wrong, other = "has a ':', which ends a name in CVAT's labelmap.txt", ", or use cvat-xml"
-    elif format == "cvat-mask" and name.startswith("#"):
-        wrong, other = "begins with '#', which makes a comment of it in CVAT's labelmap.txt", ", or use cvat-xml"
-    if wrong:
-        raise InputError(f"Class {name!r} {wrong}. Rename it in project.yaml{other}.")
 
 
 def tool_image(project: Project, record: ImageRecord) -> tuple[str, Path | None]:
