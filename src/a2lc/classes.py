@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import colorsys
+import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ __all__ = ["ClassTable", "class_colour", "read_classes"]
 
 
 _LARGEST = 8 << 20
+_LABELMAP_LINE = re.compile(r"(?P<name>[^:]+):(?P<colour>\d{1,3},\d{1,3},\d{1,3}):[^:]*:[^:]*")
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
@@ -186,7 +189,11 @@ class ClassTable:
 
 
 def read_classes(path: Path) -> ClassTable:
-    """Read a classes file: JSON or YAML as `ClassTable.from_json` takes it, or text with a name a line.
+    """Read a classes file.
+
+    JSON or YAML as `ClassTable.from_json` takes it; JSON as `id2label.json` of Hugging Face has it; `labelmap.txt` of CVAT and
+    PASCAL VOC (`name:red,green,blue::`), whose labels are numbered in their order; `_classes.csv` of Roboflow (`Pixel Value, Class`);
+    or text with a name a line.
 
     Raises:
         MissingFileError: There is no such file.
@@ -209,8 +216,28 @@ def read_classes(path: Path) -> ClassTable:
             raise ConfigError(f"{path}: nested too deeply; expected a list of classes.") from None
         except (ValueError, yaml.YAMLError) as error:  # also numbers of thousands of digits
             raise ConfigError(f"{path}: not valid {path.suffix[1:].upper()}: {' '.join(str(error).split())}") from None
+        if isinstance(data, dict) and data and all(str(key).isdecimal() and len(str(key)) <= 5 for key in data):
+            rows = [{"id": int(key), "name": name} for key, name in sorted(data.items(), key=lambda item: int(item[0]))]
+            return ClassTable.from_json({"classes": rows}, str(path))
         if not isinstance(data, dict):
             raise ConfigError(f'{path}: expected {{"classes": [..], "ignore": 255}}, found {type(data).__name__}.')
         return ClassTable.from_json(data, str(path))
-    names = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    mapped = [_LABELMAP_LINE.fullmatch(line) for line in lines]
+    if lines and all(mapped):
+        rows = [
+            {"name": match["name"], "color": [int(part) for part in match["colour"].split(",")]}
+            for match in mapped
+            if match is not None
+        ]
+        return ClassTable.from_json({"classes": rows}, str(path))
+    if path.suffix.lower() == ".csv":
+        cells = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+        # The first line names the columns.
+        wrong = [row for row in cells[1:] if len(row) != 2 or not (row[0].isdecimal() and len(row[0]) <= 5)]
+        if wrong or len(cells) < 2:
+            raise ConfigError(f"{path}: expected lines of a value and a name under `Pixel Value, Class`.")
+        rows = [{"id": int(value), "name": name} for value, name in cells[1:]]
+        return ClassTable.from_json({"classes": rows}, str(path))
+    names = lines
     return ClassTable.from_json({"classes": [{"name": name} for name in names]}, str(path))

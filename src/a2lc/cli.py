@@ -116,8 +116,8 @@ app.add_typer(class_app, name="classes")
 def init(
     folder: ProjectDir,
     images: Annotated[
-        Path | None,
-        typer.Option("--images", help="Folder of images, root of the format, or a list of addresses (.txt)."),
+        str | None,
+        typer.Option("--images", help="Folder of images, root of the format, an address (s3://..), or a list of them."),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -187,14 +187,20 @@ def init(
     if bake_exif and exif != "refuse":
         raise InputError("--bake-exif and --exif say different things about the same images. Give one of them.")
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+    elsewhere = images is not None and "://" in images
+    if elsewhere and format != "folder":
+        raise InputError(
+            f"--images {images}: images at addresses go with plain folders of labels, not with --format {format}."
+        )
     sources = Sources(
         format=format,
-        images=images,
+        images=None if images is None or elsewhere else Path(images),
         labels=labels,
         masks=masks,
         ground_truth=ground_truth,
         validation_images=validation_images,
         validation_ground_truth=validation_ground_truth,
+        address=images if elsewhere else None,
     )
     rules = ReadRules(
         value_map=_value_map(value_map or []),

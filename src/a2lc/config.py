@@ -52,7 +52,7 @@ class SourcesConfig(_Strict):
     """Coloured label files are read through the colours of the classes."""
     snap: int | None = None
     """Pixels of lossy label files were read as a known value or colour at most so far away."""
-    max_pixels: int = Field(default=178_956_970, gt=0)
+    max_pixels: int = Field(default=8192 * 8192, gt=0)
     """Images with more pixels are refused before they are decoded."""
     partial: bool = False
     """Images without a label map started without labels, in place of being refused."""

@@ -191,6 +191,29 @@ def parquet_rows(out: Path) -> dict[str, tuple[bytes, bytes]]:
     return {r["image"]["path"].removesuffix(".png"): (r["image"]["bytes"], r["label"]["bytes"]) for r in rows}
 
 
+@pytest.mark.parametrize("format", GENERAL)
+def test_after_rounds_of_answers(format, scored, tmp_path):
+    """Labels that a whole loop corrected: answers, automatic corrections, masks that people confirmed."""
+    with scored.project(f"{format}.a2lc") as project:
+        Loop(project, scored.plan(project), annotator=None).run(1)
+        summary = export_project(project, tmp_path / "out", format)
+        assert summary.changed_pixels > 0
+        given = project.classes
+        if format == "ade20k":
+            given = ClassTable(given.names, given.colours, tuple(range(1, given.num_classes + 1)), 0)
+        (tmp_path / "user/images").mkdir(parents=True)
+        for image in project.images:
+            path = tmp_path / "user/images" / image.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(project.image_path(image).read_bytes())
+        create_project(tmp_path / "again.a2lc", places(format, tmp_path / "user", tmp_path / "out"), given)
+        with Project(tmp_path / "again.a2lc") as again:
+            for image in project.images:
+                np.testing.assert_array_equal(
+                    again.corrected_labels(image.image_id), project.corrected_labels(image)
+                )
+
+
 # ---- tiles ------------------------------------------------------------------------------------------------------
 
 

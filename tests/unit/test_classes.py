@@ -189,3 +189,30 @@ def test_synonyms_and_priorities(tmp_path):
 def test_bad_synonyms_and_priorities(row, said):
     with pytest.raises(ConfigError, match=said):
         ClassTable.from_json({"classes": [{"name": "car", **row}]})
+
+
+def test_files_of_other_tools(tmp_path):
+    table = read_classes(write(tmp_path, "id2label.json", {"1": "car", "0": "road", "10": "tree"}))
+    assert table.names == ("road", "car", "tree") and table.file_values == (0, 1, 10)
+    text = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncar:0,0,142::\n"
+    table = read_classes(write(tmp_path, "labelmap.txt", text))
+    assert table.names == ("background", "car") and table.colours == ((0, 0, 0), (0, 0, 142))
+    assert table.file_values == (0, 1)
+    table = read_classes(write(tmp_path, "_classes.csv", "Pixel Value, Class\n0, background\n5, car\n"))
+    assert table.names == ("background", "car") and table.file_values == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("c.json", "[" * 100_000, "nested too deeply|expected"),
+        ("c.json", "9" * 100_000, "not valid JSON"),
+        ("c.csv", "Pixel Value, Class\nx, y\n", "expected lines of a value and a name"),
+        ("labelmap.txt", "a:300,0,0::\n", "expected three of 0..255"),
+        ("c.txt", "x" * (9 << 20), "a classes file has at most"),
+    ],
+)
+def test_odd_files_are_one_line(tmp_path, name, content, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_classes(write(tmp_path, name, content))
+    assert "\n" not in str(caught.value)

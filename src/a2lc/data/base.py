@@ -40,6 +40,7 @@ class Sources:
         ground_truth: Folder of ground truth of the same images, or None.
         validation_images: Folder of images that only measure models, or None.
         validation_ground_truth: Their ground truth.
+        address: Folder or pattern of images elsewhere, such as `s3://bucket/images/*.jpg`, in place of `images`.
         max_pixels: Larger images are refused, and larger label maps are not drawn, whatever size a file names.
     """
 
@@ -50,6 +51,7 @@ class Sources:
     ground_truth: Path | None = None
     validation_images: Path | None = None
     validation_ground_truth: Path | None = None
+    address: str | None = None
     max_pixels: int = MAX_PIXELS
 
 

@@ -30,7 +30,7 @@ from a2lc.data.annotated import (
 from a2lc.data.archive import parse_json, read_bounded
 from a2lc.data.base import DrawnMap, Found, MapSource, Sources, register_format
 from a2lc.data.png import read_rgb
-from a2lc.data.shapes import check_size, paint, points_of, polygon_counts
+from a2lc.data.shapes import check_size, look_up, paint, points_of, polygon_counts
 from a2lc.errors import InputError, MissingFileError
 from a2lc.masks.rle import coco_counts, mask_of_counts
 
@@ -251,10 +251,7 @@ def _draw_segments(
         if number in becomes and becomes[number] != by_id[segment["category_id"]]:
             raise InputError(f"{png}: two segments have the id {number}, or one has 0.")
         becomes[number] = by_id[segment["category_id"]]
-    found, place = np.unique(ids, return_inverse=True)
-    unknown = [number for number in found.tolist() if number not in becomes]
-    if unknown:
-        raise InputError(f"{png}: {len(unknown)} segments are not named in the JSON, such as {unknown[0]}.")
-    values = np.array([becomes[number] for number in found.tolist()], dtype=np.uint16)
-    drawn = values[place].reshape(ids.shape)
-    return drawn if drawn.max(initial=0) > 255 else drawn.astype(np.uint8)
+    drawn, unknown = look_up(ids, becomes)
+    if unknown is not None:
+        raise InputError(f"{png}: segment {unknown} is not named in the JSON.")
+    return drawn.astype(np.uint16 if drawn.max(initial=0) > 255 else np.uint8)

@@ -22,7 +22,7 @@ from a2lc.data.annotated import Annotated, Category, join_classes, name_of, need
 from a2lc.data.archive import Archive, parse_xml, read_bounded
 from a2lc.data.base import DrawnMap, Found, MapSource, PackedImage, Sources, register_format
 from a2lc.data.png import IMAGE_SUFFIXES, ImageBytes, read_ids, read_rgb
-from a2lc.data.shapes import box_points, check_size, ellipse_points, number, paint, points_of, polygon_mask
+from a2lc.data.shapes import box_points, check_size, ellipse_points, look_up, number, paint, points_of, polygon_mask
 from a2lc.errors import InputError, MissingFileError
 from a2lc.masks.rle import Box, box_of_mask, mask_of_box
 
@@ -117,13 +117,12 @@ def by_colour(
         InputError: A colour has no value.
     """
     wide = pixels.astype(np.uint32)
-    codes, place = np.unique(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], return_inverse=True)
-    for code in codes.tolist():
-        if code not in values:
-            colour = f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
-            raise InputError(f"{where}: colour {colour} is {unknown(code)}")
-    found = np.array([values[code] for code in codes.tolist()], dtype=np.int32)
-    return found[place].reshape(pixels.shape[:2])
+    codes = np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], dtype=np.uint32)
+    found, code = look_up(codes, values)
+    if code is not None:
+        colour = f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
+        raise InputError(f"{where}: colour {colour} is {unknown(code)}")
+    return found
 
 
 def read_annotations(source: Path) -> tuple[Element, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from a2lc.classes import ClassTable
 from a2lc.data.base import Found, PackedImage, Sample, Sources, images_in, maps_in, register_format
-from a2lc.data.remote import read_list
+from a2lc.data.remote import list_address, read_list
 from a2lc.errors import InputError, MissingFileError
 
 __all__ = ["match", "read_folder"]
@@ -32,10 +32,12 @@ def read_folder(sources: Sources, *, partial: bool = False, classes: ClassTable 
         MissingFileError: A folder is missing or empty.
         InputError: Two files share a name, or half a validation set was named.
     """
+    if sources.address is not None:
+        return _elsewhere(sources, list_address(sources.address), partial)
     if sources.images is None:
         return _labels_alone(sources)
     if sources.images.is_file():
-        return _listed(sources, sources.images, partial)
+        return _elsewhere(sources, read_list(sources.images), partial)
     split = _splits(sources.images)
     if split is None:
         train_images, train_name = sources.images, None
@@ -149,13 +151,15 @@ def _labels_alone(sources: Sources) -> Found:
     return Found(train=train, validation=[], root=None, unmatched=unmatched, notes=notes)
 
 
-def _listed(sources: Sources, path: Path, partial: bool) -> Found:
-    """Images named in a text file, anywhere; maps lie in folders."""
+def _elsewhere(sources: Sources, images: dict[str, PackedImage], partial: bool) -> Found:
+    """Images at addresses; maps lie in folders here."""
     unmatched: dict[str, list[str]] = {}
     if sources.validation_images is not None:
-        raise InputError("A list of images has no validation images. Name folders, or leave --validation-images out.")
+        raise InputError(
+            "Images at addresses have no validation images. Name folders, or leave --validation-images out."
+        )
     train = match(
-        read_list(path),
+        images,
         {"labels": sources.labels, "masks": sources.masks, "ground truth": sources.ground_truth},
         unmatched,
         optional={"labels"} if partial else set(),

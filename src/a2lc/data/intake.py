@@ -631,7 +631,7 @@ def _write(
             elif sample.labels is None:
                 masks = np.zeros(shape, dtype=np.uint16)
             else:
-                raw = read_source(sample.labels, classes, rules)[0]
+                raw = read_ids(copy, max_pixels=rules.max_pixels)  # the same values, and nothing is drawn again
                 masks = component_masks(decode_labels(raw, classes, rules.value_map)[0], classes.ignore_index)
             write_ids(target, masks.astype(np.uint16))
             if has_truth:

@@ -10,7 +10,9 @@ import math
 import struct
 import threading
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +30,7 @@ __all__ = [
     "MAX_PIXELS",
     "ImageBytes",
     "Stretch",
+    "colour_codes",
     "exif_orientation",
     "is_lossy",
     "open_image",
@@ -36,6 +39,7 @@ __all__ = [
     "read_ids",
     "read_rgb",
     "read_snapped",
+    "row_blocks",
     "stored_size",
     "stretched",
     "write_ids",
@@ -48,8 +52,12 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 ID_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".npy", ".gif", ".jpg", ".jpeg", ".webp"})
 """Suffixes of files that are taken for label or mask maps; lossy ones are found so that they can be refused."""
 
-MAX_PIXELS = 178_956_970
-"""Images above this are refused before they are decoded: a quarter of a gigabyte of 24-bit pixels, Pillow's limit."""
+MAX_PIXELS = 8192 * 8192
+"""Images above this are refused before they are decoded: 192 MiB of 24-bit pixels."""
+
+_LARGE = 1 << 24
+_ONE_LARGE = threading.BoundedSemaphore(1)
+"""Held while an image of more than 16 million pixels is decoded: a few of them at once would take gigabytes."""
 
 _LOSSY = frozenset({"JPEG", "MPO", "WEBP"})
 _TIFF = frozenset({".tif", ".tiff"})
@@ -192,10 +200,13 @@ def read_rgb(path: Path | ImageBytes, *, upright: bool = False, max_pixels: int 
             raise ImageFileError(f"{path}: more than 8 bits a channel (mode {image.mode}). {_DEEP}")
         if _png_header(path)[0] == 16:
             raise ImageFileError(f"{path}: 16 bits a channel. {_DEEP}")
-        _decode(image, path)
-        if upright:
-            image = ImageOps.exif_transpose(image)
-        return np.array(image.convert("RGB"))
+        with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
+            _decode(image, path)
+            if upright:
+                image = ImageOps.exif_transpose(image)
+            if image.mode != "RGB":
+                image = image.convert("RGB")
+            return np.array(image)
 
 
 @dataclass(frozen=True)
@@ -344,7 +355,7 @@ def read_snapped(
     Raises:
         ImageFileError: It cannot be read, or a pixel lies farther from all that is known.
     """
-    pixels = read_rgb(path, max_pixels=max_pixels).astype(np.int16)
+    pixels = read_rgb(path, max_pixels=max_pixels)
     grey = bool(((pixels[..., 0] == pixels[..., 1]) & (pixels[..., 0] == pixels[..., 2])).all())
     if grey or colours is None:
         if not grey:
@@ -356,23 +367,30 @@ def read_snapped(
     else:
         places = np.array([colour for colour, _ in colours], dtype=np.int16)
         stands = np.array([value for _, value in colours], dtype=np.uint16)
-    # Colours of a blurred map are many, but far fewer than its pixels.
-    found, where = np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0, return_inverse=True)
-    nearest = np.empty(len(found), dtype=np.int64)
-    away = np.empty(len(found), dtype=np.int64)
-    for start in range(0, len(found), 4096):
-        gaps = np.abs(found[start : start + 4096, None, :].astype(np.int32) - places[None]).max(axis=2)
-        nearest[start : start + 4096] = gaps.argmin(axis=1)
-        away[start : start + 4096] = gaps.min(axis=1)
-    counts = np.bincount(where.ravel(), minlength=len(found))
-    far = away > distance
-    if far.any():
+    shape = pixels.shape[:2]
+    values = np.empty(shape, dtype=stands.dtype)
+    far_pixels = moved = farthest = 0
+    for rows in row_blocks(shape):
+        # Colours of a blurred map are many, but far fewer than its pixels.
+        block = pixels[rows].astype(np.int16)
+        found, where = np.unique(block.reshape(-1, block.shape[2]), axis=0, return_inverse=True)
+        nearest = np.empty(len(found), dtype=np.int64)
+        away = np.empty(len(found), dtype=np.int64)
+        for start in range(0, len(found), 4096):
+            gaps = np.abs(found[start : start + 4096, None, :].astype(np.int32) - places[None]).max(axis=2)
+            nearest[start : start + 4096] = gaps.argmin(axis=1)
+            away[start : start + 4096] = gaps.min(axis=1)
+        counts = np.bincount(where.ravel(), minlength=len(found))
+        far_pixels += int(counts[away > distance].sum())
+        moved += int(counts[away > 0].sum())
+        farthest = max(farthest, int(away.max(initial=0)))
+        values[rows] = stands[nearest][where.ravel()].reshape(block.shape[:2])
+    if far_pixels:
         raise ImageFileError(
-            f"{path}: {int(counts[far].sum()):,} pixels lie up to {int(away.max())} from every known value, and --snap allows "
-            f"{distance}. Allow more, or find the maps as they were before they were compressed."
+            f"{path}: {far_pixels:,} pixels lie up to {farthest} from every known value, and --snap allows {distance}. Allow "
+            "more, or find the maps as they were before they were compressed."
         )
-    values = stands[nearest][where.ravel()].reshape(pixels.shape[:2])
-    return values.astype(np.uint8) if not stands.size or stands.max() <= 255 else values, int(counts[away > 0].sum())
+    return values.astype(np.uint8) if not stands.size or stands.max() <= 255 else values, moved
 
 
 def read_ids(
@@ -471,11 +489,15 @@ def _read_npy(path: Path, max_pixels: int) -> NDArray[Any]:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # its header is parsed as Python is, and a damaged one raises what that raises
         text = " ".join(str(error).split())[:200]
-        raise ImageFileError(f"{path}: cannot be read as an array of NumPy's: {text or type(error).__name__}.") from None
+        raise ImageFileError(
+            f"{path}: cannot be read as an array of NumPy's: {text or type(error).__name__}."
+        ) from None
     shape = " x ".join(map(str, getattr(stored, "shape", ())))
     if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "uib" or not stored.size:
         kind = getattr(stored, "dtype", type(stored).__name__)
-        raise ImageFileError(f"{path}: array of {shape or 'no shape'}, {kind}; expected rows x columns of whole numbers.")
+        raise ImageFileError(
+            f"{path}: array of {shape or 'no shape'}, {kind}; expected rows x columns of whole numbers."
+        )
     if stored.size > max_pixels:
         raise ImageFileError(f"{path}: {shape} is over the limit of {max_pixels:,} pixels. Raise --max-pixels.")
     low, high = int(stored.min()), int(stored.max())
@@ -487,21 +509,42 @@ def _read_npy(path: Path, max_pixels: int) -> NDArray[Any]:
 def _from_colours(
     pixels: NDArray[np.uint8], colours: Sequence[tuple[tuple[int, int, int], int]], path: Path | ImageBytes
 ) -> NDArray[Any]:
-    # In 32 bits: 8-bit arithmetic on channels overflows silently with numpy 2.
-    code = pixels[..., 0].astype(np.uint32) << 16 | pixels[..., 1].astype(np.uint32) << 8 | pixels[..., 2]
     known = np.array([red << 16 | green << 8 | blue for (red, green, blue), _ in colours], dtype=np.uint32)
     values = np.array([value for _, value in colours], dtype=np.uint16)
     order = np.argsort(known)
-    place = np.minimum(np.searchsorted(known[order], code), len(known) - 1)
-    found = known[order][place] == code
-    if not found.all():
-        other, counts = np.unique(code[~found], return_counts=True)
-        worst = int(other[np.argmax(counts)])
+    known, values = known[order], values[order]
+    mapped = np.empty(pixels.shape[:2], dtype=np.uint16)
+    others: Counter[int] = Counter()
+    for rows in row_blocks(pixels.shape):
+        code = colour_codes(pixels[rows])
+        place = np.minimum(np.searchsorted(known, code), len(known) - 1)
+        found = known[place] == code
+        if not found.all():
+            other, counts = np.unique(code[~found], return_counts=True)
+            others.update(dict(zip(other.tolist(), counts.tolist(), strict=True)))
+        mapped[rows] = values[place]
+    if others:
+        ((worst, count),) = others.most_common(1)
         raise ImageFileError(
-            f"{path}: colour ({worst >> 16}, {worst >> 8 & 255}, {worst & 255}) on {int(counts.max()):,} pixels is none of "
-            f"the classes' colours ({len(other)} such colours). Add it to the classes file."
+            f"{path}: colour ({worst >> 16}, {worst >> 8 & 255}, {worst & 255}) on {count:,} pixels is none of the classes' "
+            f"colours ({len(others)} such colours). Add it to the classes file."
         )
-    return values[order][place]
+    return mapped
+
+
+def colour_codes(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Red << 16 | green << 8 | blue of (..., 3) pixels, in 32 bits: arithmetic in 8 overflows silently with NumPy 2."""
+    code: NDArray[np.uint32] = pixels[..., 0].astype(np.uint32) << np.uint32(16)
+    code |= pixels[..., 1].astype(np.uint32) << np.uint32(8)
+    code |= pixels[..., 2].astype(np.uint32)
+    return code
+
+
+def row_blocks(shape: Sequence[int]) -> Iterator[slice]:
+    """Rows of an image, some at a time: what is computed of four million pixels does not fill the memory."""
+    rows = max(1, (1 << 22) // max(1, shape[1]))
+    for start in range(0, shape[0], rows):
+        yield slice(start, start + rows)
 
 
 def _png_header(path: Path | ImageBytes) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from a2lc.data.base import PackedImage
 from a2lc.data.png import IMAGE_SUFFIXES
 from a2lc.errors import ImageFileError, InputError, MissingExtraError, MissingFileError, first_names
 
-__all__ = ["fetch", "read_list"]
+__all__ = ["fetch", "list_address", "read_list"]
 
 MAX_BYTES = 2 << 30
 """An image file above this is not fetched."""
@@ -39,6 +39,43 @@ def read_list(path: Path) -> dict[str, PackedImage]:
     addresses = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not addresses:
         raise InputError(f"{path}: no address in it; expected one a line.")
+    return _named(addresses, str(path), path.parent)
+
+
+def list_address(address: str) -> dict[str, PackedImage]:
+    """Images by name, of a folder or a pattern anywhere that fsspec can list.
+
+    Args:
+        address: Such as `s3://bucket/images`, with all folders in it, or `gs://bucket/*/left/*.png`.
+
+    Raises:
+        ImageFileError: It cannot be listed.
+        InputError: There is no image.
+        MissingExtraError: The package for that kind of address is not installed.
+    """
+    import fsspec
+
+    try:
+        system, place = fsspec.core.url_to_fs(address)
+        found = system.glob(place) if any(sign in place for sign in "*?[") else system.find(place)
+        addresses = [str(system.unstrip_protocol(one)) for one in sorted(found)]
+    except ImportError as error:
+        raise MissingExtraError(f"{address}: {error}. Install what it names.") from None
+    except Exception as error:  # each file system raises errors of its own
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ImageFileError(f"{address}: cannot be listed: {text}.") from None
+    images = [one for one in addresses if PurePosixPath(urlsplit(one).path).suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise InputError(f"{address}: {len(addresses):,} files, and no image among them.")
+    return _named(images, address, Path())
+
+
+def _named(addresses: list[str], path: str, home: Path) -> dict[str, PackedImage]:
+    """Addresses by the names of their images.
+
+    Raises:
+        InputError: One is no image, or two have the same name.
+    """
     # Queries, such as signatures, are no part of a name.
     places = [PurePosixPath(unquote(urlsplit(one).path if "://" in one else one)) for one in addresses]
     other = [
@@ -59,7 +96,7 @@ def read_list(path: Path) -> dict[str, PackedImage]:
         name = PurePosixPath(*parts).with_suffix("").as_posix()
         if name in found:
             twice.append(address)
-        full = address if "://" in address else str(path.parent / address)
+        full = address if "://" in address else str(home / address)
         found[name] = PackedImage(where=full, suffix=place.suffix.lower(), read=_Fetch(full), address=full)
     if twice:
         raise InputError(f"{path}: {len(twice)} images have the name of another: {first_names(twice)}. Rename them.")

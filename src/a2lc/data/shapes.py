@@ -5,7 +5,7 @@ Coordinates are in pixels, x to the right and y down, (0, 0) the outer corner of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = [
     "box_points",
     "check_size",
     "ellipse_points",
+    "look_up",
     "number",
     "paint",
     "points_of",
@@ -52,6 +53,32 @@ def paint(shapes: Iterable[tuple[NDArray[np.bool_], int]], height: int, width: i
     for mask, value in shapes:
         values[mask] = value
     return values if values.max(initial=0) > 255 else values.astype(np.uint8)
+
+
+def look_up(codes: NDArray[np.uint32], table: Mapping[int, int]) -> tuple[NDArray[np.int32], int | None]:
+    """Values of pixels by the numbers that stand in them (pure).
+
+    Args:
+        codes: (H, W) numbers, such as colours.
+        table: Number -> value; not empty.
+
+    Returns:
+        (H, W) values, and the smallest number that has none, None if all have one.
+
+    Example:
+        >>> look_up(np.array([[7, 900]], dtype=np.uint32), {900: 1, 7: 0})
+        (array([[0, 1]], dtype=int32), None)
+    """
+    known = np.array(sorted(table), dtype=np.int64)
+    values = np.array([table[code] for code in known.tolist()], dtype=np.int32)
+    # Neighbours are mostly the same: each run is looked up once.
+    flat = codes.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=flat[:1] + np.uint32(1)) != 0)
+    heads = flat[starts].astype(np.int64)
+    place = np.minimum(np.searchsorted(known, heads), len(known) - 1)
+    lost = known[place] != heads
+    lengths = np.diff(np.append(starts, flat.size))
+    return np.repeat(values[place], lengths).reshape(codes.shape), int(heads[lost].min()) if lost.any() else None
 
 
 def check_size(width: Any, height: Any, max_pixels: int, where: str) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from a2lc.data.intake import ReadRules, read_source, with_ignore
 from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES
 from a2lc.data.prepare import in_order
 from a2lc.doctor.files import ImageFacts, MapFacts, look_at_image, look_at_map
+from a2lc.doctor.layout import other_splits
 from a2lc.errors import InputError, first_names, require_known
 from a2lc.progress import Track, no_progress
 
@@ -33,6 +34,15 @@ Level = Literal["fault", "doubt", "note"]
 
 _VOID_DOUBT = 0.5
 """Share of void pixels above which someone should look."""
+
+_MODES = {
+    "L": "are grey",
+    "LA": "are grey with alpha, which is dropped",
+    "RGBA": "have alpha, which is dropped",
+    "P": "have a palette",
+    "CMYK": "are CMYK",
+    "1": "are black and white",
+}
 
 _SMOOTH = 0.8
 """Share of unknown values between two others above which a map was smoothed."""
@@ -148,6 +158,8 @@ def examine(
     """
     rules = rules or ReadRules()
     doctor = _Doctor(sources, classes, rules)
+    for split, others in other_splits(sources).items():
+        doctor.add_split(split, others)
     doctor.look(track)
     order = {"fault": 0, "doubt": 1, "note": 2}
     findings = list(doctor.findings())
@@ -189,8 +201,8 @@ class _Doctor:
         self.known: set[int] | None = None
         if self.classes is not None:
             self.known = {*self.classes.file_values, self.classes.ignore, *rules.value_map}
-        self.images = len(self.found.train) + len(self.found.validation)
-        self.label_maps = sum(sample.labels is not None for sample in self.found.train)
+        self.others: list[tuple[Sample, str]] = []
+        self.modes: Counter[str] = Counter()
         self.seen: Counter[int] = Counter()  # pixels of each value in labels
         self.seen_files: Counter[int] = Counter()
         self.kinds: Counter[str] = Counter()
@@ -205,11 +217,33 @@ class _Doctor:
         self.masked = False
         self.deep = (0, np.inf, -np.inf)
 
+    def add_split(self, name: str, sources: Sources) -> None:
+        """Look at another split as well: its pictures must not be those of this one, and its labels are read alike."""
+        found = _loose(sources)
+        known = {sample.image for sample in [*self.found.train, *self.found.validation]}
+        self.others += [(sample, name) for sample in found.train if sample.image not in known]
+        for sample in found.train:
+            if sample.image is not None and sample.labels is None and sources.labels is not None:
+                expected = f"{sample.image_id} (expected {sources.labels / sample.image_id}.png)"
+                self.found.unmatched.setdefault("images without labels", []).append(expected)
+
     # ---- looking ------------------------------------------------------------------------------------------------
+
+    @property
+    def images(self) -> int:
+        """Images, or maps of labels alone."""
+        return len(self.found.train) + len(self.found.validation) + len(self.others)
+
+    @property
+    def label_maps(self) -> int:
+        """Label maps of images to correct, and of other splits."""
+        samples = [*self.found.train, *(sample for sample, _ in self.others)]
+        return sum(sample.labels is not None for sample in samples)
 
     def look(self, track: Track) -> None:
         work = [(sample, "train") for sample in self.found.train]
         work += [(sample, "validation") for sample in self.found.validation]
+        work += self.others
         with (
             ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
             track("looking at files", len(work)) as advance,
@@ -273,6 +307,7 @@ class _Doctor:
         else:
             self.digests[key] = (str(sample.image), split)
         assert image.size is not None
+        self.modes[image.mode] += 1
         turned = image.orientation >= 5
         upright = image.size[::-1] if turned else image.size
         if image.orientation != 1:
@@ -728,6 +763,15 @@ class _Doctor:
         ):
             if self.kinds[kind]:
                 yield Finding(code=kind, level="note", message=f"{self.kinds[kind]:,} {text}.", count=self.kinds[kind])
+        odd = {mode: count for mode, count in self.modes.items() if mode != "RGB"}
+        if odd:
+            said = ", ".join(f"{count:,} {_MODES.get(mode, mode)}" for mode, count in sorted(odd.items()))
+            yield Finding(
+                code="image-mode",
+                level="note",
+                message=f"Of {sum(self.modes.values()):,} images, {said}: all are read as RGB.",
+                count=sum(odd.values()),
+            )
         for note in self.found.notes:
             yield Finding(code="layout", level="note", message=f"{note}.")
         if self.classes is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from a2lc.data.base import DrawnMap, MapSource, PackedImage
-from a2lc.data.png import exif_orientation, open_image, read_deep, read_rgb
+from a2lc.data.png import colour_codes, exif_orientation, open_image, read_deep, read_rgb, row_blocks
 from a2lc.errors import ImageFileError, InputError
 from a2lc.files import sha256
 
@@ -102,7 +103,7 @@ def look_at_image(source: Path | PackedImage, max_pixels: int) -> ImageFacts:
         return ImageFacts(refused=_said(error, source), digest=digest)
     # The shape counts: pictures of one colour and of different sizes are not the same.
     code = hashlib.sha256(repr(pixels.shape).encode())
-    code.update(pixels.tobytes())
+    code.update(np.ascontiguousarray(pixels).data)
     return ImageFacts(size=size, orientation=orientation, mode=mode, digest=digest, pixels=code.hexdigest())
 
 
@@ -146,18 +147,27 @@ def _said(error: Exception, source: object) -> str:
 def _of_values(
     values: NDArray[Any], kind: str, known: Collection[int] | None, palette: dict[int, tuple[int, int, int]]
 ) -> MapFacts:
-    counts = np.bincount(values.ravel())
-    found = np.flatnonzero(counts)
-    smooth = 0.0
-    if known is not None and (strange := ~np.isin(values, np.fromiter(known, dtype=np.int64))).any():
-        smooth = float(_between(values)[strange].mean())
+    counts: Counter[int] = Counter()
+    marks = None if known is None else np.fromiter(known, dtype=np.int64)
+    strange = between = 0
+    for rows in row_blocks(values.shape):
+        block = values[rows]
+        found, pixels = np.unique(block, return_counts=True)
+        counts.update(dict(zip(found.tolist(), pixels.tolist(), strict=True)))
+        if marks is not None and not np.isin(found, marks).all():
+            unknown = ~np.isin(block, marks)
+            strange += int(unknown.sum())
+            between += int(_between(block)[unknown].sum())
+    code = hashlib.sha256(repr((values.shape, values.dtype)).encode())
+    if len(counts) > 1:
+        code.update(np.ascontiguousarray(values).data)
     return MapFacts(
         size=(values.shape[1], values.shape[0]),
         kind=kind,
-        values=dict(zip(found.tolist(), counts[found].tolist(), strict=True)),
+        values=dict(sorted(counts.items())),
         palette=palette,
-        smooth=smooth,
-        digest=hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest() if len(found) > 1 else "",
+        smooth=between / max(strange, 1),
+        digest=code.hexdigest() if len(counts) > 1 else "",
     )
 
 
@@ -193,7 +203,10 @@ def _refused_map(source: Path, reason: str, max_pixels: int) -> MapFacts:
 
 
 def _colours(pixels: NDArray[np.uint8]) -> dict[int, int]:
-    code = pixels[..., 0].astype(np.uint32) << 16 | pixels[..., 1].astype(np.uint32) << 8 | pixels[..., 2]
-    found, counts = np.unique(code, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:_MOST_COLOURS]
-    return dict(zip(found[order].tolist(), counts[order].tolist(), strict=True))
+    counts: Counter[int] = Counter()
+    for rows in row_blocks(pixels.shape):
+        found, number = np.unique(colour_codes(pixels[rows]), return_counts=True)
+        # A photograph has a million colours; the frequent ones are what tells something.
+        order = np.argsort(-number, kind="stable")[: 16 * _MOST_COLOURS]
+        counts.update(dict(zip(found[order].tolist(), number[order].tolist(), strict=True)))
+    return dict(counts.most_common(_MOST_COLOURS))

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from a2lc.data.base import Sources
 from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES
 
-__all__ = ["Layout", "find_layout", "unknown_annotations"]
+__all__ = ["Layout", "find_layout", "other_splits", "unknown_annotations"]
 
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "rgb", "photos", "pictures", "frames")
 _LABELS = ("labels", "label", "annotations", "annotation", "ann_dir", "pseudo_labels", "labelmaps", "segmentation")
 _MASKS = ("masks", "mask", "mask_maps")
 _TRUTH = ("ground_truth", "groundtruth", "gt", "truth")
+_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 _OWN = ("provenance", "crops", "void")  # of an export of ours, beside the labels
-_OTHER_JSON = ("manifest.json", "id2label.json", "dataset_infos.json")
+_OTHER_JSON = ("manifest.json", "dataset_infos.json")
 _WHOLE = 64 << 20  # a JSON file is read whole up to so many bytes, to tell its format
 _CLASSES = ("classes.json", "classes.yaml", "classes.yml", "classes.txt")
+# Of plain folders alone: formats that bring classes along read such files themselves.
+_CLASSES_BESIDE = ("_classes.csv", "id2label.json", "labelmap.txt", "class_names.txt", "labels.txt", "label_names.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ def find_layout(folder: Path) -> Layout | None:
         folder: It exists.
     """
     entries = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")}
-    classes = next((entries[name] for name in _CLASSES if name in entries), None)
+    classes = next((entries[name] for name in (*_CLASSES, *_CLASSES_BESIDE) if name in entries), None)
 
     def layout(
         format: str,
@@ -55,7 +58,8 @@ def find_layout(folder: Path) -> Layout | None:
         ground_truth: Path | None = None,
     ) -> Layout:
         sources = Sources(format=format, images=images, labels=labels, masks=masks, ground_truth=ground_truth)
-        return Layout(sources=sources, classes=classes, why=why)
+        names = (*_CLASSES, *(_CLASSES_BESIDE if format in {"folder", "voc"} else ()))
+        return Layout(sources=sources, classes=next((entries[n] for n in names if n in entries), None), why=why)
 
     truth = _first(entries, _TRUTH)
     images = _first(entries, _IMAGES)
@@ -98,14 +102,37 @@ def find_layout(folder: Path) -> Layout | None:
     if images is not None or labels is not None:
         names = [path.name for path in (images, labels, masks, truth) if path is not None]
         return layout("folder", f"it holds {', '.join(names)}", images, labels=labels, masks=masks, ground_truth=truth)
-    splits = [entries[name] for name in ("train", "val", "valid", "test") if name in entries and entries[name].is_dir()]
+    splits = [entries[name] for name in _SPLITS if name in entries and entries[name].is_dir()]
     if splits:
         inner = find_layout(splits[0])
         if inner is not None:
-            return inner
+            return replace(inner, classes=inner.classes or classes)
     if _has_images(folder):
         return layout("folder", "there are image files in it", folder)
     return None
+
+
+def other_splits(sources: Sources) -> dict[str, Sources]:
+    """Splits beside the one that is imported, by name: `images/val` beside `images/train`, or `val/images` beside `train/images`.
+
+    Each has the images, and the labels where they lie in the same way.
+    """
+    images = sources.images
+    if sources.format != "folder" or images is None or not images.is_dir():
+        return {}
+    found: dict[str, Sources] = {}
+    own = next((name for name in _SPLITS[:2] if (images / name).is_dir()), None)
+    for name in _SPLITS:
+        if own is not None and name != own and (images / name).is_dir():
+            labels = None if sources.labels is None else sources.labels / name
+            found[name] = Sources(
+                images=images / name, labels=labels if labels is not None and labels.is_dir() else None
+            )
+        beside = images.parent.parent / name / images.name
+        if images.parent.name in _SPLITS and name != images.parent.name and beside.is_dir():
+            labels = None if sources.labels is None else beside.parent / sources.labels.name
+            found[name] = Sources(images=beside, labels=labels if labels is not None and labels.is_dir() else None)
+    return found
 
 
 def unknown_annotations(folder: Path) -> list[Path]:
@@ -115,7 +142,7 @@ def unknown_annotations(folder: Path) -> list[Path]:
         for entry in sorted(folder.iterdir())
         if entry.is_file()
         and entry.suffix.lower() in {".json", ".xml", ".zip"}
-        and entry.name.lower() not in (*_CLASSES, *_OTHER_JSON, "handover.json", "mask_targets.json")
+        and entry.name.lower() not in (*_CLASSES, *_CLASSES_BESIDE, *_OTHER_JSON, "handover.json", "mask_targets.json")
         and (entry.suffix.lower() != ".json" or _json_format(entry) is None)
     ]
 

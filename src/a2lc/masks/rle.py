@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from a2lc.errors import InputError
@@ -115,39 +116,54 @@ def decode_brush(data: Sequence[int], count: int) -> NDArray[np.uint8]:
     end = 8 * len(data)
     if end < _HEADER:
         raise InputError(f"a brush RLE has at least 7 bytes, and this one {len(data)}")
-    raw = bytes(data) + bytes(8)  # so that reading ahead at the end reads something
-
-    def read(at: int, size: int) -> int:
-        window = int.from_bytes(raw[at >> 3 : (at >> 3) + 5], "big")
-        return window >> (40 - (at & 7) - size) & ((1 << size) - 1)
-
-    found, word = read(0, 32), read(32, 5) + 1
+    raw = np.frombuffer(bytes(data) + bytes(8), dtype=np.uint8)  # so that reading ahead at the end reads something
+    found, word = int(_bits(raw, 0, 32)), int(_bits(raw, 32, 5)) + 1
     if found != count:
         raise InputError(f"the brush RLE holds {found:,} values where the image needs {count:,}: 4 a pixel")
     if word > 8:
         raise InputError(f"the brush RLE has values of {word} bits; expected 8")
-    sizes = [read(37 + 4 * place, 4) + 1 for place in range(4)]
-    stream = np.unpackbits(np.frombuffer(raw, dtype=np.uint8))
-    powers = 1 << np.arange(word - 1, -1, -1, dtype=np.int64)
+    sizes = np.array([_bits(raw, 37 + 4 * place, 4) + 1 for place in range(4)])
     out = np.zeros(count, dtype=np.uint8)
+    done = int(_decode_records(raw, end, word, sizes, out))
+    if done < count:
+        raise InputError(f"the brush RLE ends after {done:,} of {count:,} values: the file was cut short or changed")
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _bits(raw: NDArray[np.uint8], at: int, size: int) -> int:
+    """Up to 32 bits from a place on, the most significant first."""
+    window = 0
+    for byte in range(at >> 3, (at >> 3) + 5):
+        window = window << 8 | raw[byte]
+    return window >> (40 - (at & 7) - size) & ((1 << size) - 1)
+
+
+@njit(cache=True, nogil=True)
+def _decode_records(
+    raw: NDArray[np.uint8], end: int, word: int, sizes: NDArray[np.int64], out: NDArray[np.uint8]
+) -> int:
+    """Decode records into `out`; how many values there were comes back, fewer than it holds if the stream is at fault."""
     at, done = _HEADER, 0
-    while done < count:
-        head = read(at, 3)
+    while done < out.size:
+        head = _bits(raw, at, 3) if at + 3 <= end else 0
         size = sizes[head & 3]
-        length = read(at + 3, size) + 1
+        if at + 3 + size > end:
+            return done
+        length = _bits(raw, at + 3, size) + 1
         at += 3 + size
-        values = 1 if head & 4 else length
-        if at + values * word > end or done + length > count:
-            raise InputError(
-                f"the brush RLE ends after {done:,} of {count:,} values: the file was cut short or changed"
-            )
-        if head & 4:
-            out[done : done + length] = read(at, word)
+        repeated = head & 4 != 0
+        values = 1 if repeated else length
+        if at + values * word > end or done + length > out.size:
+            return done
+        if repeated:
+            out[done : done + length] = _bits(raw, at, word)
         else:
-            out[done : done + length] = stream[at : at + length * word].reshape(length, word) @ powers
+            for place in range(length):
+                out[done + place] = _bits(raw, at + place * word, word)
         at += values * word
         done += length
-    return out
+    return done
 
 
 def brush_of_mask(mask: NDArray[np.bool_]) -> list[int]:

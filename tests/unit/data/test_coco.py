@@ -323,7 +323,7 @@ def test_panoptic_ids_by_plain_loops(rng):
 @pytest.mark.parametrize(
     ("infos", "message"),
     [
-        ([], "1 segments are not named in the JSON, such as 5"),
+        ([], "segment 5 is not named in the JSON"),
         ([{"id": 5, "category_id": 99}], "category 99, which is not named"),
         ([{"id": 5, "category_id": 3}, {"id": 5, "category_id": 90}], "two segments have the id 5"),
         ([{"id": 5, "category_id": 3}, {"id": 0, "category_id": 3}], "or one has 0"),

@@ -18,7 +18,7 @@ from a2lc.data.intake import ReadRules, create_project
 from a2lc.data.png import Stretch, read_deep, read_rgb, read_snapped, stretched, write_ids, write_rgb
 from a2lc.data.prepare import tile_edges
 from a2lc.data.remote import read_list
-from a2lc.errors import ImageFileError, InputError, MissingFileError
+from a2lc.errors import ImageFileError, InputError, MissingExtraError, MissingFileError
 from a2lc.project import Project
 
 CLASSES = ClassTable.from_names(["road", "sky", "tree"])
@@ -256,6 +256,23 @@ def test_a_killed_import_does_not_fetch_again(listed, monkeypatch):
     first = {address for address in fetched[:1]}
     make(listed, images=listed / "list.txt")
     assert len(fetched) == 3 and fetched[2] not in first
+
+
+@pytest.mark.parametrize("pattern", ["", "/", "/*.png", "/**/*.png"])
+def test_folders_and_patterns_elsewhere(listed, pattern):
+    put(f"memory://bucket-{listed.name}/pics/notes.md", b"text")
+    address = f"memory://bucket-{listed.name}/pics{pattern}"
+    assert make(listed, images=None, address=address).images == 2
+    with Project(listed / "p.a2lc") as project:
+        assert (project.pixels(project.record("b")) == picture(1)).all()
+        assert project.prepared["b"].address.startswith("memory://")
+
+
+@pytest.mark.parametrize("address", ["memory://nothing-here", "nosuch://x/y", "memory://bucket/x/*.png"])
+def test_addresses_that_lead_nowhere(data, address):
+    with pytest.raises((InputError, MissingExtraError)) as caught:
+        make(data, images=None, address=address)
+    assert address in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_cannot_be_fetched_is_named(listed):

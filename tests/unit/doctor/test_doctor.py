@@ -372,6 +372,45 @@ def test_planted(data, capsys, tmp_path, plant):
     assert snapshot(data.root) == before
 
 
+@pytest.mark.parametrize("first", ["split", "kind"])
+def test_splits_without_ground_truth(data, capsys, tmp_path, first):
+    """Pictures of another split are compared, and its labels looked at, in either order of folders."""
+    root = tmp_path / "splits"
+    for split, names in (("train", "abc"), ("val", "d")):
+        for kind in ("images", "labels"):
+            for name in names:
+                parts = (split, kind) if first == "split" else (kind, split)
+                target = root.joinpath(*parts) / f"{name}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(data.path(kind, name), target)
+    shutil.copy(data.root / "classes.json", root)
+    data.root = root
+    code, found = doctor(data, capsys)
+    assert code == 0 and found["images"] == 4 and found["label_maps"] == 4, found
+    inside = root / ("val/labels" if first == "split" else "labels/val")
+    images = root / ("val/images" if first == "split" else "images/val")
+    shutil.copy(root / ("train/images" if first == "split" else "images/train") / "a.png", images / "d.png")
+    bad = labels_of(3)
+    bad[4, 4] = 77
+    write_ids(inside / "d.png", bad)
+    code, found = doctor(data, capsys)
+    assert code == 2
+    assert "d.png and " in finding(found, "split-leak")["files"][0]
+    assert any(row["value"] == "77" and row["pixels"] == 1 for row in finding(found, "labels-values")["values"])
+    (inside / "d.png").unlink()
+    code, found = doctor(data, capsys)
+    assert "d (expected" in finding(found, "images-without-labels")["files"][0]
+
+
+def test_how_images_are_stored(data, capsys):
+    Image.fromarray(picture(0)).convert("CMYK").save(data.path("images", "a", ".tif"))
+    data.path("images", "a").unlink()
+    Image.fromarray(picture(1)[..., 0]).save(data.path("images", "b"))
+    code, found = doctor(data, capsys)
+    assert code == 0
+    assert "1 are CMYK, 1 are grey: all are read as RGB" in finding(found, "image-mode")["message"]
+
+
 def test_clean_bill(data, capsys):
     code, found = doctor(data, capsys)
     assert code == 0 and found["faults"] == 0
