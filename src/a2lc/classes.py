@@ -191,9 +191,9 @@ class ClassTable:
 def read_classes(path: Path) -> ClassTable:
     """Read a classes file.
 
-    JSON or YAML as `ClassTable.from_json` takes it; JSON as `id2label.json` of Hugging Face has it; `labelmap.txt` of CVAT and
-    PASCAL VOC (`name:red,green,blue::`), whose labels are numbered in their order; `_classes.csv` of Roboflow (`Pixel Value, Class`);
-    or text with a name a line.
+    JSON or YAML as `ClassTable.from_json` takes it; JSON as `id2label.json` of Hugging Face has it; `labelmap.txt` of CVAT
+    (`name:red,green,blue::`), whose labels are numbered in their order; `_classes.csv` of Roboflow (`Pixel Value, Class`); or
+    text with a name a line.
 
     Raises:
         MissingFileError: There is no such file.

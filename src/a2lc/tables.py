@@ -24,6 +24,8 @@ __all__ = ["AppearanceTable", "AuditTable", "FrozenTable", "MaskTable", "TruthTa
 
 Int = NDArray[np.int32]
 
+_BLOCK = 1 << 22  # pixels counted at a time
+
 
 class _Table:
     """Columns written to and read from Parquet by the names of the fields."""
@@ -314,16 +316,33 @@ def joint_counts(*maps: NDArray[Any], sizes: tuple[int, ...]) -> tuple[NDArray[n
     Returns:
         A column of values for each map and, last, the pixels, ordered by the first map, then the second, and so on.
     """
-    flat = np.zeros(maps[0].size, dtype=np.int64)
-    for values, size in zip(maps, sizes, strict=True):
-        flat = flat * size + values.ravel().astype(np.int64)
+    pixels = maps[0].size
     total = int(np.prod([float(size) for size in sizes]))
-    if total <= 4 * flat.size + 1024:
-        dense = np.bincount(flat, minlength=total)
+    dense = np.zeros(total, dtype=np.int64) if total <= min(4 * pixels + 1024, _BLOCK) else None
+    keys: list[NDArray[np.int64]] = []
+    numbers: list[NDArray[np.int64]] = []
+    flat = [values.ravel() for values in maps]
+    # A block at a time: keys of all pixels of a large image would take half a gigabyte.
+    for start in range(0, pixels, _BLOCK):
+        key = np.zeros(min(_BLOCK, pixels - start), dtype=np.int64)
+        for values, size in zip(flat, sizes, strict=True):
+            key *= size
+            key += values[start : start + _BLOCK]
+        if dense is not None:
+            dense += np.bincount(key, minlength=total)
+        else:
+            found, number = np.unique(key, return_counts=True)
+            keys.append(found)
+            numbers.append(number)
+    if dense is not None:
         found = np.flatnonzero(dense)
         counts = dense[found]
+    elif len(keys) == 1:
+        found, counts = keys[0], numbers[0]
     else:
-        found, counts = np.unique(flat, return_counts=True)
+        found, place = np.unique(np.concatenate(keys or [np.empty(0, np.int64)]), return_inverse=True)
+        weights = np.concatenate(numbers or [np.empty(0, np.int64)])
+        counts = np.bincount(place, weights=weights, minlength=len(found))
     columns = []
     for size in reversed(sizes):
         columns.append(found % size)

@@ -19,6 +19,7 @@ from a2lc.errors import InputError
 from a2lc.export import EXPORTS, export_project
 from a2lc.export.corrected import corrected_images, replay_of
 from a2lc.ledger import FIRST, VOID
+from a2lc.loop import Loop
 from a2lc.project import Project
 from a2lc.records import Source
 
@@ -63,7 +64,8 @@ def make_set(root: Path, classes: ClassTable, names: tuple[str, ...] = NAMES) ->
             (root / kind / name).parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / "images" / f"{name}.png")
-        Image.fromarray(drawn(rng, classes)).save(root / "labels" / f"{name}.png")
+        # As no writer here compresses: a copy is told from a map that was written anew.
+        Image.fromarray(drawn(rng, classes)).save(root / "labels" / f"{name}.png", compress_level=1)
 
 
 def correct(project: Project, seed: int = 1) -> None:
@@ -194,8 +196,8 @@ def parquet_rows(out: Path) -> dict[str, tuple[bytes, bytes]]:
 @pytest.mark.parametrize("format", GENERAL)
 def test_after_rounds_of_answers(format, scored, tmp_path):
     """Labels that a whole loop corrected: answers, automatic corrections, masks that people confirmed."""
-    with scored.project(f"{format}.a2lc") as project:
-        Loop(project, scored.plan(project), annotator=None).run(1)
+    with scored.project(f"format {format}.a2lc") as project:
+        Loop(project, scored.plan(project)).run(1)
         summary = export_project(project, tmp_path / "out", format)
         assert summary.changed_pixels > 0
         given = project.classes
@@ -209,9 +211,7 @@ def test_after_rounds_of_answers(format, scored, tmp_path):
         create_project(tmp_path / "again.a2lc", places(format, tmp_path / "user", tmp_path / "out"), given)
         with Project(tmp_path / "again.a2lc") as again:
             for image in project.images:
-                np.testing.assert_array_equal(
-                    again.corrected_labels(image.image_id), project.corrected_labels(image)
-                )
+                np.testing.assert_array_equal(again.corrected_labels(image.image_id), project.corrected_labels(image))
 
 
 # ---- tiles ------------------------------------------------------------------------------------------------------
@@ -249,6 +249,17 @@ def test_tiles_are_put_together(format, tmp_path):
             np.testing.assert_array_equal(again.corrected_labels(name), whole[name])
             with Image.open(tmp_path / f"out/provenance/{name}.png") as provenance:
                 assert provenance.size == (WIDTH, HEIGHT)
+
+
+def test_missing_tiles_are_told(tmp_path):
+    make_set(tmp_path / "user", TABLES["few"], ("b",))
+    sources = Sources(images=tmp_path / "user/images", labels=tmp_path / "user/labels")
+    create_project(tmp_path / "cut.a2lc", sources, TABLES["few"], ReadRules(tile=8))
+    with Project(tmp_path / "cut.a2lc") as project:
+        project.__dict__["images"] = project.images[:-1]
+        with pytest.raises(InputError, match="b: some of its tiles were left out"):
+            export_project(project, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # ---- without images ---------------------------------------------------------------------------------------------

@@ -44,3 +44,15 @@ def test_all_void_and_another_ignore_index():
     assert not component_masks(np.full((3, 4), 255)).any()
     wide = np.array([[65535, 300, 255]], dtype=np.uint16)
     assert component_masks(wide, 65535).tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_large_maps_have_the_same_components(case, monkeypatch):
+    """A value at a time, as images that are too large for the other way are done."""
+    rng = np.random.default_rng(case)
+    labels = rng.integers(0, 4, (13 + case, 29)).astype(np.uint8)
+    labels[rng.random(labels.shape) < 0.2] = 255
+    expected = component_masks(labels)
+    monkeypatch.setattr("a2lc.masks.components._LARGE", 10)
+    found = component_masks(labels)
+    assert found.dtype == np.int32 and (found == expected).all()

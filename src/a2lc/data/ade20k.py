@@ -25,6 +25,7 @@ ADE_COLUMNS = ("Idx", "Ratio", "Train", "Val", "Stuff", "Name")
 """Of that file; the name is the last one, or comes under this head."""
 
 _CLASSES = 150
+_MOST_NAMES = 10_000
 _TRAIN, _VALIDATION = "training", "validation"
 
 
@@ -100,7 +101,9 @@ def read_ade20k(sources: Sources, *, partial: bool = False, classes: ClassTable 
         if doubled:
             raise InputError(f"{len(doubled)} images are in both training and validation, such as {min(doubled)}.")
         notes.append(f"{len(validation)} images of validation measure models, with their labels as ground truth")
-    beside = [root, root.parent] if sources.labels is None else [sources.labels, sources.labels.parent, root, root.parent]
+    beside = (
+        [root, root.parent] if sources.labels is None else [sources.labels, sources.labels.parent, root, root.parent]
+    )
     info = next((path for folder in beside if (path := folder / OBJECT_INFO).is_file()), None)
     if classes is None and info is None:
         notes.append(f"no {OBJECT_INFO} in {root}: classes are called class 1 to class {_CLASSES}")
@@ -148,6 +151,8 @@ def _classes(info: Path | None) -> ClassTable:
         lines = info.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ConfigError(f"{info}: not a text file.") from None
+    if len(lines) > _MOST_NAMES:
+        raise ConfigError(f"{info}: {len(lines):,} lines; a list of classes has at most {_MOST_NAMES:,}.")
     rows, where = [], -1
     for line in lines:
         cells = [cell.strip() for cell in line.split("\t")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -174,7 +175,7 @@ def join_classes(
         raise InputError(f"{where}: a category has no name.")
     for what, items in (("name", names), ("number", [c.value for c in categories if c.value is not None])):
         if len(set(items)) < len(items):
-            twice = next(item for place, item in enumerate(items) if item in items[:place])
+            twice = Counter(items).most_common(1)[0][0]
             raise InputError(f"{where}: two categories have the {what} {twice!r}.")
     if given is not None:
         values = dict(zip(given.names, given.file_values, strict=True))

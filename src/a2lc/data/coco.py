@@ -30,7 +30,7 @@ from a2lc.data.annotated import (
 from a2lc.data.archive import parse_json, read_bounded
 from a2lc.data.base import DrawnMap, Found, MapSource, Sources, register_format
 from a2lc.data.png import read_rgb
-from a2lc.data.shapes import check_size, look_up, paint, points_of, polygon_counts
+from a2lc.data.shapes import check_size, look_up, paint, points_of, polygon_counts, row_blocks
 from a2lc.errors import InputError, MissingFileError
 from a2lc.masks.rle import coco_counts, mask_of_counts
 
@@ -244,14 +244,16 @@ def _draw_segments(
 ) -> NDArray[Any]:
     if not png.is_file():
         raise MissingFileError(f"{png}: no such file.")
-    ids = panoptic_ids(read_rgb(png, max_pixels=max_pixels))
+    pixels = read_rgb(png, max_pixels=max_pixels)
     becomes: dict[int, int] = {0: void}
     for segment in segments:
         number = of_types(segment.get("id"), int, "id of a segment", str(png))
         if number in becomes and becomes[number] != by_id[segment["category_id"]]:
             raise InputError(f"{png}: two segments have the id {number}, or one has 0.")
         becomes[number] = by_id[segment["category_id"]]
-    drawn, unknown = look_up(ids, becomes)
-    if unknown is not None:
-        raise InputError(f"{png}: segment {unknown} is not named in the JSON.")
-    return drawn.astype(np.uint16 if drawn.max(initial=0) > 255 else np.uint8)
+    drawn = np.empty(pixels.shape[:2], dtype=np.uint16 if max(becomes.values()) > 255 else np.uint8)
+    for rows in row_blocks(pixels.shape[0], pixels.shape[1]):
+        drawn[rows], unknown = look_up(panoptic_ids(pixels[rows]), becomes)
+        if unknown is not None:
+            raise InputError(f"{png}: segment {unknown} is not named in the JSON.")
+    return drawn

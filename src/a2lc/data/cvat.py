@@ -22,7 +22,17 @@ from a2lc.data.annotated import Annotated, Category, join_classes, name_of, need
 from a2lc.data.archive import Archive, parse_xml, read_bounded
 from a2lc.data.base import DrawnMap, Found, MapSource, PackedImage, Sources, register_format
 from a2lc.data.png import IMAGE_SUFFIXES, ImageBytes, read_ids, read_rgb
-from a2lc.data.shapes import box_points, check_size, ellipse_points, look_up, number, paint, points_of, polygon_mask
+from a2lc.data.shapes import (
+    box_points,
+    check_size,
+    ellipse_points,
+    look_up,
+    number,
+    paint,
+    points_of,
+    polygon_mask,
+    row_blocks,
+)
 from a2lc.errors import InputError, MissingFileError
 from a2lc.masks.rle import Box, box_of_mask, mask_of_box
 
@@ -50,6 +60,7 @@ LABELMAP = "labelmap.txt"
 MOST_LABELMAP = 1 << 24
 """Bytes of it."""
 
+_MOST_FILE = 1 << 28  # bytes of an image or a label map in a ZIP, unpacked
 _BYTES = frozenset(map(str, range(256)))
 _NO_PIXELS = frozenset({"tag", "points", "polyline", "attribute"})
 _SHAPES = ("mask", "polygon", "box", "ellipse")
@@ -116,12 +127,14 @@ def by_colour(
     Raises:
         InputError: A colour has no value.
     """
-    wide = pixels.astype(np.uint32)
-    codes = np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], dtype=np.uint32)
-    found, code = look_up(codes, values)
-    if code is not None:
-        colour = f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
-        raise InputError(f"{where}: colour {colour} is {unknown(code)}")
+    found = np.empty(pixels.shape[:2], dtype=np.int32)
+    for rows in row_blocks(pixels.shape[0], pixels.shape[1]):
+        # In 32 bits: 8-bit arithmetic on channels overflows silently.
+        wide = pixels[rows].astype(np.uint32)
+        found[rows], code = look_up(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], values)
+        if code is not None:
+            colour = f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
+            raise InputError(f"{where}: colour {colour} is {unknown(code)}")
     return found
 
 
@@ -241,16 +254,13 @@ def _xml(path: Path, given: ClassTable | None, max_pixels: int) -> Annotated:
                 raise InputError(f"{where}: image {tag.get('name')!r} has a <{shape.tag[:40]}>, which is not read.")
             elif shape.tag != "attribute":
                 other.add(shape.tag)
-    categories: list[Category] = []
+    colours: dict[str, tuple[int, int, int] | None] = {}
     for label in root.iter("label"):
-        name = (label.findtext("name") or "").strip()
-        if label.find("name") is not None and name not in [category.name for category in categories]:
-            categories.append(Category(name=name, colour=_hexadecimal(label.findtext("color") or "")))
-    named = {category.name for category in categories}
-    if not named:
-        categories = [Category(name=name) for name in used]
-    elif set(used) - named:
-        raise InputError(f"{where}: a shape has label {min(set(used) - named)!r}, which the file does not name.")
+        if label.find("name") is not None:
+            colours.setdefault((label.findtext("name") or "").strip(), _hexadecimal(label.findtext("color") or ""))
+    if colours and (strangers := used.keys() - colours.keys()):
+        raise InputError(f"{where}: a shape has label {min(strangers)!r}, which the file does not name.")
+    categories = [Category(name=name, colour=colour) for name, colour in (colours or dict.fromkeys(used)).items()]
     table, values = _with_void(categories, used, given, where)
     paths = [safe_path(tag.get("name"), where) for tag in tags]
     maps: dict[str, MapSource] = {}
@@ -347,7 +357,7 @@ class _Tree:
 
     def read(self, name: str) -> bytes:
         """The bytes of a file, from any thread."""
-        return read_bounded(self.path / name) if self.archive is None else self.archive.read(name)
+        return read_bounded(self.path / name) if self.archive is None else self.archive.read(name, _MOST_FILE)
 
 
 @register_format("cvat-mask")

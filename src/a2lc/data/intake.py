@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,17 @@ import a2lc.data.voc  # noqa: F401 - all of them register their format
 from a2lc.classes import ClassTable
 from a2lc.config import FORMAT_VERSION, ProjectConfig, SourcesConfig
 from a2lc.data.base import FORMATS, DrawnMap, Found, MapSource, Sample, Sources
-from a2lc.data.png import Stretch, is_lossy, open_image, read_ids, read_rgb, read_snapped, stored_size, write_ids
+from a2lc.data.png import (
+    Stretch,
+    is_lossy,
+    one_at_a_time,
+    open_image,
+    read_ids,
+    read_rgb,
+    read_snapped,
+    stored_size,
+    write_ids,
+)
 from a2lc.data.prepare import ImageRules, Prepared, in_order, prepare
 from a2lc.errors import ConfigError, ImageFileError, InputError, LabelRangeError, ShapeError, first_names, require_known
 from a2lc.files import new_folder, sha256, write_bytes, write_text
@@ -49,6 +60,7 @@ __all__ = [
     "in_order",
     "mask_columns",
     "mask_tables",
+    "pixels_of",
     "read_source",
     "reading",
     "with_ignore",
@@ -276,7 +288,11 @@ def _create(
     validation = _check_all(found.validation, classes, rules, faults, track, "checking validation", False)
     _raise_faults(faults, classes, rules, len(found.train) + len(found.validation) + len(unusable))
     skipped = dict(faults.unreadable) if rules.skip_bad else {}
-    snapped = [f"{faults.snapped:,} pixels of lossy label files were read as the nearest known value"] if faults.snapped else []
+    snapped = (
+        [f"{faults.snapped:,} pixels of lossy label files were read as the nearest known value"]
+        if faults.snapped
+        else []
+    )
     if not checked:
         raise InputError("No image is left to import: all were left out as unreadable.")
     unlabelled = sum(item.sample.labels is None for item in checked)
@@ -396,7 +412,8 @@ def _check_all(
 
     def check(sample: Sample) -> tuple[_Checked | None, _Faults]:
         own = _Faults()
-        return _check(sample, classes, rules, own, train), own
+        found = one_at_a_time(pixels_of(sample, rules.max_pixels), lambda: _check(sample, classes, rules, own, train))
+        return found, own
 
     checked = []
     # Decoding lets go of the interpreter's lock: threads keep the cores busy.
@@ -415,6 +432,19 @@ def _check_all(
             if result is not None:
                 checked.append(result)
     return checked
+
+
+def pixels_of(sample: Sample, max_pixels: int) -> int:
+    """How many pixels an image or its labels have, whichever are more; 0 where that is not known before they are read."""
+    most = 0
+    for path in (sample.image, sample.labels, sample.masks, sample.ground_truth):
+        if isinstance(path, Path) and path.suffix.lower() != ".npy":
+            try:
+                width, height, _ = stored_size(path, max_pixels)
+            except (InputError, OSError):
+                continue  # what is wrong with it is said when it is read
+            most = max(most, width * height)
+    return most
 
 
 def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Faults, train: bool) -> _Checked | None:
@@ -616,29 +646,33 @@ def _write(
 ) -> tuple[int, int, ConfusionCounts | None]:
     """Write everything but project.yaml; images, masks and label quality come back."""
     has_truth = any(item.sample.ground_truth is not None for item in checked)
+
+    def write(item: _Checked) -> None:
+        sample, shape = item.sample, (item.height, item.width)
+        copy = folder / "labels" / f"{sample.image_id}.png"
+        if sample.labels is None:
+            value = _void_value(classes, rules)
+            write_ids(copy, np.full(shape, value, dtype=np.uint8 if value <= 255 else np.uint16))
+        else:
+            _copy_map(sample.labels, copy, classes, rules)
+        target = folder / "masks" / f"{sample.image_id}.png"
+        if sample.masks is not None:
+            masks = read_source(sample.masks, None, rules)[0]
+        elif sample.labels is None:
+            masks = np.zeros(shape, dtype=np.uint16)
+        else:
+            raw = read_ids(copy, max_pixels=rules.max_pixels)  # the same values, and nothing is drawn again
+            masks = component_masks(decode_labels(raw, classes, rules.value_map)[0], classes.ignore_index)
+        write_ids(target, masks.astype(np.uint16))
+        if has_truth:
+            _write_truth(folder, item, classes, rules)
+
     with track("importing", len(checked) + len(validation)) as advance:
         for item in checked:
-            sample, shape = item.sample, (item.height, item.width)
-            copy = folder / "labels" / f"{sample.image_id}.png"
-            if sample.labels is None:
-                value = _void_value(classes, rules)
-                write_ids(copy, np.full(shape, value, dtype=np.uint8 if value <= 255 else np.uint16))
-            else:
-                _copy_map(sample.labels, copy, classes, rules)
-            target = folder / "masks" / f"{sample.image_id}.png"
-            if sample.masks is not None:
-                masks = read_source(sample.masks, None, rules)[0]
-            elif sample.labels is None:
-                masks = np.zeros(shape, dtype=np.uint16)
-            else:
-                raw = read_ids(copy, max_pixels=rules.max_pixels)  # the same values, and nothing is drawn again
-                masks = component_masks(decode_labels(raw, classes, rules.value_map)[0], classes.ignore_index)
-            write_ids(target, masks.astype(np.uint16))
-            if has_truth:
-                _write_truth(folder, item, classes, rules)
+            one_at_a_time(item.width * item.height, partial(write, item))
             advance()
         for item in validation:
-            _write_truth(folder, item, classes, rules)
+            one_at_a_time(item.width * item.height, partial(_write_truth, folder, item, classes, rules))
             advance()
     records: list[ImageRecord] = []
     for split, items, root in (("train", checked, found.root), ("validation", validation, found.validation_root)):

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import struct
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from a2lc.errors import ImageFileError
 from a2lc.files import atomic_path
@@ -33,6 +34,7 @@ __all__ = [
     "colour_codes",
     "exif_orientation",
     "is_lossy",
+    "one_at_a_time",
     "open_image",
     "png_bytes",
     "read_deep",
@@ -55,9 +57,33 @@ ID_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".npy", ".gif", ".jpg"
 MAX_PIXELS = 8192 * 8192
 """Images above this are refused before they are decoded: 192 MiB of 24-bit pixels."""
 
+_T = TypeVar("_T")
 _LARGE = 1 << 24
-_ONE_LARGE = threading.BoundedSemaphore(1)
-"""Held while an image of more than 16 million pixels is decoded: a few of them at once would take gigabytes."""
+_ALONE: list[ThreadPoolExecutor] = []
+_NAME = "a2lc-large"
+
+
+def _forget_threads() -> None:
+    """A forked process has none of its parent's threads."""
+    _ALONE.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+def one_at_a_time(pixels: int, work: Callable[[], _T]) -> _T:
+    """Do work on an image; on those of more than 16 million pixels in one thread of the whole process.
+
+    A few at once would take gigabytes, and so would what the C library keeps for each thread that ever held one.
+    """
+    if pixels <= _LARGE or threading.current_thread().name.startswith(_NAME):
+        return work()
+    with _LIFTED:
+        if not _ALONE:
+            _ALONE.append(ThreadPoolExecutor(max_workers=1, thread_name_prefix=_NAME))
+    return _ALONE[0].submit(work).result()
+
 
 _LOSSY = frozenset({"JPEG", "MPO", "WEBP"})
 _TIFF = frozenset({".tif", ".tiff"})
@@ -152,11 +178,30 @@ def _decode(image: Image.Image, path: Path | ImageBytes) -> None:
 
 def exif_orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8 of an opened image; 1, upright, where there is none or it is not valid."""
+    if image.format == "PNG" and not _may_have_exif(image):
+        return 1
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # an unreadable EXIF block says nothing about orientation
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _may_have_exif(image: Image.Image) -> bool:
+    """Whether a PNG has a chunk with EXIF data: Pillow would decode the whole image to find one behind the pixels."""
+    if "exif" in image.info or "Raw profile type exif" in image.info or not isinstance(image, ImageFile.ImageFile):
+        return True
+    try:
+        with open(image.filename, "rb") as file:
+            file.seek(8)
+            while len(head := file.read(8)) == 8:
+                length, kind = struct.unpack(">I4s", head)
+                if kind in {b"eXIf", b"zTXt", b"tEXt"}:
+                    return True
+                file.seek(length + 4, os.SEEK_CUR)
+    except OSError:
+        return True
+    return False
 
 
 def is_lossy(path: Path, max_pixels: int = MAX_PIXELS) -> bool:
@@ -200,13 +245,27 @@ def read_rgb(path: Path | ImageBytes, *, upright: bool = False, max_pixels: int 
             raise ImageFileError(f"{path}: more than 8 bits a channel (mode {image.mode}). {_DEEP}")
         if _png_header(path)[0] == 16:
             raise ImageFileError(f"{path}: 16 bits a channel. {_DEEP}")
-        with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
+
+        def decode() -> NDArray[np.uint8]:
             _decode(image, path)
-            if upright:
-                image = ImageOps.exif_transpose(image)
-            if image.mode != "RGB":
-                image = image.convert("RGB")
-            return np.array(image)
+            return _pixels_of(ImageOps.exif_transpose(image) if upright else image)
+
+        return one_at_a_time(image.width * image.height, decode)
+
+
+def _channels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) the first three channels of an RGB or RGBA image as they are."""
+    return _pixels_of(image if image.mode == "RGB" else Image.merge("RGB", image.split()[:3]))
+
+
+def _pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of a decoded image, some rows at a time: Pillow hands over a whole image by way of two copies."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    for rows in row_blocks((height, width)):
+        strip = image.crop((0, rows.start, width, min(rows.stop, height)))
+        pixels[rows] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+    return pixels
 
 
 @dataclass(frozen=True)
@@ -459,13 +518,13 @@ def read_ids(
                 raise ImageFileError(f"{path}: value {worst} does not fit 16 bits.")
             return wide.astype(np.uint16)
         if mode in {"RGB", "RGBA"}:
-            pixels = np.array(image)
             if mode == "RGBA":
-                if pixels.size and (pixels[..., 3] != pixels[0, 0, 3]).any():
+                low, high = image.getchannel("A").getextrema()
+                if low != high:
                     raise ImageFileError(
                         f"{path}: has transparent parts; what they mean is not known. Save without alpha."
                     )
-                pixels = pixels[..., :3]
+            pixels = _channels_of(image)
             if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
                 return np.ascontiguousarray(pixels[..., 0])
             if colours is None:

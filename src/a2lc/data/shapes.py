@@ -24,6 +24,7 @@ __all__ = [
     "points_of",
     "polygon_counts",
     "polygon_mask",
+    "row_blocks",
 ]
 
 _MOST_STEPS = 1 << 26
@@ -55,11 +56,22 @@ def paint(shapes: Iterable[tuple[NDArray[np.bool_], int]], height: int, width: i
     return values if values.max(initial=0) > 255 else values.astype(np.uint8)
 
 
-def look_up(codes: NDArray[np.uint32], table: Mapping[int, int]) -> tuple[NDArray[np.int32], int | None]:
+def row_blocks(height: int, width: int, pixels: int = 1 << 22) -> list[slice]:
+    """Slices of the rows of an image, of so many pixels or one row each: arithmetic on a part takes little memory.
+
+    Example:
+        >>> row_blocks(5, 10, pixels=25)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    step = max(1, pixels // max(width, 1))
+    return [slice(start, min(start + step, height)) for start in range(0, height, step)]
+
+
+def look_up(codes: NDArray[Any], table: Mapping[int, int]) -> tuple[NDArray[np.int32], int | None]:
     """Values of pixels by the numbers that stand in them (pure).
 
     Args:
-        codes: (H, W) numbers, such as colours.
+        codes: (H, W) uint32 numbers, such as colours.
         table: Number -> value; not empty.
 
     Returns:

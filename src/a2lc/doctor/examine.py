@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from a2lc.classes import ClassTable
 from a2lc.data.base import FORMATS, Found, MapSource, Sample, Sources
-from a2lc.data.intake import ReadRules, read_source, with_ignore
-from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES
+from a2lc.data.intake import ReadRules, pixels_of, read_source, with_ignore
+from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES, one_at_a_time
 from a2lc.data.prepare import in_order
 from a2lc.doctor.files import ImageFacts, MapFacts, look_at_image, look_at_map
 from a2lc.doctor.layout import other_splits
@@ -254,12 +254,19 @@ class _Doctor:
 
     def _facts(self, item: tuple[Sample, str]) -> tuple[ImageFacts | None, dict[str, MapFacts]]:
         sample, _ = item
-        image = None if sample.image is None else look_at_image(sample.image, self.rules.max_pixels)
-        maps = {}
-        for what, source in (("labels", sample.labels), ("masks", sample.masks), ("ground truth", sample.ground_truth)):
-            if source is not None:
-                maps[what] = look_at_map(source, self._reader(what), self._known_of(what), self.rules.max_pixels)
-        return image, maps
+        limit = self.rules.max_pixels
+        sources = {"labels": sample.labels, "masks": sample.masks, "ground truth": sample.ground_truth}
+
+        def look() -> tuple[ImageFacts | None, dict[str, MapFacts]]:
+            image = None if sample.image is None else look_at_image(sample.image, limit)
+            maps = {
+                what: look_at_map(source, self._reader(what), self._known_of(what), limit)
+                for what, source in sources.items()
+                if source is not None
+            }
+            return image, maps
+
+        return one_at_a_time(pixels_of(sample, limit), look)
 
     def _reader(self, what: str) -> Callable[[MapSource], NDArray[Any]]:
         classes = None if what == "masks" else self.classes

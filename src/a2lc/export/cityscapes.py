@@ -62,6 +62,9 @@ class CityscapesWriter:
                 values > 255, class_values(corrected.labels, self.classes.file_values, self.classes.ignore), values
             )
             values = values.astype(np.uint8)
+        elif self.kind == "labelIds" and self.classes.ignore == 255:
+            # 255 is no label id: void that is new is `unlabeled`.
+            values = np.where((values == 255) & (corrected.first != 255), 0, values).astype(np.uint8)
         write_map(self.folder / f"{corrected.image_id}{label_end(self.kind)}.png", corrected, values)
         picture = self.colours[np.minimum(corrected.labels, len(self.colours) - 1)]
         write_rgb(self.folder / f"{corrected.image_id}_gtFine_color.png", picture)

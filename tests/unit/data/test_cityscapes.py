@@ -109,6 +109,17 @@ def test_void_by_hand_is_unlabeled(tmp_path):
     assert values[5, 5] == 0 and values[1, 0] == 255
 
 
+def test_void_by_hand_where_the_users_void_is_255(tmp_path):
+    write(tmp_path / "city")
+    _, project = make(tmp_path, ClassTable(("road", "car", "bicycle"), ((1, 1, 1),) * 3, (7, 26, 33), 255))
+    with project:
+        change(project, int(project.mask_map(project.images[0])[5, 5]), VOID)
+        export_project(project, tmp_path / "out", "cityscapes")
+    values, expected = np.array(Image.open(tmp_path / f"out/gtFine/train/{STEMS[0]}_gtFine_labelIds.png")), label_ids()
+    expected[5, 5] = 0
+    np.testing.assert_array_equal(values, expected)
+
+
 def test_train_ids_where_there_are_no_label_ids(tmp_path):
     write(tmp_path / "city", ("labelTrainIds",))
     summary, project = make(tmp_path)

@@ -320,6 +320,23 @@ def test_panoptic_ids_by_plain_loops(rng):
     assert panoptic_ids(pixels).tolist() == plain
 
 
+def test_large_maps_are_read_in_parts(tmp_path, rng):
+    size = {"width": 2300, "height": 2100}
+    ids = np.kron(rng.integers(0, 4, (21, 23), dtype=np.uint32), np.ones((100, 100), dtype=np.uint32)) * 70_000
+    infos = [{"id": 70_000 * (place + 1), "category_id": row["id"]} for place, row in enumerate(CATEGORIES)]
+    segments(tmp_path, ids, infos)
+    data = json.loads((tmp_path / "x.json").read_text())
+    data["images"][0] |= size
+    (tmp_path / "x.json").write_text(json.dumps(data))
+    Image.new("RGB", (2300, 2100)).save(tmp_path / "images/a b.png")
+    read(tmp_path, format="coco-panoptic")
+    np.testing.assert_array_equal(labels(tmp_path), np.array([255, 3, 90, 182])[ids // 70_000])
+    ids[2099, 2299] = 5
+    segments(tmp_path, ids, infos)
+    with pytest.raises(InputError, match="segment 5 is not named"):
+        read(tmp_path, format="coco-panoptic", name="q.a2lc")
+
+
 @pytest.mark.parametrize(
     ("infos", "message"),
     [

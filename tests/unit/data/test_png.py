@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 
@@ -339,3 +340,63 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_rgb(path, np.zeros((2, 2, 3), dtype=np.uint8))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("place", ["before", "behind", "none"])
+def test_exif_of_a_png_wherever_it_is(tmp_path, place):
+    import struct
+    import zlib
+
+    path = tmp_path / "a.png"
+    Image.new("RGB", (5, 3)).save(path)
+    data = path.read_bytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = exif.tobytes()[6:]  # without the marker that JPEG has
+    chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+    if place != "none":
+        at = data.index(b"IDAT" if place == "before" else b"IEND") - 4
+        path.write_bytes(data[:at] + chunk + data[at:])
+    assert stored_size(path) == (5, 3, 1 if place == "none" else 6)
+
+
+def test_large_work_is_done_one_at_a_time(monkeypatch):
+    """By one thread, which may ask for more of it; errors come through."""
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    from a2lc.data import png
+
+    monkeypatch.setattr(png, "_LARGE", 10)
+    names, running, most = set(), [0], [0]
+
+    def work():
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        names.add(threading.current_thread().name)
+        inner = png.one_at_a_time(99, lambda: threading.current_thread().name)
+        assert inner == threading.current_thread().name, "handed on by the thread that does it"
+        running[0] -= 1
+        return inner
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        assert len(set(pool.map(lambda _: png.one_at_a_time(99, work), range(16)))) == 1
+    assert most == [1] and len(names) == 1 and names != {threading.current_thread().name}
+    assert png.one_at_a_time(3, lambda: threading.current_thread()) is threading.current_thread()
+    with pytest.raises(ZeroDivisionError):
+        png.one_at_a_time(99, lambda: 1 / 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are of POSIX systems")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_reads_large_images_too(monkeypatch):
+    """Loaders of training data are forked: a thread of their parent is not there."""
+    from a2lc.data import png
+
+    monkeypatch.setattr(png, "_LARGE", 10)
+    assert png.one_at_a_time(99, lambda: 5) == 5
+    child = os.fork()
+    if not child:
+        os._exit(png.one_at_a_time(99, lambda: 7))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
