@@ -22,6 +22,7 @@ __all__ = [
     "ClassView",
     "added",
     "class_change",
+    "described",
     "merged",
     "renamed",
     "replay_edits",
@@ -161,6 +162,25 @@ def class_change(old: ClassView, new: ClassView) -> NDArray[np.float32] | None:
     known = targets >= 0
     change[targets[known], np.flatnonzero(known)] = 1
     return change
+
+
+def described(base: ClassTable, edits: Sequence[ClassEdit]) -> list[str]:
+    """Each edit in words, with the names that classes had then."""
+    names = dict(enumerate(base.names))
+    lines = []
+    for place, edit in enumerate(edits):
+        new = [row["name"] for row in edit.details.get("classes", ())]
+        first = len(replay_edits(base, edits[:place]).places)
+        names |= {first + offset: name for offset, name in enumerate(new[edit.kind == "split" :])}
+        said = ", ".join(names[code] for code in edit.codes)
+        if edit.kind == "merge":
+            said += f" into {names[edit.details['into']]}"
+        elif edit.kind in {"rename", "split"}:
+            said += f" to {', '.join(new)}"
+            names[edit.codes[0]] = new[0]
+        when = "before the first round" if edit.round < 0 else f"after round {edit.round}"
+        lines.append(f"{edit.kind} {said}, {when}")
+    return lines
 
 
 # ---- making edits ------------------------------------------------------------------------------------------------

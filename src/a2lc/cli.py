@@ -1377,17 +1377,23 @@ def _figure(value: float | None) -> str:
 
 
 def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
+    from a2lc.class_edits import described
+
     events: list[dict[str, Any]] = []
     for record in project.ledger.rounds():
         what = f"round {record.round} opened: {record.method}, seed {record.seed}, scored by {record.model}"
         events.append({"time": record.started, "round": record.round, "what": what})
     for stage in project.ledger.stages():
-        details = {k: v for k, v in stage.details.items() if not isinstance(v, list)}
+        # What is a table of its own is for `status` and the report.
+        details = {k: v for k, v in stage.details.items() if not isinstance(v, list | dict)}
         told = ", ".join(
             f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in details.items() if v is not None
         )
         what = f"round {stage.round} {stage.stage} ended after {stage.seconds:.1f} s: {told}"
         events.append({"time": stage.ended, "round": stage.round, "what": what})
+    edits = project.ledger.class_edits()
+    for edit, line in zip(edits, described(project.imported_classes, edits), strict=True):
+        events.append({"time": edit.time, "round": edit.round, "what": f"classes: {line}"})
     for taken in project.ledger.undos():
         what = f"round {taken.undone} undone: {taken.source} corrections"
         events.append({"time": taken.time, "round": taken.undone, "what": what})

@@ -67,6 +67,7 @@ def _say_counts(project: Project, kinds_before: int, now: np.ndarray) -> None:
 @class_app.command()
 def show(folder: ProjectDir, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """The classes there are now, with the masks that carry each, and what was done to them."""
+    from a2lc.class_edits import described
     from a2lc.project import Project
 
     with Project(folder) as project:
@@ -74,7 +75,7 @@ def show(folder: ProjectDir, as_json: Annotated[bool, typer.Option("--json", hel
         counts = np.bincount(now[now >= 0], minlength=project.classes.num_classes)
         rows = project.classes.to_json()["classes"]
         if as_json:
-            edits = [
+            rows_of_edits = [
                 {
                     "kind": edit.kind,
                     "codes": list(edit.codes),
@@ -85,23 +86,13 @@ def show(folder: ProjectDir, as_json: Annotated[bool, typer.Option("--json", hel
                 for edit in project.ledger.class_edits()
             ]
             found = [{**row, "masks": int(count)} for row, count in zip(rows, counts.tolist(), strict=True)]
-            typer.echo(json.dumps({"classes": found, "ignore": project.classes.ignore, "edits": edits}, indent=1))
+            typer.echo(json.dumps({"classes": found, "ignore": project.classes.ignore, "edits": rows_of_edits}, indent=1))
             return
         for row, count in zip(rows, counts.tolist(), strict=True):
             typer.echo(f"{row['id']:>6}  {row['name']}  {count:,} masks")
-        names = dict(enumerate(project.imported_classes.names))
-        for edit in project.ledger.class_edits():
-            new = [row["name"] for row in edit.details.get("classes", ())]
-            first = project.codes_before(edit)
-            names |= {first + place: name for place, name in enumerate(new[edit.kind == "split" :])}
-            said = ", ".join(names[code] for code in edit.codes)
-            if edit.kind == "merge":
-                said += f" into {names[edit.details['into']]}"
-            elif edit.kind in {"rename", "split"}:
-                said += f" to {', '.join(new)}"
-                names[edit.codes[0]] = new[0]
-            when = "before the first round" if edit.round < 0 else f"after round {edit.round}"
-            typer.echo(f"{edit.time}  {edit.kind} {said}, {when}")
+        edits = project.ledger.class_edits()
+        for edit, line in zip(edits, described(project.imported_classes, edits), strict=True):
+            typer.echo(f"{edit.time}  {line}")
 
 
 @class_app.command()

@@ -196,7 +196,7 @@ def _joined(project: Project, replay: Replay, bounds: NDArray[np.int64], records
             )
         if one.values.itemsize > whole.values.itemsize or one.first.itemsize > whole.first.itemsize:
             whole = replace(whole, values=whole.values.astype(np.uint16), first=whole.first.astype(np.uint16))
-        place = slice(0, tile.height), slice(0, tile.width)
+        place = slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width)
         for kind in ("values", "first", "labels", "provenance"):
             getattr(whole, kind)[place] = getattr(one, kind)
     assert whole is not None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.asking import rounded_down
+from a2lc.class_edits import described
 from a2lc.correction.manual import answered_class
 from a2lc.history import deciders, taken_back
 from a2lc.ledger.ledger import RoundRecord, StageRecord
@@ -312,8 +313,20 @@ def headline(facts: Facts) -> Headline:
         measured_on=_measured_on(facts).get(measured[-1]["round"]) if measured else None,
         layer=_layer(facts),
         weights=_weights(facts),
-        undone=[f"{_source_words(undo.source)} of round {undo.undone} were taken back." for undo in facts.undos],
+        undone=[
+            *_edited(facts),
+            *(f"{_source_words(undo.source)} of round {undo.undone} were taken back." for undo in facts.undos),
+        ],
     )
+
+
+def _edited(facts: Facts) -> list[str]:
+    """What was done to the classes, in one sentence."""
+    edits = facts.project.ledger.class_edits()
+    if not edits:
+        return []
+    said = "; ".join(described(facts.project.imported_classes, edits))
+    return [f"Classes were edited: {said}. All figures are of the classes as they are now."]
 
 
 def _measured_on(facts: Facts) -> dict[int, str]:
