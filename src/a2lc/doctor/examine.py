@@ -180,6 +180,9 @@ def examine(
 
 class _Doctor:
     def __init__(self, sources: Sources, classes: ClassTable | None, rules: ReadRules) -> None:
+        sources = replace(sources, max_pixels=rules.max_pixels)
+        if rules.ignore is not None and classes is not None:
+            classes = with_ignore(classes, rules.ignore)
         self.sources, self.rules = sources, rules
         self.cases: dict[str, _Case] = defaultdict(_Case)
         self.said: list[Finding] = []
@@ -196,11 +199,12 @@ class _Doctor:
             )
             self.found = _loose(sources)
         self.classes = classes or self.found.classes
-        if rules.ignore is not None and self.classes is not None:
-            self.classes = with_ignore(self.classes, rules.ignore)
         self.known: set[int] | None = None
         if self.classes is not None:
-            self.known = {*self.classes.file_values, self.classes.ignore, *rules.value_map}
+            if rules.ignore is not None and classes is None:
+                self.classes = with_ignore(self.classes, rules.ignore)
+            self.rules = replace(rules, value_map=self.found.value_map(self.classes) | rules.value_map)
+            self.known = {*self.classes.file_values, self.classes.ignore, *self.rules.value_map}
         self.others: list[tuple[Sample, str]] = []
         self.modes: Counter[str] = Counter()
         self.seen: Counter[int] = Counter()  # pixels of each value in labels

@@ -586,3 +586,24 @@ def test_layouts_of_json(tmp_path, text, format):
     (tmp_path / "result.json").write_text(text)
     found = find_layout(tmp_path)
     assert found.sources.format == format and "result.json" in found.why
+
+
+def test_void_ids_of_a_format_are_no_fault(data, capsys, tmp_path):
+    """Cityscapes has many values that mean void: they are no strangers, and none of them is a class that is missing."""
+    root = tmp_path / "cityscapes"
+    for seed, name in enumerate(NAMES):
+        for kind, values in (
+            ("leftImg8bit", None),
+            ("gtFine_labelIds", np.array([7, 26, 3, 10, *[1] * 252])[labels_of(seed)]),
+        ):
+            target = root / kind.split("_")[0] / "train" / "town" / f"{name}_{kind}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if values is None:
+                shutil.copy(data.path("images", name), target)
+            else:
+                write_ids(target, values.astype(np.uint8))
+    data.root = root
+    code, found = doctor(data, capsys)
+    assert code == 0 and "--format cityscapes" in found["command"]
+    assert finding(found, "class-missing")["count"] == 17
+    assert _main(shlex.split(found["command"])[1:]) == 0
