@@ -93,6 +93,7 @@ class _Known:
 
     truth: NDArray[np.int32]  # (M,) class, VOID, or UNKNOWN
     asked: NDArray[np.bool_]  # (M,) asked about, answered or not
+    open: NDArray[np.bool_]  # (M,) asked about, and may be again: the class that was answered was split since
     rows: NDArray[np.int64]  # (n,) answered masks
     random: NDArray[np.float64]  # (n,) one over the inclusion probability of random draws, 0 of the others
     error_rate: float  # of answers; 0 where it is not known
@@ -229,8 +230,13 @@ class Asking:
             np.array([query.image for query, _, _ in pairs_of], dtype=np.int64),
             np.array([mask for _, _, mask in pairs_of], dtype=np.int64),
         )
+        reopened = project.ledger.reopened()
         for (query, value, _), row in zip(pairs_of, places.tolist(), strict=True):
             if value is None:
+                continue
+            if query.query_id in reopened:
+                # It holds until someone says which part of the split class it is, and teaches nothing of the parts.
+                truth[row] = value
                 continue
             said.setdefault(row, []).append(value)
             truth[row] = value
@@ -245,9 +251,11 @@ class Asking:
             row for row in twice if len(said[row]) < _TRIES and max(said[row].count(value) for value in said[row]) < 2
         ]
         pairs = [(gold[row], said[row][0] != said[row][1]) for row in twice if row in gold]
+        asked = np.isin(masks.keys, project.ledger.asked_masks())
         return _Known(
             truth=truth,
-            asked=np.isin(masks.keys, project.ledger.asked_masks()),
+            asked=asked,
+            open=asked & ~np.isin(masks.keys, project.ledger.asked_masks(closed=True)),
             rows=rows,
             random=np.array([random.get(int(row), 0.0) for row in rows]),
             error_rate=_error_rate(pairs, project.classes.num_classes),
@@ -398,7 +406,7 @@ class Asking:
         certain = self._certain(posterior, known)
         labels = self._labels(certain, known)
         scores = expected_iou_gain(self.project.masks.area, labels, certain)
-        scores = np.where(known.asked, 0.0, np.maximum(scores, 1e-12))
+        scores = np.where(known.asked & ~known.open, 0.0, np.maximum(scores, 1e-12))
         _, features = self._pool
         rows = pick_batch(scores, features.base, count - len(again), alike=self.method.alike)
         queries = self._queries(rows, labels, posterior, scores[rows], Reason.ACQUISITION, np.ones(len(rows)))
@@ -784,7 +792,7 @@ class Asking:
         """
         masks, classes = self.project.masks, self.project.classes.num_classes
         wanted = self._labels(posterior, known)
-        scores = np.where(known.asked, 0.0, expected_iou_gain(masks.area, wanted, posterior))
+        scores = np.where(known.asked & ~known.open, 0.0, expected_iou_gain(masks.area, wanted, posterior))
         top = np.sort(scores)[::-1][:_NEXT]
         predicted, realised = [], []
         for query, answer in standing_answers(self.project):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shlex
 import sys
@@ -260,11 +261,16 @@ def _classes(given: str) -> ClassTable:
     return ClassTable.from_json({"classes": [{"name": name} for name in names]}, "--classes")
 
 
+def _is_number(text: str) -> bool:
+    """Whether text is a whole number of few digits: `isdigit` is also true of superscripts, which no number is made of."""
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
 def _bands(given: str | None) -> tuple[int, ...] | None:
     if given is None:
         return None
     parts = given.split(",")
-    if len(parts) not in (1, 3) or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if len(parts) not in (1, 3) or not all(_is_number(part.strip()) and int(part) > 0 for part in parts):
         raise InputError(f"--bands {given}: expected one band or three, from 1, such as 4,3,2.")
     return tuple(int(part) for part in parts)
 
@@ -280,7 +286,7 @@ def _stretch(given: str | None) -> Stretch | None:
         first, last = (float(part.rstrip("%") if percent else part) for part in (low, high))
     except ValueError:
         first = last = 0.0
-    if not first < last or (percent and not 0 <= first < last <= 100):
+    if not math.isfinite(first) or not math.isfinite(last) or not first < last or (percent and not 0 <= first < last <= 100):
         raise InputError(f"--stretch {given}: expected LOW:HIGH with LOW below HIGH, such as 0:3000 or 2%:98%.")
     return Stretch(first, last, percent)
 
@@ -1347,6 +1353,8 @@ def _print_quality(quality: dict[str, Any]) -> None:
         )
     if quality["error_rate"] is not None:
         _line(f"answers that were wrong, by {quality['gold']} masks asked about twice: {quality['error_rate']:.1%}")
+    if quality["edited"]:
+        _line("these figures count the classes as they were in that round: they were edited since")
     if quality["undone"]:
         _line("these figures are of the end of that round: something was taken back since")
     if quality["agreement"]["informative"] is False and quality["agreement"]["right"] > quality["agreement"]["chance"]:

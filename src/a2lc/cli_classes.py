@@ -86,7 +86,9 @@ def show(folder: ProjectDir, as_json: Annotated[bool, typer.Option("--json", hel
                 for edit in project.ledger.class_edits()
             ]
             found = [{**row, "masks": int(count)} for row, count in zip(rows, counts.tolist(), strict=True)]
-            typer.echo(json.dumps({"classes": found, "ignore": project.classes.ignore, "edits": rows_of_edits}, indent=1))
+            typer.echo(
+                json.dumps({"classes": found, "ignore": project.classes.ignore, "edits": rows_of_edits}, indent=1)
+            )
             return
         for row, count in zip(rows, counts.tolist(), strict=True):
             typer.echo(f"{row['id']:>6}  {row['name']}  {count:,} masks")
@@ -174,11 +176,16 @@ def _taken(project: Project) -> set[int]:
     return {*project.config.sources.value_map}
 
 
+def _of_a_byte(text: str) -> bool:
+    """Whether text is a whole number of 0..255; `isdigit` is also true of superscripts."""
+    return text.isascii() and text.isdecimal() and len(text) < 5 and int(text) <= 255
+
+
 def _colour(given: str | None) -> tuple[int, int, int] | None:
     if given is None:
         return None
     parts = given.split(",")
-    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) <= 255 for part in parts):
+    if len(parts) != 3 or not all(_of_a_byte(part.strip()) for part in parts):
         raise InputError(f"--color {given}: expected three of 0..255, such as 70,130,180.")
     red, green, blue = (int(part) for part in parts)
     return red, green, blue

@@ -252,7 +252,7 @@ class Loop:
     def masks_left(self) -> int:
         """Masks that may still be asked about."""
         masks = len(self.project.masks)
-        return masks - len(self.project.ledger.asked_masks()) if self.method.remembers else masks
+        return masks - len(self.project.ledger.asked_masks(closed=True)) if self.method.remembers else masks
 
     def run_stage(self, stage: str) -> bool:
         """Run one stage.
@@ -524,7 +524,7 @@ class Loop:
             return [], {"warm_up": self._warm_up(number)}
         state = project.state()
         current = project.masks.current(state)
-        asked = np.isin(project.masks.keys, project.ledger.asked_masks())
+        asked = np.isin(project.masks.keys, project.ledger.asked_masks(closed=True))
         pixels, void = project.masks.pixels_by_class(state, project.classes.num_classes, ~asked)
         warm = self._warm_up(number)
         method = self.method

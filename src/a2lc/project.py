@@ -141,6 +141,23 @@ class Project:
             return labels
         return self.view.indices(self.classes_before(number).coded(labels))
 
+    def same_classes_since(self, number: int) -> list[int | None] | None:
+        """For each class there is now, its index in a round if it was the very same class then; None if all were.
+
+        A class that others were merged into since, that was split, or that is new, was not.
+        """
+        later = [edit for edit in self._edits if edit.round >= number]
+        if all(edit.kind == "rename" for edit in later):
+            return None
+        old = self.classes_before(number)
+        gone = {edit.details["edit"] for edit in later if edit.kind == "undo"}
+        parted = {edit.codes[0] for edit in later if edit.kind == "split" and edit.number not in gone}
+        found: list[int | None] = []
+        for index in range(self.classes.num_classes):
+            was = [o for o, code in enumerate(old.codes.tolist()) if self.view.places[code] == index]
+            found.append(was[0] if len(was) == 1 and int(old.codes[was[0]]) not in parted else None)
+        return found
+
     def codes_before(self, edit: ClassEdit) -> int:
         """How many codes there were before an edit: those it added begin there."""
         earlier = [one for one in self._edits if one.number < edit.number]

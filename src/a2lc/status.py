@@ -169,7 +169,9 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
         iou`, and `audits`, `confidence`; `promise` of the automatic changes; `next`: points of mean IoU that the next
         questions would bring; `error_rate` of answers, None where too few were asked twice, and `gold`, how many were;
         `agreement` of first labels with chance; `true`: `before` and `after` with `pixel_accuracy, miou`, or None
-        without ground truth; `undone`: whether anything was taken back since, so that the figures are of other labels.
+        without ground truth, or where classes were edited since (`edited`; `precision`, `recall` and `iou` are None then for
+        classes that were others in that round); `undone`: whether anything was taken back since, so that the figures are of
+        other labels.
 
     Example:
         >>> from a2lc import Project
@@ -188,7 +190,16 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
     found: dict[str, Any] = {"round": stage.round} | {name: stage.details.get(name) for name in _FINDINGS}
     found["undone"] = any(undo.undone == stage.round or undo.round >= stage.round for undo in project.ledger.undos())
     found["true"] = None
-    if project.has_ground_truth:
+    same = project.same_classes_since(stage.round)
+    found["edited"] = same is not None
+    if same is not None:
+        # Figures of classes that are others now are of no class that there is.
+        for when in ("before", "after"):
+            figures = dict(found[when])
+            for name in ("precision", "recall", "iou"):
+                figures[name] = [None if was is None else figures[name][was] for was in same]
+            found[when] = figures
+    elif project.has_ground_truth:
         after = project.masks.current(project.state(stage.round))
         found["true"] = {"before": _by_masks(project, project.masks.label), "after": _by_masks(project, after)}
     return found

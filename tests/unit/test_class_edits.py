@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 
 import numpy as np
@@ -27,10 +28,12 @@ from a2lc.data.intake import decode_labels
 from a2lc.data.png import read_ids
 from a2lc.errors import InputError
 from a2lc.export import export_project
-from a2lc.loop import Loop
+from a2lc.loop import Loop, RoundPlan
 from a2lc.metrics import ConfusionCounts
 from a2lc.project import Project
 from a2lc.records import AnswerKind, Source
+from a2lc.report import write_report
+from a2lc.status import label_quality
 
 BASE = ClassTable.from_json(
     {
@@ -247,6 +250,7 @@ def test_rounds_go_on_after_each_edit(scored, project, method):
     with project.lock():
         project.edit_classes(merged(project.view, ["car"], "road"))
         project.edit_classes(added(project.view, "unicorn"))
+        project.edit_classes(added(project.view, "dragon"))
         project.edit_classes(renamed(project.view, "tree", "plant"))
     answered = len(project.ledger.answers())
     run(scored, project, 2, method)
@@ -262,7 +266,7 @@ def test_rounds_go_on_after_each_edit(scored, project, method):
 
 def test_split_asks_again(scored, project):
     run(scored, project, 1)
-    asked = set(project.ledger.asked_masks(answered=True).tolist())
+    asked = set(project.ledger.asked_masks(answered=True, closed=True).tolist())
     said = {}
     queries = {query.query_id: query for query in project.ledger.queries(1)}
     for answer, _ in project.ledger.answers():
@@ -273,13 +277,95 @@ def test_split_asks_again(scored, project):
     name = project.classes.names[common]
     with project.lock():
         project.edit_classes(split(project.view, name, [name, f"{name} two"]))
-    reopened = asked - set(project.ledger.asked_masks(answered=True).tolist())
+    reopened = asked - set(project.ledger.asked_masks(answered=True, closed=True).tolist())
+    assert set(project.ledger.asked_masks(answered=True).tolist()) == asked, "an answer goes on protecting its mask"
     assert reopened == {key for key, kind in said.items() if kind == common}
     kept = {image.image_id: project.corrected_labels(image) for image in project.images}
     with project.lock():
         project.edit_classes(taken_back(project.ledger.class_edits()))
-    assert set(project.ledger.asked_masks(answered=True).tolist()) == asked
+    assert set(project.ledger.asked_masks(answered=True, closed=True).tolist()) == asked
     assert all((project.corrected_labels(image) == kept[image.image_id]).all() for image in project.images)
+
+
+@pytest.mark.parametrize("method", ["gain", "a2lc", "alc"])
+def test_rounds_after_a_split(scored, project, method):
+    """Whichever class is split, the next rounds run, and masks of it are asked about again."""
+    run(scored, project, 1, method)
+    again = 0
+    for number, name in enumerate(("road", "sky", "car", "building"), start=2):
+        with project.lock():
+            project.edit_classes(split(project.view, name, [name, f"{name} two"]))
+        before = {(query.image, mask) for query in project.ledger.queries() for mask in query.mask_ids}
+        run(scored, project, number, method)
+        again += sum((query.image, query.mask_ids[0]) in before for query in project.ledger.queries(number))
+    assert again or method != "gain", "nothing was asked again"
+
+
+def test_figures_of_audits_keep_to_their_classes(scored, project, capsys):
+    """After an edit, each class has the figures it had, and those that are others now have none."""
+    run(scored, project, 1, "gain")
+    before = label_quality(project)
+    names = project.classes.names
+    with project.lock():
+        project.edit_classes(merged(project.view, ["building"], "sky"))
+        project.edit_classes(added(project.view, "alien"))
+        project.edit_classes(split(project.view, "road", ["road", "lane"]))
+        project.edit_classes(renamed(project.view, "car", "auto"))
+    after = label_quality(project)
+    assert after["edited"] and not before["edited"] and after["true"] is None
+    assert after["after"]["miou"] == before["after"]["miou"]
+    for name, iou in zip(project.classes.names, after["after"]["iou"], strict=True):
+        old = {"auto": "car"}.get(name, name)
+        expected = None if name in {"sky", "alien", "road", "lane"} else before["after"]["iou"][names.index(old)]
+        assert iou == expected, name
+    write_report(project, project.folder / "report.html")
+    text = (project.folder / "report.html").read_text(encoding="utf-8")
+    assert "Classes were edited: merge building into sky, after round 1" in text
+    assert _main(["status", str(project.folder)]) == 0
+    assert "classes as they were in that round" in capsys.readouterr().out
+    assert _main(["status", str(project.folder), "--json"]) == 0
+    json.loads(capsys.readouterr().out)
+    run(scored, project, 2, "gain")
+    assert not label_quality(project)["edited"]
+
+
+def test_a_split_reopens_what_was_merged_into_the_class(scored, project):
+    run(scored, project, 1)
+    queries = {query.query_id: query for query in project.ledger.queries(1)}
+    names = project.classes.names
+    said = [
+        answer.classes[0] if answer.classes else queries[answer.query_id].proposed
+        for answer, _ in project.ledger.answers()
+    ]
+    first, second = sorted(set(said) - {None}, key=said.count)[-2:]
+    with project.lock():
+        project.edit_classes(merged(project.view, [names[first]], names[second]))
+        project.edit_classes(split(project.view, names[second], [names[second], "other part"]))
+    explicit = {answer.query_id for answer, _ in project.ledger.answers() if answer.classes}
+    both = {project.view.places[first], project.view.places[second]}
+    assert len(both) == 1
+    expected = {
+        answer.query_id for answer, _ in project.ledger.answers() if answer.classes and answer.classes[0] in both
+    }
+    assert project.ledger.reopened() & explicit == expected
+
+
+def test_probability_files_of_as_many_other_classes(scored, project, tmp_path):
+    """As many classes as before and others: files from before the edit are refused, new ones are taken."""
+    run(scored, project, 1)
+    with project.lock():
+        project.edit_classes(merged(project.view, ["car"], "road"))
+        project.edit_classes(added(project.view, "unicorn"))
+    with pytest.raises(
+        InputError, match=r"\.npy is older than the last edit of the classes.*Save the probabilities anew"
+    ):
+        run(scored, project, 2)
+    new = tmp_path / "new"
+    shutil.copytree(scored.root / "probs", new, copy_function=shutil.copyfile)
+    project.config = project.config.model_copy(
+        update={"training": project.config.training.model_copy(update={"probabilities": str(new)})}
+    )
+    Loop(project, RoundPlan.of(project.config), say=lambda line: None).run(2)
 
 
 def test_trained_models_go_on(scenes_dir, tmp_path):

@@ -134,7 +134,8 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, init_arguments(scenes, tmp_path / "x", format="vco"), "Did you mean 'voc'")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", map="34"), "--map 34: expected VALUE=VALUE")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", labels=tmp_path / "nothing"), "No folder of labels")
-    mistake(capsys, ["export", project, "--out", tmp_path / "o", "--format", "cocoa"], "No export format 'cocoa'. Did you mean 'coco'")
+    unknown = ["export", project, "--out", tmp_path / "o", "--format", "cocoa"]
+    mistake(capsys, unknown, "No export format 'cocoa'. Did you mean 'coco'")
     mistake(capsys, ["undo", project, 1], "There is no round 1")
     mistake(capsys, ["diff", project, 0, 1], "There is no round")
     mistake(capsys, ["score", project], "at its stage 'train', not at 'score'")

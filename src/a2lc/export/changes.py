@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import html
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion, find_objects
 
+from a2lc.class_edits import described
 from a2lc.data.png import write_rgb
 from a2lc.export.base import Corrected
 from a2lc.export.corrected import PROVENANCE, Replay
@@ -23,7 +24,7 @@ from a2lc.files import write_text
 from a2lc.ledger import FIRST, VOID
 from a2lc.project import Project
 
-__all__ = ["MOST_CROPS", "Change", "CropWriter", "changes_of", "write_changes", "write_letter"]
+__all__ = ["MOST_CROPS", "Change", "CropWriter", "changes_of", "pixel_changes", "write_changes", "write_letter"]
 
 MOST_CROPS = 2000
 """Pictures a pack holds at most; the largest changes have them."""
@@ -37,14 +38,14 @@ _TITLE = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A mask that carries another class than it came with.
+    """A mask that carries another class than it came with, or pixels of an image that do.
 
     Attributes:
-        row: Of the mask table.
+        row: Of the mask table; negative for pixels.
         image: Position of the image in the project.
         image_id: Its name.
-        mask_id: The mask.
-        pixels: Its area.
+        mask_id: The mask; 0 for pixels that a layer of labels below the mask changes.
+        pixels: Its area, or how many such pixels.
         old: Class it came with, the most frequent one; `void` for none.
         new: Class it carries.
         source: `manual` or `automatic`.
@@ -106,8 +107,68 @@ def write_changes(path: Path, changes: Iterable[Change], crops: dict[int, str] |
         writer.writerow([*columns, *(["crop"] if crops is not None else [])])
         for one in changes:
             confidence = "" if one.confidence is None else f"{one.confidence:.6g}"
-            line = [one.image_id, one.mask_id, one.pixels, one.old, one.new, one.source, one.round, confidence]
+            line = [one.image_id, one.mask_id or "", one.pixels, one.old, one.new, one.source, one.round, confidence]
             writer.writerow([*line, one.annotator, *([crops.get(one.row, "")] if crops is not None else [])])
+
+
+def pixel_changes(
+    project: Project,
+    replay: Replay,
+    corrected: Corrected,
+    before: NDArray[Any],
+    changed: Mapping[int, Sequence[int]],
+    first_row: int,
+) -> list[tuple[Change, NDArray[np.bool_]]]:
+    """What a layer of labels below the mask changes in an image, by pairs of classes.
+
+    Args:
+        project: Opened.
+        replay: With the layer.
+        corrected: The image, with its labels after.
+        before: (H, W) class indices or the ignore index as imported.
+        changed: Masks that changed as a whole, by image.
+        first_row: Number of the first of them; later ones are lower.
+
+    Returns:
+        Each with its (H, W) pixels; none without a layer.
+    """
+    if replay.state.layer is None:
+        return []
+    rest = before != corrected.labels
+    for record in corrected.records:
+        if record.index not in changed:
+            continue
+        tile = project.prepared[record.image_id].tile if len(corrected.records) > 1 else None
+        top, left = (0, 0) if tile is None else (tile.top, tile.left)
+        inside = np.isin(project.mask_map(record), changed[record.index])
+        rest[top : top + record.height, left : left + record.width] &= ~inside
+    if not rest.any():
+        return []
+    count = project.classes.num_classes + 1
+    code = np.minimum(before[rest], count - 1).astype(np.int64) * count + np.minimum(corrected.labels[rest], count - 1)
+    pairs, place, pixels = np.unique(code, return_inverse=True, return_counts=True)
+    where = np.full(rest.shape, -1, dtype=np.int32)
+    where[rest] = place
+    names = [*project.classes.names, "void"]
+    kinds = {value: name for name, value in PROVENANCE.items()}
+    found = []
+    for number, pair in enumerate(pairs.tolist()):
+        mask = where == number
+        change = Change(
+            row=first_row - number,
+            image=corrected.records[0].index,
+            image_id=corrected.image_id,
+            mask_id=0,
+            pixels=int(pixels[number]),
+            old=names[pair // count],
+            new=names[pair % count],
+            source=kinds[int(np.bincount(corrected.provenance[mask]).argmax())],
+            round=replay.state.layer,
+            confidence=None,
+            annotator="",
+        )
+        found.append((change, mask))
+    return found
 
 
 class CropWriter:
@@ -125,6 +186,7 @@ class CropWriter:
         self.project, self.folder = project, folder
         chosen = sorted(changes, key=lambda change: (-change.pixels, change.row))[:most]
         self.left_out = len(changes) - len(chosen)
+        self._room = most - len(chosen)
         self._of_image: dict[int, list[Change]] = {}
         for change in chosen:
             self._of_image.setdefault(change.image, []).append(change)
@@ -132,17 +194,31 @@ class CropWriter:
         colours = [*project.classes.colours, (0, 0, 0)]
         self._colours = np.array(colours, dtype=np.float64)
 
-    def add(self, corrected: Corrected, before: NDArray[Any]) -> None:
+    def add(
+        self, corrected: Corrected, before: NDArray[Any], pixelwise: Sequence[tuple[Change, NDArray[np.bool_]]] = ()
+    ) -> None:
         """Write the pictures of an image.
 
         Args:
             corrected: With the labels after.
             before: (H, W) class indices or the ignore index as imported.
+            pixelwise: What a layer changes in it.
         """
         wanted = [(record, self._of_image.get(record.index, [])) for record in corrected.records]
-        if not any(changes for _, changes in wanted):
+        shown, rest = pixelwise[: self._room], pixelwise[self._room :]
+        self._room -= len(shown)
+        self.left_out += len(rest)
+        if not shown and not any(changes for _, changes in wanted):
             return
         pixels = self._pixels(corrected)
+        for change, mask in shown:
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            box = _roomy((int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1), mask.shape)
+            cut = np.s_[box[0] : box[2], box[1] : box[3]]
+            picture = self._picture(change, pixels[cut], before[cut], corrected.labels[cut], mask[cut])
+            name = f"crops/{change.image_id}/pixels{-change.row}.png"
+            write_rgb(self.folder / name, picture)
+            self.names[change.row] = name
         for record, changes in wanted:
             if not changes:
                 continue
@@ -183,7 +259,8 @@ class CropWriter:
         mask: NDArray[np.bool_],
     ) -> NDArray[np.uint8]:
         outline = mask & ~binary_erosion(mask)
-        panels = [(pixels, f"{change.image_id}  mask {change.mask_id}")]
+        what = f"mask {change.mask_id}" if change.mask_id else f"{change.pixels:,} pixels"
+        panels = [(pixels, f"{change.image_id}  {what}")]
         for labels, name in ((before, f"before: {change.old}"), (after, f"after: {change.new}")):
             known = np.minimum(labels, self.project.classes.num_classes)
             painted = (1 - _OPACITY) * pixels + _OPACITY * self._colours[known]
@@ -226,7 +303,14 @@ def _titled(pixels: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
 
 
 def write_letter(
-    folder: Path, project: Project, changes: Sequence[Change], crops: CropWriter, images: int, pixels: int, labels: str
+    folder: Path,
+    project: Project,
+    changes: Sequence[Change],
+    crops: CropWriter,
+    images: int,
+    pixels: int,
+    labels: str,
+    edited: int = 0,
 ) -> None:
     """Write README.md and index.html: what the pack holds, for someone who has not seen the project.
 
@@ -238,22 +322,41 @@ def write_letter(
         images: Label maps in the pack.
         pixels: Pixels that differ.
         labels: Where the label maps lie in the pack.
+        edited: Pixels of classes that were merged into others.
     """
     pairs = Counter((change.old, change.new, change.source) for change in changes)
     areas: Counter[tuple[str, str, str]] = Counter()
     for change in changes:
         areas[change.old, change.new, change.source] += change.pixels
-    hands = sum(change.source == "manual" for change in changes)
+    masks = [change for change in changes if change.mask_id]
+    hands = sum(change.source == "manual" for change in masks)
+    below = sum(change.pixels for change in changes if not change.mask_id)
+    said = [
+        f"{len(masks):,} masks in {images:,} images carry another class than they came with; {pixels:,} pixels of label "
+        f"files differ. {hands:,} of the masks were changed by hand, {len(masks) - hands:,} by the method."
+    ]
+    if below:
+        said.append(f"{below:,} pixels carry labels below the mask: one by one, whatever mask they lie in.")
+    if edited:
+        edits = "; ".join(described(project.imported_classes, project.ledger.class_edits()))
+        said.append(f"{edited:,} pixels have another value because classes were edited: {edits}.")
     lines = [
         f"# Corrected labels of {project.config.name}",
         "",
-        f"{len(changes):,} masks in {images:,} images carry another class than they came with; {pixels:,} pixels of label "
-        f"files differ. {hands:,} of the masks were changed by hand, {len(changes) - hands:,} by the method.",
+        " ".join(said),
         "",
-        f"- `{labels}`: the corrected labels of those images alone. All pixels nobody changed have the values they came with.",
-        "- `changes.csv`: a line for each mask: image, mask, pixels, classes before and after, who or what changed it.",
-        "- `crops/`: a picture of each: the image, the labels before, the labels after; `index.html` shows them on one page.",
-        "- `provenance/`: for each image, 0 where labels are as they came, 1 changed by hand, 2 changed by the method.",
+        f"- `{labels}`: the corrected labels of those images alone. All other pixels have the values they came with.",
+        "- `changes.csv`: a line for each mask: image, mask, pixels, classes before and after, who or what changed it; and, "
+        "without a mask, one for pixels of an image that changed one by one, for each pair of classes.",
+        *(
+            [
+                "- `crops/`: a picture of each: the image, the labels before, the labels after; `index.html` shows them all."
+            ]
+            if crops.names
+            else []
+        ),
+        "- `provenance/`: for each image, 0 where labels are as they came, 1 changed by hand, 2 changed by the method, 3 of a "
+        "class that was merged into another.",
         "- `manifest.json`: SHA-256 of each image, versions, and what is known of the labels' quality.",
         "",
         "| before | after | source | masks | pixels |",
@@ -268,9 +371,9 @@ def write_letter(
     figures = []
     for change in changes:
         if change.row in crops.names:
-            said = f"{change.image_id}, mask {change.mask_id}: {change.old} → {change.new} ({change.source})"
+            what = f"mask {change.mask_id}" if change.mask_id else f"{change.pixels:,} pixels"
             place = quote(crops.names[change.row])
-            text = html.escape(said)
+            text = html.escape(f"{change.image_id}, {what}: {change.old} → {change.new} ({change.source})")
             figures.append(
                 f'<figure><img loading="lazy" src="{place}" alt="{text}"><figcaption>{text}</figcaption></figure>'
             )
@@ -282,6 +385,6 @@ def write_letter(
         "figure{margin:0;border:1px solid #ccc;padding:.5rem}img{max-width:100%;image-rendering:pixelated}"
         "@media(prefers-color-scheme:dark){body{background:#111;color:#eee}figure{border-color:#444}}</style>"
         f"<h1>Changes of {html.escape(project.config.name)}</h1>"
-        f"<p>{len(changes):,} masks in {images:,} images; {pixels:,} pixels.</p><main>{''.join(figures)}</main></html>\n"
+        f"<p>{html.escape(' '.join(said))}</p><main>{''.join(figures)}</main></html>\n"
     )
     write_text(folder / "index.html", page)

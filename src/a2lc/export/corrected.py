@@ -23,8 +23,8 @@ from a2lc.records import ImageRecord
 
 __all__ = ["PROVENANCE", "Replay", "corrected_file_values", "corrected_images", "provenance", "replay_of"]
 
-PROVENANCE = {"first": 0, "manual": 1, "automatic": 2}
-"""Values of a provenance map: first labels, changed by hand, changed by the method."""
+PROVENANCE = {"first": 0, "manual": 1, "automatic": 2, "classes": 3}
+"""Values of a provenance map: first labels, changed by hand, changed by the method, of a class that was merged into another."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -149,6 +149,8 @@ def _one(project: Project, replay: Replay, bounds: NDArray[np.int64], record: Im
         # What a layer decides, no one looked at pixel by pixel, unless it holds what someone drew.
         by_hand = next(layer.by_hand for layer in project.ledger.layers() if layer.round == state.layer)
         kinds[(labels != by_masks) & (labels != first)] = PROVENANCE["manual" if by_hand else "automatic"]
+    # The class stayed what it was, and its value is another one.
+    kinds[(kinds == 0) & (new != raw)] = PROVENANCE["classes"]
     image = project.image_path(record) if record.file else None
     return Corrected(
         image_id=record.image_id,

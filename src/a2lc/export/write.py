@@ -23,7 +23,7 @@ from a2lc.data.intake import decode_labels
 from a2lc.data.png import write_ids
 from a2lc.errors import InputError, require_known
 from a2lc.export.base import EXPORTS, Corrected
-from a2lc.export.changes import CropWriter, changes_of, write_changes, write_letter
+from a2lc.export.changes import Change, CropWriter, changes_of, pixel_changes, write_changes, write_letter
 from a2lc.export.corrected import PROVENANCE, corrected_file_values, corrected_images, provenance, replay_of
 from a2lc.files import json_safe, new_folder, sha256, write_text
 from a2lc.progress import Track, no_progress
@@ -33,7 +33,8 @@ from a2lc.version import versions
 
 __all__ = ["EXPORTS", "PROVENANCE", "ExportSummary", "corrected_file_values", "export_project", "provenance"]
 
-_PROVENANCE_PALETTE = [200, 200, 200, 0, 114, 178, 230, 159, 0] + [0] * 759  # grey, and Okabe and Ito's blue and orange
+# Grey, and Okabe and Ito's blue, orange and green.
+_PROVENANCE_PALETTE = [200, 200, 200, 0, 114, 178, 230, 159, 0, 0, 158, 115] + [0] * 756
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,11 @@ def export_project(
         raise InputError(f"{out} lies inside the project. Name a folder beside it with --out.")
     replay = replay_of(project, through)
     changes = changes_of(project, replay)
-    images = changed_images = changed_pixels = 0
+    by_image: dict[int, list[int]] = {}
+    for change in changes:
+        by_image.setdefault(change.image, []).append(change.mask_id)
+    below: list[Change] = []  # what layers of labels below the mask change
+    images = changed_images = changed_pixels = edited = 0
     hashes: dict[str, str] = {}
     with new_folder(out) as partial:
         partial.mkdir(parents=True, exist_ok=True)
@@ -98,9 +103,14 @@ def export_project(
                         advance()
                     continue
                 writer.add(corrected)
-                if crops is not None:
+                if crops is not None or replay.state.layer is not None:
                     value_map = project.config.sources.value_map
-                    crops.add(corrected, decode_labels(corrected.first, project.classes, value_map)[0])
+                    before = decode_labels(corrected.first, project.classes, value_map)[0]
+                    pixelwise = pixel_changes(project, replay, corrected, before, by_image, -1 - len(below))
+                    below += [change for change, _ in pixelwise]
+                    if crops is not None:
+                        crops.add(corrected, before, pixelwise)
+                edited += int((corrected.provenance == PROVENANCE["classes"]).sum())
                 write_ids(
                     partial / "provenance" / f"{corrected.image_id}.png", corrected.provenance, _PROVENANCE_PALETTE
                 )
@@ -112,9 +122,10 @@ def export_project(
                 for _ in corrected.records:
                     advance()
         writer.finish()
-        write_changes(partial / "changes.csv", changes, None if crops is None else crops.names)
+        told = [*changes, *below]
+        write_changes(partial / "changes.csv", told, None if crops is None else crops.names)
         if crops is not None:
-            write_letter(partial, project, changes, crops, images, changed_pixels, form.labels)
+            write_letter(partial, project, told, crops, images, changed_pixels, form.labels, edited)
         write_text(partial / "classes.json", json.dumps(project.classes.to_json(), indent=1))
         summary = ExportSummary(
             images=images,

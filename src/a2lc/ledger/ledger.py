@@ -337,7 +337,9 @@ class Ledger:
             known[text] = self._indices(json.loads(text))
         return known[text]
 
-    def asked_masks(self, *, before: int | None = None, answered: bool = False) -> NDArray[np.uint64]:
+    def asked_masks(
+        self, *, before: int | None = None, answered: bool = False, closed: bool = False
+    ) -> NDArray[np.uint64]:
         """Keys of the masks that were asked about, ascending.
 
         Questions that were left over when the clicks of their round were spent were never put to anyone: their masks are
@@ -346,6 +348,7 @@ class Ledger:
         Args:
             before: Only in rounds below this one.
             answered: Only those with an answer that is not a skip.
+            closed: Without those that may be asked about again, as their class was split since.
         """
         statement = select(schema.query_masks.c.image, schema.query_masks.c.mask_id, schema.query_masks.c.query)
         if before is not None:
@@ -360,30 +363,41 @@ class Ledger:
             )
         else:
             of_query = schema.queries.alias()
-            closed = select(schema.stages.c.round).where(schema.stages.c.stage == "answer")
+            over = select(schema.stages.c.round).where(schema.stages.c.stage == "answer")
             left_over = select(of_query.c.id).where(
-                of_query.c.round.in_(closed), ~of_query.c.id.in_(select(schema.answers.c.query))
+                of_query.c.round.in_(over), ~of_query.c.id.in_(select(schema.answers.c.query))
             )
             statement = statement.where(~schema.query_masks.c.query.in_(left_over))
         with self._read() as connection:
             rows = np.array([tuple(row) for row in connection.execute(statement)], dtype=np.int64).reshape(-1, 3)
-            rows = rows[~np.isin(rows[:, 2], self._reopened(connection))]
+            if closed:
+                rows = rows[~np.isin(rows[:, 2], self._reopened(connection))]
         return np.unique(mask_keys(rows[:, 0], rows[:, 1]))
 
-    def _reopened(self, connection: Connection) -> list[int]:
+    def reopened(self) -> frozenset[int]:
         """Questions whose answers name a class that was split since: which part it is may be asked again."""
+        with self._read() as connection:
+            return frozenset(self._reopened(connection))
+
+    def _reopened(self, connection: Connection) -> list[int]:
         table = schema.class_edits
         edits = connection.execute(select(table).order_by(table.c.id)).all()
         gone = {json.loads(row.details)["edit"] for row in edits if row.kind == "undo"}
+        into: dict[int, int] = {}
         found: list[int] = []
         for row in edits:
-            if row.kind != "split" or row.id in gone:
+            if row.id in gone:
                 continue
-            (code,) = json.loads(row.codes)
+            if row.kind == "merge":
+                into |= dict.fromkeys(json.loads(row.codes), json.loads(row.details)["into"])
+            if row.kind != "split":
+                continue
+            (split,) = json.loads(row.codes)
             answers = connection.execute(
                 select(schema.answers.c.query, schema.answers.c.classes).where(schema.answers.c.query <= row.after)
             )
-            found += [query for query, classes in answers if code in json.loads(classes)]
+            # What was merged into the class before it was split is of it as well.
+            found += [query for query, classes in answers if any(_root(into, c) == split for c in json.loads(classes))]
         return found
 
     def add_answers(
@@ -759,7 +773,6 @@ class Ledger:
             found = connection.execute(select(schema.answers.c.classes).distinct())
             return any(code in json.loads(text) for (text,) in found)
 
-
     def _answer(self, row: Any) -> Answer:
         return Answer(
             answer_id=row.id,
@@ -784,6 +797,13 @@ class Ledger:
             .order_by(table.c.id)
         )
         return {row.query: self._answer(row) for row in connection.execute(statement) if row.query in wanted}
+
+
+def _root(into: Mapping[int, int], code: int) -> int:
+    """The class that a class is now, after merges."""
+    while code in into:
+        code = into[code]
+    return code
 
 
 def _engine(path: Path) -> Engine:

@@ -629,6 +629,7 @@ def _quality_classes(facts: Facts, figures: Mapping[str, Any], labels: NDArray[A
             iou=_span(figures["iou"][index], true["iou"][index]),
         )
         for index in range(facts.num_classes)
+        if figures["iou"][index] is not None  # of a class that was another one in that round
     ]
 
 

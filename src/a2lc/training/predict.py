@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from a2lc.class_edits import class_change, view_of
 from a2lc.config import TrainingConfig
-from a2lc.errors import ImageFileError, MissingFileError, ShapeError
+from a2lc.errors import ImageFileError, InputError, MissingFileError, ShapeError
 from a2lc.features import FeatureMap, interpolation_matrix
 from a2lc.project import Project
 from a2lc.records import ImageRecord, Inspection
@@ -164,12 +165,23 @@ def predict_from_files(project: Project, folder: Path) -> Predictor:
 
     Raises:
         MissingFileError: There is no such folder; later, when called, no file of an image.
+        InputError: It cannot be told of which classes the files are.
     """
     if not folder.is_dir():
         raise MissingFileError(f"No folder of probabilities at {folder}.")
     num_classes = project.classes.num_classes
     change = class_change(view_of(project.imported_classes), project.view)
     turn = None if change is None else np.maximum(change, 1e-6)
+    if turn is not None and project.imported_classes.num_classes == num_classes:
+        # As many classes as at first, and others: which of both a file has cannot be told from its shape.
+        made = max((edit.time for edit in project.ledger.class_edits()), default="")
+        newest = datetime.fromisoformat(made).timestamp()
+        old = next((path for path in sorted(folder.rglob("*.npy")) if path.stat().st_mtime < newest), None)
+        if old is not None:
+            raise InputError(
+                f"{old} is older than the last edit of the classes, of which there are as many as at first: whether it has those "
+                "of then or of now cannot be told. Save the probabilities anew, over the classes as they are now."
+            )
 
     def forward(image: ImageRecord, given: Any) -> Inspection:
         path = folder / f"{image.image_id}.npy"
