@@ -239,7 +239,7 @@ def read_config(path: Path) -> ProjectConfig:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(data).__name__}.")
     version = data.get("format_version")
-    version = int(version) if isinstance(version, str) and version.isdigit() else version
+    version = int(version) if isinstance(version, str) and version.isdecimal() else version
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise NewerProjectError(
             f"{path} has format version {version}, made by {data.get('created_by', 'a newer a2lc')}; this a2lc reads up "

@@ -264,6 +264,13 @@ class Loop:
             StageError: Another stage comes first, or the open round was begun with another plan.
         """
         number = require_stage(self.project, stage)
+        begun = number in {record.round for record in self.project.ledger.rounds()}
+        if number and not begun and not self.method.asks_in_batches and self.masks_left() < 1:
+            # A round that can ask nothing would stay open, and nothing could be changed any more.
+            raise PoolExhaustedError(
+                f"All {len(self.project.masks):,} masks were asked about: round {number} has nothing to ask. The labels are "
+                "done, but for classes that should be split: a2lc classes split"
+            )
         self._open(number)
         began = time.perf_counter()
         work = {

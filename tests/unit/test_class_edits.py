@@ -26,12 +26,12 @@ from a2lc.classes import ClassTable
 from a2lc.cli import _main
 from a2lc.data.intake import decode_labels
 from a2lc.data.png import read_ids
-from a2lc.errors import InputError
+from a2lc.errors import InputError, PoolExhaustedError
 from a2lc.export import export_project
 from a2lc.loop import Loop, RoundPlan
 from a2lc.metrics import ConfusionCounts
 from a2lc.project import Project
-from a2lc.records import AnswerKind, Source
+from a2lc.records import AnswerKind, Query, Source
 from a2lc.report import write_report
 from a2lc.status import label_quality
 
@@ -430,6 +430,20 @@ def test_an_open_round_is_about_the_same_classes(scored, project, capsys):
         loop.run_stage(stage)
     assert _main(["classes", "rename", str(project.folder), "car", "x"]) == 2
     assert "Round 1 is open at its stage 'select'. Finish it first" in capsys.readouterr().err
+
+
+def test_nothing_left_to_ask_opens_no_round(scored, project):
+    """Else the round could not end, and no class be split."""
+    asked = np.arange(len(project.masks))
+    project.ledger.open_round(0, method="alc", config={}, model="m", seed=0, versions={})
+    for stage in ("train", "evaluate"):
+        project.ledger.finish_stage(0, stage, 0.0, {})
+    rows = [(int(project.masks.image[row]), int(project.masks.mask_ids[row])) for row in asked]
+    project.ledger.add_queries(0, [Query(round=0, image=i, mask_ids=(m,), proposed=0, score=1.0) for i, m in rows])
+    plan = scored.plan(project, 5, method="alc")
+    with pytest.raises(PoolExhaustedError, match="masks were asked about: round 1 has nothing to ask"):
+        Loop(project, plan, say=lambda line: None).run_stage("score")
+    assert [record.round for record in project.ledger.rounds()] == [0]
 
 
 def test_a_class_in_use_cannot_be_taken_back(scored, project, capsys):

@@ -116,7 +116,7 @@ def parse_json(data: bytes, where: str) -> Any:
     try:
         return json.loads(data.decode("utf-8-sig"))
     except RecursionError:
-        raise InputError(f"{where}: nested too deeply to be an export of Label Studio.") from None
+        raise InputError(f"{where}: JSON nested too deeply to be an export of annotations.") from None
     except ValueError as error:
         raise InputError(
             f"{where}: not whole JSON: {' '.join(str(error).split())}. Export or download it again."

@@ -198,8 +198,8 @@ def find_files(folder: Path, suffixes: Iterable[str], what: str) -> dict[str, Pa
         relative = path.relative_to(folder)
         if any(part.startswith(".") for part in relative.parts) or path.suffix.lower() not in suffixes:
             continue
-        if not path.is_file():
-            continue
+        if not path.is_file() and not (path.is_symlink() and not path.exists()):
+            continue  # a link to nothing is a file that is missing: whoever reads it says so
         name = relative.with_suffix("").as_posix()
         try:
             name.encode("utf-8")

@@ -40,7 +40,7 @@ from a2lc.data.png import (
     stored_size,
     write_ids,
 )
-from a2lc.data.prepare import ImageRules, Prepared, in_order, prepare
+from a2lc.data.prepare import ImageRules, Prepared, in_order, prepare, turned_line
 from a2lc.errors import ConfigError, ImageFileError, InputError, LabelRangeError, ShapeError, first_names, require_known
 from a2lc.files import new_folder, sha256, write_bytes, write_text
 from a2lc.ledger.ledger import Ledger
@@ -55,6 +55,7 @@ from a2lc.version import __version__
 __all__ = [
     "IntakeSummary",
     "ReadRules",
+    "check_map",
     "create_project",
     "decode_labels",
     "in_order",
@@ -250,7 +251,7 @@ def _create(
     if rules.ignore is not None:
         classes = with_ignore(classes, rules.ignore)
     rules = replace(rules, value_map=found.value_map(classes) | rules.value_map)
-    _check_map(rules.value_map, classes)
+    check_map(rules.value_map, classes)
     notes = list(found.notes)
     allowed = {"images without ground truth"} if rules.partial_truth else set()
     unmatched = {what: names for what, names in found.unmatched.items() if what not in allowed}
@@ -282,11 +283,11 @@ def _create(
     def read_map(source: MapSource, masks: bool) -> NDArray[Any]:
         return read_source(source, None if masks else classes, rules)[0]
 
-    found, done, unusable = prepare(found, partial / "images", fetched, how, read_map, track)
-    faults = _Faults(unreadable=dict(unusable))
+    found, done, unusable, turned = prepare(found, partial / "images", fetched, how, read_map, track)
+    faults = _Faults(unreadable=dict(unusable), turned=list(turned))
     checked = _check_all(found.train, classes, rules, faults, track, "checking", True)
     validation = _check_all(found.validation, classes, rules, faults, track, "checking validation", False)
-    _raise_faults(faults, classes, rules, len(found.train) + len(found.validation) + len(unusable))
+    _raise_faults(faults, classes, rules, len(found.train) + len(found.validation) + len(unusable) + len(turned))
     skipped = dict(faults.unreadable) if rules.skip_bad else {}
     snapped = (
         [f"{faults.snapped:,} pixels of lossy label files were read as the nearest known value"]
@@ -321,7 +322,7 @@ def _create(
         write_text(partial / "skipped.csv", "\n".join(lines) + "\n")
     # What class indices in the ledger and the tables stand for: an edited project.yaml must still say the same.
     write_text(partial / "tables" / "reading.json", json.dumps(reading(config)))
-    _keep_prepared(partial, fetched, checked + validation, done)
+    done = _keep_prepared(partial, fetched, checked + validation, done)
     config.save(partial / "project.yaml")
     return IntakeSummary(
         images=summary[0],
@@ -336,19 +337,38 @@ def _create(
     )
 
 
-def _keep_prepared(folder: Path, fetched: Path, items: Sequence[_Checked], done: dict[str, Prepared]) -> None:
-    """Move fetched images to their place, and write down what was done to which image."""
+def _keep_prepared(
+    folder: Path, fetched: Path, items: Sequence[_Checked], done: dict[str, Prepared]
+) -> dict[str, Prepared]:
+    """Move fetched images to their place, drop copies of images that were left out, and write down what was done to which.
+
+    Returns:
+        What was done to those that are kept.
+    """
     kept = {item.sample.image_id: done[item.sample.image_id] for item in items if item.sample.image_id in done}
-    if not kept:
-        (folder / "images").rmdir()  # nothing was put there
-        return
+    images = folder / "images"
+    own: set[Path] = set()
     for item in items:
         image = item.sample.image
-        if item.sample.prepared and isinstance(image, Path) and image.is_relative_to(fetched):
-            target = folder / "images" / image.relative_to(fetched)
+        if not item.sample.prepared or not isinstance(image, Path):
+            continue
+        if image.is_relative_to(fetched):
+            target = images / f"{item.sample.image_id}{image.suffix}"
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(image, target)
+            image = target
+        own.add(image)
+    for path in sorted(images.rglob("*"), reverse=True):  # what lies in a folder comes before it
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in own:
+            path.unlink()
+    if not kept:
+        images.rmdir()
+        return kept
     write_text(folder / "tables" / "prepared.json", json.dumps({name: asdict(how) for name, how in kept.items()}))
+    return kept
 
 
 def _done_notes(done: dict[str, Prepared]) -> list[str]:
@@ -378,7 +398,12 @@ def with_ignore(classes: ClassTable, value: int) -> ClassTable:
     return replace(classes, ignore=value)
 
 
-def _check_map(value_map: dict[int, int], classes: ClassTable) -> None:
+def check_map(value_map: dict[int, int], classes: ClassTable) -> None:
+    """Refuse a value map that leads to what is no class and not the ignore value.
+
+    Raises:
+        InputError: It does, or a value does not fit 16 bits.
+    """
     for value, becomes in value_map.items():
         if not 0 <= value <= 65535:
             raise InputError(f"--map {value}={becomes}: values are 0..65535.")
@@ -467,25 +492,18 @@ def _check(sample: Sample, classes: ClassTable, rules: ReadRules, faults: _Fault
         faults.unreadable[sample.image_id] = str(error)
         return None
     except FileNotFoundError as error:
-        faults.unreadable[sample.image_id] = f"{error.filename}: gone since the folder was listed"
+        faults.unreadable[sample.image_id] = f"{error.filename}: gone, or a link to nothing"
         return None
     sources = {"labels": sample.labels, "masks": sample.masks, "ground truth": sample.ground_truth}
     fits = next((array.shape[::-1] for array in maps.values() if array is not None), stored)
     assert fits is not None
+    any_map = any(array is not None for array in maps.values())
     whole_name = str(sample.image if sample.image is not None else sample.labels)
     if stored is None:
         stored = (fits[0], fits[1])
     upright = stored[::-1] if orientation >= 5 else stored
     if orientation != 1 and rules.exif in {"refuse", "bake"}:
-        hint = ""
-        if upright != stored and fits == upright:
-            hint = f"; its maps are {fits[0]} x {fits[1]}, as the upright image: --exif apply"
-        elif upright != stored and fits == stored:
-            hint = f"; its maps are {fits[0]} x {fits[1]}, as the stored image: --exif ignore"
-        faults.turned.append(
-            f"{sample.image}: stored {stored[0]} x {stored[1]}, shown {upright[0]} x {upright[1]} "
-            f"(EXIF orientation {orientation}){hint}"
-        )
+        faults.turned.append(turned_line(sample.image, stored, orientation, fits if any_map else None))
         return None
     size = upright if rules.exif == "apply" else stored
     whole = True

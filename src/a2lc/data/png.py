@@ -36,6 +36,7 @@ __all__ = [
     "is_lossy",
     "one_at_a_time",
     "open_image",
+    "orientation_of",
     "png_bytes",
     "read_deep",
     "read_ids",
@@ -44,6 +45,7 @@ __all__ = [
     "row_blocks",
     "stored_size",
     "stretched",
+    "turned_upright",
     "write_ids",
     "write_rgb",
 ]
@@ -223,7 +225,51 @@ def stored_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int
         ImageFileError: It is no image, or larger than `max_pixels`.
     """
     with open_image(path, max_pixels) as image:
-        return image.width, image.height, exif_orientation(image)
+        width, height = image.size
+        if image.format == "TIFF":
+            # Pillow gives the size that a TIFF is shown in, and of all other formats the one it is stored in.
+            tags: Any = image.tag_v2  # type: ignore[attr-defined]
+            width, height = tags.get(256, width), tags.get(257, height)
+        return int(width), int(height), exif_orientation(image)
+
+
+def orientation_of(path: Path, max_pixels: int = MAX_PIXELS) -> int:
+    """EXIF orientation 1..8 of an image file, also of a TIFF of more bands or bits than `open_image` takes.
+
+    Raises:
+        ImageFileError: It is no image, or larger than `max_pixels`.
+    """
+    if path.suffix.lower() not in _TIFF:
+        return stored_size(path, max_pixels)[2]
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            tag = file.pages.first.tags.get(_EXIF_ORIENTATION)
+            value = 1 if tag is None else int(tag.value)
+    except FileNotFoundError:
+        raise
+    except Exception:  # what is wrong with a damaged file is said by whoever reads its pixels
+        return stored_size(path, max_pixels)[2]
+    return value if 1 <= value <= 8 else 1
+
+
+def turned_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """(H, W, ..) pixels as they are stored, turned or mirrored as an EXIF orientation 1..8 says (pure).
+
+    Example:
+        >>> turned_upright(np.array([[1, 2, 3]]), 6)
+        array([[1],
+               [2],
+               [3]])
+    """
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def read_rgb(path: Path | ImageBytes, *, upright: bool = False, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -245,10 +291,19 @@ def read_rgb(path: Path | ImageBytes, *, upright: bool = False, max_pixels: int 
             raise ImageFileError(f"{path}: more than 8 bits a channel (mode {image.mode}). {_DEEP}")
         if _png_header(path)[0] == 16:
             raise ImageFileError(f"{path}: 16 bits a channel. {_DEEP}")
+        if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1 and (pages := _pages(image)) > 1:
+            raise ImageFileError(
+                f"{path}: holds {pages} pages of one size. If they are bands, pass --bands R,G,B; or save one image a file."
+            )
+        orientation = exif_orientation(image) if image.format == "TIFF" else 1
 
         def decode() -> NDArray[np.uint8]:
             _decode(image, path)
-            return _pixels_of(ImageOps.exif_transpose(image) if upright else image)
+            pixels = _pixels_of(ImageOps.exif_transpose(image) if upright else image)
+            if not upright and orientation != 1 and exif_orientation(image) == 1:
+                # Pillow turns a TIFF while it decodes it, and no other format: turned back, it is as stored.
+                pixels = turned_upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+            return pixels
 
         return one_at_a_time(image.width * image.height, decode)
 
@@ -285,7 +340,7 @@ class Stretch:
     def __str__(self) -> str:
         """As the command line takes it."""
         unit = "%" if self.percent else ""
-        return f"{self.low:g}{unit}:{self.high:g}{unit}"
+        return f"{self.low:.12g}{unit}:{self.high:.12g}{unit}"
 
 
 def read_deep(path: Path, max_pixels: int = MAX_PIXELS, *, every: bool = False) -> NDArray[Any] | None:
@@ -318,12 +373,14 @@ def read_deep(path: Path, max_pixels: int = MAX_PIXELS, *, every: bool = False) 
             # Bands may be pages of one series, or samples of one page; other series are overviews.
             series = file.series[0]
             axes, shape = series.axes, series.shape
-            area = math.prod(size for axis, size in zip(axes, shape, strict=True) if axis in "YX")
+            area = math.prod(sorted(shape)[-2:])
             if area > max_pixels or math.prod(shape) > 64 * max_pixels:
                 raise ImageFileError(f"{path}: {shape} is over the limit of {max_pixels:,} pixels. Raise --max-pixels.")
             if not {"Y", "X"} <= set(axes) or len(axes) > 3:
                 raise ImageFileError(f"{path}: has axes {axes}; expected one image of rows, columns and bands.")
-            if not every and series.dtype == np.uint8 and (len(axes) == 2 or shape[_band_axis(axes)] in (1, 3, 4)):
+            if len(axes) == 3 and axes[0] == "Q":
+                axes = _shaped_axes(axes, shape, path)
+            if not every and series.dtype == np.uint8 and _ordinary(axes, shape):
                 return None
             values = series.asarray()
     except ImageFileError:
@@ -334,6 +391,45 @@ def read_deep(path: Path, max_pixels: int = MAX_PIXELS, *, every: bool = False) 
     if values.dtype.kind not in "uif":
         raise ImageFileError(f"{path}: values of type {values.dtype}; expected whole or real numbers.")
     return np.ascontiguousarray(values)
+
+
+def _shaped_axes(axes: str, shape: Sequence[int], path: Path) -> str:
+    """Axes of an array of three dimensions that tifffile wrote as pages, without being told which are bands.
+
+    It takes the last two for rows and columns; an array of rows, columns and bands lies in such a file just so. Bands are
+    fewer than rows and columns: the first or the last axis, whichever is shorter than both others.
+
+    Raises:
+        ImageFileError: None is.
+    """
+    first, middle, last = shape
+    if first < min(middle, last):
+        return axes
+    if last < min(first, middle):
+        return "YXQ"
+    raise ImageFileError(
+        f"{path}: {first} x {middle} x {last} without a word on which are bands. Write it again with "
+        "photometric='minisblack', and planarconfig='contig' for rows x columns x bands, or 'separate' for bands first."
+    )
+
+
+def _ordinary(axes: str, shape: Sequence[int]) -> bool:
+    """Whether a TIFF is one grey or coloured picture: samples of one page, not pages."""
+    if len(axes) == 2:
+        return True
+    band = _band_axis(axes)
+    return shape[band] == 1 or (axes[band] == "S" and shape[band] in (3, 4))
+
+
+def _pages(image: Image.Image) -> int:
+    """Pages of a TIFF that have the size of the first: bands, or several images; overviews and masks do not count."""
+    size, count = image.size, 1
+    for place in range(1, min(getattr(image, "n_frames", 1), 64)):
+        image.seek(place)
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        count += image.size == size and tags.get(254, 0) in (0, 2)
+    image.seek(0)
+    return count
 
 
 def _band_axis(axes: str) -> int:

@@ -6,6 +6,7 @@ maps of tiles can be put together again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,19 +22,20 @@ from numpy.typing import NDArray
 from a2lc.data.base import DrawnMap, Found, MapSource, PackedImage, Sample
 from a2lc.data.png import (
     Stretch,
-    exif_orientation,
-    open_image,
+    orientation_of,
     read_deep,
     read_rgb,
     stored_size,
     stretched,
+    turned_upright,
     write_rgb,
 )
+from a2lc.data.remote import local_path
 from a2lc.errors import ImageFileError, InputError
 from a2lc.files import write_bytes
 from a2lc.progress import Track, no_progress
 
-__all__ = ["ImageRules", "Prepared", "Tile", "in_order", "prepare", "tile_edges"]
+__all__ = ["ImageRules", "Prepared", "Tile", "in_order", "prepare", "tile_edges", "turned_line"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class ImageRules:
     """What is done to images.
 
     Attributes:
-        exif: `bake` has images that EXIF shows turned written upright; `apply` reads them upright.
+        exif: What becomes of images that EXIF shows turned: `refuse` lets none be changed in any way, `apply` and `bake` have
+            copies made upright, `ignore` takes them as stored. `bake` alone makes a copy of an image for that.
         tile: Images wider or higher are cut into tiles of at most so many pixels a side; None cuts none.
         bands: Which bands are red, green and blue, or the one that is grey, from 1; None takes them as they are.
         stretch: Which values become 0 and 255; None for images that have 8 bits.
@@ -107,6 +110,31 @@ def in_order(
         yield waiting.popleft().result()
 
 
+class _TurnedError(InputError):
+    """An image that EXIF shows turned was to be made into another file, and nobody said how it is meant."""
+
+
+def turned_line(image: object, stored: tuple[int, int], orientation: int, fits: tuple[int, ...] | None) -> str:
+    """What is said of an image that EXIF shows turned.
+
+    Args:
+        image: What messages call it.
+        stored: Its width and height as stored.
+        orientation: EXIF orientation 2..8.
+        fits: Width and height of its maps, None without any.
+    """
+    upright = stored[::-1] if orientation >= 5 else stored
+    hint = ""
+    if upright != stored and fits == upright:
+        hint = f"; its maps are {fits[0]} x {fits[1]}, as the upright image: --exif apply"
+    elif upright != stored and fits == stored:
+        hint = f"; its maps are {fits[0]} x {fits[1]}, as the stored image: --exif ignore"
+    return (
+        f"{image}: stored {stored[0]} x {stored[1]}, shown {upright[0]} x {upright[1]} "
+        f"(EXIF orientation {orientation}){hint}"
+    )
+
+
 def tile_edges(length: int, tile: int) -> list[int]:
     """Edges of pieces of at most `tile` pixels, as equal as can be.
 
@@ -125,7 +153,7 @@ def prepare(
     rules: ImageRules,
     read_map: Callable[[MapSource, bool], NDArray[Any]],
     track: Track = no_progress,
-) -> tuple[Found, dict[str, Prepared], dict[str, str]]:
+) -> tuple[Found, dict[str, Prepared], dict[str, str], list[str]]:
     """Make files of the project of all images that cannot be used as they lie.
 
     Args:
@@ -138,24 +166,28 @@ def prepare(
         track: Shows progress.
 
     Returns:
-        What was found, with the samples as they are now; what was done, by image; and why images cannot be used.
+        What was found, with the samples as they are now; what was done, by image; why images cannot be used; and a line for
+        each that EXIF shows turned, where nobody said how they are meant.
     """
     samples = [*found.train, *found.validation]
     asked = rules.exif == "bake" or rules.tile or rules.bands or rules.stretch
     if not asked and not any(isinstance(sample.image, PackedImage) for sample in samples):
-        return found, {}, {}
+        return found, {}, {}, []
     done: dict[str, Prepared] = {}
     faults: dict[str, str] = {}
+    turned: list[str] = []
     # Tiles of one image come one after the other: its map is decoded once, and few are held at a time.
     read_whole = lru_cache(maxsize=3)(read_map)
 
-    def one(sample: Sample) -> list[tuple[Sample, Prepared | None]] | str:
+    def one(sample: Sample) -> list[tuple[Sample, Prepared | None]] | str | _TurnedError:
         try:
             return _prepare_one(sample, folder, fetched, rules, read_whole)
+        except _TurnedError as error:
+            return error
         except InputError as error:
             return str(error)
         except FileNotFoundError as error:
-            return f"{error.filename}: gone since the folder was listed"
+            return f"{error.filename}: gone, or a link to nothing"
 
     results: list[list[Sample]] = []
     with (
@@ -164,6 +196,10 @@ def prepare(
     ):
         for sample, result in zip(samples, in_order(pool, one, samples, ahead=8), strict=True):
             advance()
+            if isinstance(result, _TurnedError):
+                turned.append(str(result))
+                results.append([])
+                continue
             if isinstance(result, str):
                 faults[sample.image_id] = result
                 results.append([])
@@ -176,7 +212,7 @@ def prepare(
         twice = next(name for place, name in enumerate(names) if name in names[:place])
         raise InputError(f"Two images would be called {twice!r} once tiles are cut. Rename one of them.")
     first = sum(map(len, results[: len(found.train)]))
-    return replace(found, train=now[:first], validation=now[first:]), done, faults
+    return replace(found, train=now[:first], validation=now[first:]), done, faults, turned
 
 
 def _prepare_one(
@@ -192,31 +228,41 @@ def _prepare_one(
     source, how = str(image), []
     address = None
     if isinstance(image, PackedImage):
-        # Where fetching costs time, a file that is there is whole: it was put there in one step.
         address = image.address
-        place = fetched if address is not None else folder
-        path = place / f"{sample.image_id}{image.suffix}"
+        path = folder / sample.image_id if address is None else fetched / _code_of(address)
+        path = path.with_name(f"{path.name}{image.suffix}")
+        # Where fetching costs time, a file that is there is whole: it was put there in one step.
         if address is None or not path.is_file():
             write_bytes(path, image.read())
         how.append("fetched" if address is not None else "unpacked")
     else:
         path = image
     pixels = None
+    orientation = 1
+    if rules.bands or rules.stretch or rules.tile or rules.exif == "bake":
+        # What is written here has no EXIF: what it says counts now, or never.
+        orientation = orientation_of(path, rules.max_pixels)
+    if orientation != 1 and rules.exif == "refuse":
+        raise _TurnedError(_turned(sample, path, orientation, rules, read_map))
+    upright = rules.exif in {"apply", "bake"}
+    said_turned = f"turned upright (EXIF orientation {orientation})"
     if rules.bands or rules.stretch:
         deep = read_deep(path, rules.max_pixels, every=rules.bands is not None)
         if deep is not None:
             pixels, said = stretched(deep, rules.bands, rules.stretch, path)
             how.append(said)
-    if pixels is None and rules.exif == "bake":
-        with open_image(path, rules.max_pixels) as opened:
-            turned = exif_orientation(opened)
-        if turned != 1:
-            pixels = read_rgb(path, upright=True, max_pixels=rules.max_pixels)
-            how.append(f"turned upright (EXIF orientation {turned})")
+            if upright and orientation != 1:
+                pixels = turned_upright(pixels, orientation)
+                how.append(said_turned)
+    if pixels is None and rules.exif == "bake" and orientation != 1:
+        pixels = read_rgb(path, upright=True, max_pixels=rules.max_pixels)
+        how.append(said_turned)
     tiles = _tiles(path, pixels, rules)
     if tiles is not None:
         if pixels is None:
-            pixels = read_rgb(path, upright=rules.exif == "apply", max_pixels=rules.max_pixels)
+            pixels = read_rgb(path, upright=upright, max_pixels=rules.max_pixels)
+            if upright and orientation != 1:
+                how.append(said_turned)
         height, width = pixels.shape[:2]
         made: list[tuple[Sample, Prepared | None]] = [
             _cut(sample, pixels, tile, folder, read_map, source, tuple(how)) for tile in tiles(width, height)
@@ -234,6 +280,30 @@ def _prepare_one(
         return [(sample, None)]
     done = Prepared(source=source, address=address if pixels is None else None, how=tuple(how))
     return [(replace(sample, image=path, prepared=True), done)]
+
+
+def _code_of(address: str) -> str:
+    """Name of the file that is fetched from an address; of one on this machine, another one once the file is another."""
+    local = local_path(address)
+    about = local.stat() if local is not None and local.is_file() else None
+    stamp = "" if about is None else f" {about.st_size} {about.st_mtime_ns}"
+    return hashlib.sha256(f"{address}{stamp}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _turned(
+    sample: Sample,
+    path: Path,
+    orientation: int,
+    rules: ImageRules,
+    read_map: Callable[[MapSource, bool], NDArray[Any]],
+) -> str:
+    """What is said of a turned image, with the size of the first of its maps."""
+    deep = read_deep(path, rules.max_pixels, every=rules.bands is not None)
+    stored = stored_size(path, rules.max_pixels)[:2] if deep is None else (deep.shape[1], deep.shape[0])
+    for source, masks in ((sample.labels, False), (sample.masks, True), (sample.ground_truth, False)):
+        if source is not None:
+            return turned_line(sample.image, stored, orientation, read_map(source, masks).shape[::-1])
+    return turned_line(sample.image, stored, orientation, None)
 
 
 def _tiles(

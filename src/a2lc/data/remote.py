@@ -10,7 +10,7 @@ from a2lc.data.base import PackedImage
 from a2lc.data.png import IMAGE_SUFFIXES
 from a2lc.errors import ImageFileError, InputError, MissingExtraError, MissingFileError, first_names
 
-__all__ = ["fetch", "list_address", "read_list"]
+__all__ = ["fetch", "list_address", "local_path", "read_list"]
 
 MAX_BYTES = 2 << 30
 """An image file above this is not fetched."""
@@ -39,7 +39,8 @@ def read_list(path: Path) -> dict[str, PackedImage]:
     addresses = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not addresses:
         raise InputError(f"{path}: no address in it; expected one a line.")
-    return _named(addresses, str(path), path.parent)
+    # Whole paths: what they are below is this folder, wherever a later command is started from.
+    return _named(addresses, str(path), path.parent.absolute())
 
 
 def list_address(address: str) -> dict[str, PackedImage]:
@@ -55,14 +56,19 @@ def list_address(address: str) -> dict[str, PackedImage]:
     """
     import fsspec
 
+    web = address.lower().startswith(("http://", "https://"))
+    # On the web, what follows a question mark is a query and no pattern: a signature, most of the time.
+    pattern = any(sign in (urlsplit(address).path if web else address) for sign in "*?[")
+    if web and not pattern and PurePosixPath(urlsplit(address).path).suffix.lower() in IMAGE_SUFFIXES:
+        return _named([address], address, Path())
     try:
         system, place = fsspec.core.url_to_fs(address)
-        found = system.glob(place) if any(sign in place for sign in "*?[") else system.find(place)
+        found = system.glob(place) if pattern else system.find(place)
         addresses = [str(system.unstrip_protocol(one)) for one in sorted(found)]
     except ImportError as error:
         raise MissingExtraError(f"{address}: {error}. Install what it names.") from None
     except Exception as error:  # each file system raises errors of its own
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = _reason(error)
         raise ImageFileError(f"{address}: cannot be listed: {text}.") from None
     images = [one for one in addresses if PurePosixPath(urlsplit(one).path).suffix.lower() in IMAGE_SUFFIXES]
     if not images:
@@ -103,6 +109,19 @@ def _named(addresses: list[str], path: str, home: Path) -> dict[str, PackedImage
     return found
 
 
+def local_path(address: str) -> Path | None:
+    """The path of an address on this machine; None for one that lies elsewhere.
+
+    Example:
+        >>> local_path("s3://bucket/a.png") is None
+        True
+    """
+    for scheme in ("file://", "local://"):
+        if address.startswith(scheme):
+            return Path(address.removeprefix(scheme))
+    return None if "://" in address else Path(address)
+
+
 class _Fetch:
     """Fetches one address; an object, so that a list of a million holds no closures over the list."""
 
@@ -130,8 +149,14 @@ def fetch(address: str) -> bytes:
     except ImportError as error:
         raise MissingExtraError(f"{address}: {error}. Install what it names.") from None
     except Exception as error:  # each file system raises errors of its own
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = _reason(error)
         raise ImageFileError(f"{address}: cannot be fetched: {text}.") from None
     if len(data) > MAX_BYTES:
         raise ImageFileError(f"{address}: over {MAX_BYTES:,} bytes; that is no image to correct.")
     return data
+
+
+def _reason(error: Exception) -> str:
+    """What a file system says, in one short line."""
+    text = " ".join(str(error).split())
+    return text[:200] if text else type(error).__name__

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from a2lc.classes import ClassTable
 from a2lc.data.base import Sources
 from a2lc.data.intake import ReadRules, create_project
-from a2lc.data.png import Stretch, read_deep, read_rgb, read_snapped, stretched, write_ids, write_rgb
+from a2lc.data.png import (
+    Stretch,
+    orientation_of,
+    read_deep,
+    read_rgb,
+    read_snapped,
+    stored_size,
+    stretched,
+    turned_upright,
+    write_ids,
+    write_rgb,
+)
 from a2lc.data.prepare import tile_edges
-from a2lc.data.remote import read_list
-from a2lc.errors import ImageFileError, InputError, MissingExtraError, MissingFileError
+from a2lc.data.remote import list_address, read_list
+from a2lc.errors import ImageFileError, InputError, MissingExtraError, MissingFileError, ShapeError
 from a2lc.project import Project
 
 CLASSES = ClassTable.from_names(["road", "sky", "tree"])
@@ -387,3 +399,225 @@ def test_snapping_is_told(data):
     with Project(data / "p.a2lc") as project:
         assert set(np.unique(project.raw_labels(project.record("a")))) <= {0, 100, 200}
         assert json.loads((project.folder / "tables" / "reading.json").read_text())["ids"] == [0, 100, 200]
+
+
+# ---- what a failed import leaves, and what is left out -----------------------------------------------------------
+
+
+def test_another_list_never_takes_the_images_of_a_failed_import(data):
+    """Both lists name an image `one`: what was fetched for the first is not what the second names."""
+    for name, seed in (("first", 10), ("second", 11)):
+        write_rgb(data / name / "one.png", picture(seed))
+        (data / f"{name}.txt").write_text(f"{name}/one.png\n", encoding="utf-8")
+    (data / "first.txt").write_text("first/one.png\nfirst/gone.png\n", encoding="utf-8")
+    for name in ("one", "gone"):
+        write_ids(data / "maps" / f"{name}.png", labels_of(0))
+    with pytest.raises(ImageFileError, match="cannot be fetched"):
+        make(data, images=data / "first.txt", labels=data / "maps")
+    make(data, ReadRules(skip_bad=True), images=data / "second.txt", labels=data / "maps")
+    with Project(data / "p.a2lc") as project:
+        (record,) = project.images
+        assert project.image_path(record) == project.folder / "images" / "one.png"
+        assert (project.pixels(record) == picture(11)).all()
+
+
+def test_a_file_that_changed_since_a_failed_import_is_fetched_again(data):
+    (data / "list.txt").write_text("images/a.png\nimages/gone.png\n", encoding="utf-8")
+    (data / "labels" / "b.png").rename(data / "labels" / "gone.png")
+    with pytest.raises(ImageFileError, match="cannot be fetched"):
+        make(data, images=data / "list.txt")
+    write_rgb(data / "images" / "a.png", picture(99))
+    (data / "list.txt").write_text("images/a.png\n", encoding="utf-8")
+    make(data, ReadRules(skip_bad=True), images=data / "list.txt")
+    with Project(data / "p.a2lc") as project:
+        assert (project.pixels(project.images[0]) == picture(99)).all()
+
+
+def test_addresses_on_this_machine_are_whole_paths(data, monkeypatch):
+    (data / "list.txt").write_text("images/a.png\nimages/b.png\n", encoding="utf-8")
+    monkeypatch.chdir(data)
+    create_project(data / "p.a2lc", Sources(images=Path("list.txt"), labels=Path("labels")), CLASSES, ReadRules())
+    monkeypatch.chdir(data.parent)
+    with Project(data / "p.a2lc") as project:
+        assert project.prepared["a"].address == str(data / "images" / "a.png")
+        project.image_path(project.record("a")).unlink()
+        assert (project.pixels(project.record("a")) == picture(0)).all()
+
+
+def turned_jpeg(path, orientation, seed):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture(seed)).save(path, exif=exif, quality=95)
+
+
+@pytest.mark.parametrize("others", ["bad", "good"])
+def test_copies_of_images_that_are_left_out_are_deleted(data, others):
+    """An upright copy is made before its labels are found to be damaged."""
+    for name in "ab":
+        (data / "images" / f"{name}.png").unlink()
+        turned_jpeg(data / "images" / f"{name}.jpg", 3, 0)
+    (data / "labels" / "b.png").write_bytes(b"damaged")
+    if others == "bad":
+        write_rgb(data / "images" / "c.png", picture(2))
+        write_ids(data / "labels" / "c.png", labels_of(2))
+        (data / "labels" / "a.png").write_bytes(b"damaged")
+    summary = make(data, ReadRules(exif="bake", skip_bad=True))
+    assert summary.images == 1 and "b" in summary.skipped
+    folder = data / "p.a2lc" / "images"
+    kept = sorted(path.name for path in folder.rglob("*")) if folder.exists() else []
+    assert kept == (["a.png"] if others == "good" else [])
+    assert [note for note in summary.notes if "turned upright" in note][:1] == (
+        ["1 images: turned upright; the project keeps them in its own images/"] if others == "good" else []
+    )
+
+
+# ---- turned images that are made into others ---------------------------------------------------------------------
+
+
+def turned_tiff(path, orientation, values):
+    tifffile.imwrite(path, values, extratags=[(274, 3, 1, orientation, True)])
+
+
+TURNS = {
+    "tile": ({"tile": 32}, "jpg"),
+    "tile of a TIFF": ({"tile": 32}, "tif"),
+    "bands": ({"bands": (3, 2, 1)}, "tif"),
+    "stretch": ({"stretch": Stretch(0, 65535)}, "deep"),
+    "stretch and tile": ({"stretch": Stretch(0, 65535), "tile": 32}, "deep"),
+}
+
+
+def plant_turned(data, kind, orientation):
+    """One image `a`, stored 70 x 50, that EXIF shows turned; its pixels as stored."""
+    for name in "ab":
+        (data / "images" / f"{name}.png").unlink()
+    (data / "labels" / "b.png").unlink()
+    whole = picture(0)
+    if kind == "jpg":
+        turned_jpeg(data / "images" / "a.jpg", orientation, 0)
+        return read_rgb(data / "images" / "a.jpg")
+    if kind == "tif":
+        turned_tiff(data / "images" / "a.tif", orientation, whole)
+        return whole
+    turned_tiff(data / "images" / "a.tif", orientation, whole[..., 0].astype(np.uint16) * 257)
+    return np.repeat(whole[..., :1], 3, axis=2)
+
+
+def whole_of(project):
+    """The image put together from what the project has of it."""
+    found = None
+    for record in project.images:
+        pixels = project.pixels(record)
+        how = project.prepared.get(record.image_id)
+        if how is None or how.tile is None:
+            return pixels
+        tile = how.tile
+        if found is None:
+            edges = [project.prepared[one.image_id].tile for one in project.images]
+            found = np.zeros((max(e.top + e.height for e in edges), max(e.left + e.width for e in edges), 3), np.uint8)
+        found[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = pixels
+    return found
+
+
+@pytest.mark.parametrize("exif", ["apply", "bake", "ignore"])
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+@pytest.mark.parametrize("case", TURNS)
+def test_what_is_made_of_a_turned_image(data, case, orientation, exif):
+    options, kind = TURNS[case]
+    stored = plant_turned(data, kind, orientation)
+    if case == "bands":
+        stored = stored[..., ::-1]
+    expected = stored
+    if exif != "ignore":
+        expected = {
+            2: stored[:, ::-1],
+            3: stored[::-1, ::-1],
+            6: np.rot90(stored, -1),
+            8: np.rot90(stored, 1),
+        }[orientation]
+    write_ids(data / "labels" / "a.png", labels_of(0, *expected.shape[:2]))
+    make(data, ReadRules(exif=exif, **options))
+    with Project(data / "p.a2lc") as project:
+        assert np.array_equal(whole_of(project), expected)
+
+
+@pytest.mark.parametrize("case", TURNS)
+def test_nothing_is_made_of_a_turned_image_that_nobody_decided(data, case):
+    options, kind = TURNS[case]
+    plant_turned(data, kind, 6)
+    write_ids(data / "labels" / "a.png", labels_of(0, WIDTH, HEIGHT))
+    said = (
+        r"1 of 1 images are shown turned .*stored 70 x 50, shown 50 x 70 \(EXIF orientation 6\); its maps are 50 x 70"
+    )
+    with pytest.raises(ShapeError, match=said):
+        make(data, ReadRules(**options))
+    # It is no image that is merely left out: what it shows is not known.
+    with pytest.raises(ShapeError, match="as the upright image: --exif apply"):
+        make(data, ReadRules(skip_bad=True, **options))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations(tmp_path, orientation):
+    pixels = picture(3)
+    turned_tiff(tmp_path / "a.tif", orientation, pixels)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    assert np.array_equal(turned_upright(pixels, orientation), expected)
+    for name in ("a.tif", "a.png"):
+        assert stored_size(tmp_path / name) == (WIDTH, HEIGHT, orientation)
+        assert orientation_of(tmp_path / name) == orientation
+        assert np.array_equal(read_rgb(tmp_path / name), pixels)
+        assert np.array_equal(read_rgb(tmp_path / name, upright=True), expected)
+
+
+# ---- TIFFs of pages ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(40, 60, 5), (5, 40, 60), (40, 60, 2)])
+def test_bands_that_tifffile_wrote_as_pages(tmp_path, shape, dtype):
+    """Rows, columns and bands, or bands first: the axis shorter than both others is that of the bands."""
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    expected = values if shape[0] == 40 else np.moveaxis(values, 0, -1)
+    found = read_deep(tmp_path / "a.tif")
+    assert found.dtype == dtype and np.array_equal(found, expected)
+
+
+def test_three_pages_are_not_taken_for_the_first(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (3, 40, 60), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+    assert np.array_equal(read_deep(tmp_path / "a.tif"), np.moveaxis(values, 0, -1))
+    with pytest.raises(ImageFileError, match=r"a\.tif: holds 3 pages of one size\. If they are bands, pass --bands"):
+        read_rgb(tmp_path / "a.tif")
+
+
+def test_overviews_are_no_pages(tmp_path):
+    pixels = picture(0)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(pixels, photometric="rgb")
+        file.write(pixels[::2, ::2].copy(), photometric="rgb", subfiletype=1)
+    assert read_deep(tmp_path / "a.tif") is None
+    assert np.array_equal(read_rgb(tmp_path / "a.tif"), pixels)
+
+
+@pytest.mark.parametrize("shape", [(40, 60, 40), (40, 5, 60)])
+def test_bands_that_cannot_be_told_are_refused(tmp_path, shape):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, dtype=np.uint16), photometric="minisblack")
+    with pytest.raises(ImageFileError, match=r"without a word on which are bands\. Write it again with photometric="):
+        read_deep(tmp_path / "a.tif")
+
+
+def test_a_question_mark_on_the_web_is_a_query():
+    (image,) = list_address("https://example.org/x/a.png?sign=*[1").values()
+    assert image.address == "https://example.org/x/a.png?sign=*[1" and image.suffix == ".png"
+
+
+def test_a_link_to_nothing_is_named(data):
+    (data / "images" / "c.png").symlink_to(data / "nowhere.png")
+    with pytest.raises(ImageFileError, match=r"c\.png: gone, or a link to nothing"):
+        make(data, labels=None)
+    assert make(data, ReadRules(skip_bad=True), labels=None).images == 2

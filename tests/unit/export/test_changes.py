@@ -10,12 +10,14 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
+from a2lc.class_edits import merged
 from a2lc.classes import ClassTable
 from a2lc.data.base import Sources
 from a2lc.data.intake import ReadRules, create_project
 from a2lc.data.png import read_ids, read_rgb, write_ids, write_rgb
 from a2lc.export import changes as module
 from a2lc.export import export_project
+from a2lc.ledger import KEEP, VOID
 from a2lc.project import Project
 from a2lc.records import Source
 
@@ -166,3 +168,42 @@ def test_nothing_changed(tmp_path):
         summary = export_project(project, tmp_path / "pack", changes_only=True)
     assert summary.images == 0 and rows_of(tmp_path / "pack" / "changes.csv") == []
     assert not (tmp_path / "pack" / "labels").exists()
+
+
+def test_classes_that_were_merged_are_told(tmp_path):
+    with make(tmp_path) as project:
+        change(project, np.flatnonzero((project.masks.label == 1) & (project.masks.image == 0)), 2)
+        project.edit_classes(merged(project.view, ["tree"], "road"))
+        summary = export_project(project, tmp_path / "pack", changes_only=True)
+    text = (tmp_path / "pack" / "README.md").read_text(encoding="utf-8")
+    assert (
+        "Classes" not in text
+        and "3 pixels have another value because classes were edited: merge tree into road" in text
+    )
+    for name in NAMES:
+        kinds = read_ids(tmp_path / "pack" / "provenance" / f"{name}.png")
+        came = labels_of(NAMES.index(name))
+        assert (kinds[came == 2] == 3).all() and (kinds == 3).sum() == 1
+        assert not (read_ids(tmp_path / "pack" / "labels" / f"{name}.png") == 2).any()
+    assert summary.images == len(NAMES)
+    assert {row["new_class"] for row in rows_of(tmp_path / "pack" / "changes.csv")} == {"road"}
+
+
+def test_labels_below_the_mask_have_lines_and_pictures(tmp_path):
+    with make(tmp_path) as project:
+        project.ledger.open_round(0, method="m", config={}, model="m", seed=0, versions={})
+        said = np.full((HEIGHT, WIDTH), KEEP)
+        said[30:34, 30:40], said[12, 12] = 2, VOID
+        record = project.record("a")
+        none = np.empty(0, dtype=np.int64)
+        layer = {record.index: project.write_layer(0, record, said)}
+        project.ledger.add_corrections(0, Source.AUTOMATIC, none, none, none, none, model="m", layer=layer)
+        summary = export_project(project, tmp_path / "pack", changes_only=True)
+    rows = rows_of(tmp_path / "pack" / "changes.csv")
+    assert {(row["mask_id"], row["pixels"], row["old_class"], row["new_class"], row["source"]) for row in rows} == {
+        ("", "40", "road", "tree", "automatic"),
+        ("", "1", HOSTILE, "void", "automatic"),
+    }
+    assert all((tmp_path / "pack" / row["crop"]).is_file() for row in rows)
+    assert summary.changed_pixels == 41 and summary.changed_masks == 0
+    assert "41 pixels carry labels below the mask" in (tmp_path / "pack" / "README.md").read_text(encoding="utf-8")
