@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.classes import ClassTable, class_colour
+from a2lc.classes import ClassTable, class_colour, on_one_line
 from a2lc.errors import InputError
 
 __all__ = [
@@ -265,8 +265,10 @@ def taken_back(edits: Sequence[ClassEdit]) -> ClassEdit:
 
 def _free_name(view: ClassView, name: str, except_index: int | None = None) -> str:
     name = name.strip()
-    if not name:
-        raise InputError("A class needs a name.")
+    if not name or not on_one_line(name):
+        raise InputError(f"A class needs a name that can be printed on one line, found {name!r}.")
+    if name == "void":
+        raise InputError("Pixels without a class are called void everywhere: take another name for a class.")
     if any(known == name and index != except_index for index, known in enumerate(view.table.names)):
         raise InputError(f"There is a class {name!r} already. Take another name, or merge: a2lc classes merge")
     return name

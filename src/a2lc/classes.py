@@ -16,11 +16,21 @@ import yaml
 
 from a2lc.errors import ConfigError, MissingFileError, require_known
 
-__all__ = ["ClassTable", "class_colour", "read_classes"]
+__all__ = ["ClassTable", "class_colour", "on_one_line", "read_classes"]
 
 
 _LARGEST = 8 << 20
 _LABELMAP_LINE = re.compile(r"(?P<name>[^:]+):(?P<colour>\d{1,3},\d{1,3},\d{1,3}):[^:]*:[^:]*")
+
+
+def on_one_line(name: str) -> bool:
+    """Whether a name has no control signs and no line breaks of any kind: it must fit a line of a message and of a table.
+
+    Example:
+        >>> on_one_line("traffic light"), on_one_line("a\\nb")
+        (True, False)
+    """
+    return not any(ord(sign) < 32 or sign in "\x7f\x85\u2028\u2029" for sign in name)
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
@@ -146,6 +156,10 @@ class ClassTable:
                 row = {"name": row}
             if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not row["name"].strip():
                 raise ConfigError(f"{where}: class number {position} has no name.")
+            if not on_one_line(row["name"].strip()):
+                raise ConfigError(
+                    f"{where}: class name {row['name']!r} has signs that cannot be printed, such as a line break. Rename it."
+                )
             unknown = set(row) - {"id", "name", "color", "synonyms", "priority"}
             if unknown:
                 raise ConfigError(

@@ -130,6 +130,8 @@ def test_codes_are_not_given_out_twice():
         (lambda v: renamed(v, "cra", "x"), "Did you mean 'car'"),
         (lambda v: renamed(v, "car", "van"), "There is a class 'van' already"),
         (lambda v: renamed(v, "car", " "), "needs a name"),
+        (lambda v: renamed(v, "car", "a\nb"), "needs a name that can be printed on one line"),
+        (lambda v: added(v, "void"), "called void everywhere"),
         (lambda v: merged(v, ["car"], "car"), "Nothing to merge"),
         (lambda v: merged(v, ["bus"], "car"), "No class 'bus'"),
         (lambda v: added(v, "car"), "There is a class 'car'"),

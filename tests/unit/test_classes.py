@@ -209,6 +209,7 @@ def test_files_of_other_tools(tmp_path):
         ("c.json", "9" * 100_000, "not valid JSON"),
         ("c.csv", "Pixel Value, Class\nx, y\n", "expected lines of a value and a name"),
         ("labelmap.txt", "a:300,0,0::\n", "expected three of 0..255"),
+        ("c.json", '{"classes": ["a\\nb"]}', "signs that cannot be printed"),
         ("c.txt", "x" * (9 << 20), "a classes file has at most"),
     ],
 )

@@ -84,6 +84,10 @@ def export_project(
         raise InputError(f"{out} exists and is not empty. Name a new folder with --out.")
     if out.is_relative_to(project.folder) and not out.is_relative_to(project.folder / "exports"):
         raise InputError(f"{out} lies inside the project. Name a folder beside it with --out.")
+    rounds = [record.round for record in project.ledger.rounds()]
+    if through is not None and through not in rounds:
+        known = f"rounds 0 to {rounds[-1]}" if rounds else "no round yet"
+        raise InputError(f"There is no round {through} in {project.folder}: it has {known}.")
     replay = replay_of(project, through)
     changes = changes_of(project, replay)
     by_image: dict[int, list[int]] = {}

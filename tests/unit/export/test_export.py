@@ -195,6 +195,8 @@ def test_refusals(project, tmp_path):
         export_project(project, tmp_path / "full")
     with pytest.raises(UnknownNameError, match="Did you mean 'folder'"):
         export_project(project, tmp_path / "out", "folders")
+    with pytest.raises(InputError, match="There is no round 7 .* it has no round yet"):
+        export_project(project, tmp_path / "out", through=7)
 
 
 def test_values_beyond_eight_bits_widen_the_map():
