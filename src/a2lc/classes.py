@@ -24,10 +24,10 @@ _LABELMAP_LINE = re.compile(r"(?P<name>[^:]+):(?P<colour>\d{1,3},\d{1,3},\d{1,3}
 
 
 def on_one_line(name: str) -> bool:
-    """Whether a name has no control signs and no line breaks of any kind: it must fit a line of a message and of a table.
+    r"""Whether a name has no control signs and no line breaks of any kind: it must fit a line of a message and of a table.
 
     Example:
-        >>> on_one_line("traffic light"), on_one_line("a\\nb")
+        >>> on_one_line("traffic light"), on_one_line("a\nb")
         (True, False)
     """
     return not any(ord(sign) < 32 or sign in "\x7f\x85\u2028\u2029" for sign in name)

@@ -286,7 +286,12 @@ def _stretch(given: str | None) -> Stretch | None:
         first, last = (float(part.rstrip("%") if percent else part) for part in (low, high))
     except ValueError:
         first = last = 0.0
-    if not math.isfinite(first) or not math.isfinite(last) or not first < last or (percent and not 0 <= first < last <= 100):
+    if (
+        not math.isfinite(first)
+        or not math.isfinite(last)
+        or not first < last
+        or (percent and not 0 <= first < last <= 100)
+    ):
         raise InputError(f"--stretch {given}: expected LOW:HIGH with LOW below HIGH, such as 0:3000 or 2%:98%.")
     return Stretch(first, last, percent)
 
@@ -320,7 +325,7 @@ def doctor(
     """Say what is wrong with the files, where, and what mends it. Nothing is changed. Exits with 2 if init would refuse."""
     from a2lc.data.base import Sources
     from a2lc.data.intake import ReadRules
-    from a2lc.doctor import examine, examine_project, find_layout, unknown_annotations
+    from a2lc.doctor import examine, examine_project, find_layout, unknown_annotations, with_images
     from a2lc.project import Project
 
     if (folder / "project.yaml").is_file():
@@ -336,6 +341,9 @@ def doctor(
         raise InputError(
             f"{folder} holds no image, label or annotation file that is known. Name them: --images, --labels."
         )
+    if layout is not None and images is not None and format is None:
+        layout = with_images(layout, folder, images)
+        images = None  # they are where the layout has them now
     own = layout.sources if layout is not None and format in (None, layout.sources.format) else Sources(images=folder)
     sources = Sources(
         format=format or own.format,

@@ -184,7 +184,11 @@ def test_synonyms_and_priorities(tmp_path):
 
 @pytest.mark.parametrize(
     ("row", "said"),
-    [({"synonyms": "van"}, "list of words"), ({"synonyms": [""]}, "list of words"), ({"priority": 1.5}, "whole number")],
+    [
+        ({"synonyms": "van"}, "list of words"),
+        ({"synonyms": [""]}, "list of words"),
+        ({"priority": 1.5}, "whole number"),
+    ],
 )
 def test_bad_synonyms_and_priorities(row, said):
     with pytest.raises(ConfigError, match=said):

@@ -78,7 +78,10 @@ def test_names_in_any_script_survive(tmp_path):
         ),
         ({"training": {"probabilities": "dir"}}, r"belong together"),
         ({"annotator": {"error_rate": 1.0}}, r"annotator.error_rate: .*less than 1, found 1.0"),
-        ({"sources": {"images": "a", "exif": "turn"}}, r"sources.exif: .*'refuse', 'apply', 'ignore' or 'bake'.*found 'turn'"),
+        (
+            {"sources": {"images": "a", "exif": "turn"}},
+            r"sources.exif: .*'refuse', 'apply', 'ignore' or 'bake'.*found 'turn'",
+        ),
         ({"seed": -1}, r"seed: .*greater than or equal to 0, found -1"),
         ({"seed": "x", "name": 5}, r"name: .*found 5\. \(1 more\)"),
     ],

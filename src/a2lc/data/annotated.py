@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.classes import ClassTable, class_colour
+from a2lc.classes import ClassTable, class_colour, on_one_line
 from a2lc.data.base import DrawnMap, Found, MapSource, PackedImage, Sample, Sources, images_in, maps_in
 from a2lc.errors import InputError, first_names
 
@@ -171,6 +171,11 @@ def join_classes(
         InputError: A name is missing or doubled, a number is too large, or the user's classes lack a category.
     """
     names = [category.name for category in categories]
+    broken = next((name for name in names if not on_one_line(name.strip())), None)
+    if broken is not None:
+        raise InputError(
+            f"{where}: the name of a category, {broken[:80]!r}, holds line ends or control characters. Rename it."
+        )
     if any(not name.strip() for name in names):
         raise InputError(f"{where}: a category has no name.")
     for what, items in (("name", names), ("number", [c.value for c in categories if c.value is not None])):
@@ -189,9 +194,11 @@ def join_classes(
     if not categories:
         raise InputError(f"{where}: it names no categories. Name the classes with --classes.")
     numbers = [place if c.value is None else c.value for place, c in enumerate(categories)]
-    if min(numbers) < 0 or max(numbers) > 65534:
+    wrong = next((number for number in numbers if not 0 <= number <= 65534), None)
+    if wrong is not None:
         raise InputError(
-            f"{where}: category number {max(numbers)}; label maps hold 0..65534. Name classes with --classes."
+            f"{where}: category {names[numbers.index(wrong)]!r} has the number {wrong}; label maps hold 0..65534. Name "
+            "classes with --classes."
         )
     colours = tuple(c.colour or class_colour(place) for place, c in enumerate(categories))
     void = 255 if max(numbers) < 255 else 65535

@@ -203,6 +203,7 @@ def _rows(path: Path) -> tuple[list[_Row], list[str | None], Any]:
                     f"{path}: column {name!r} is no image (a struct of bytes and path). Columns: {first_names(schema.names)}."
                 )
         has_path = schema.field("image").type.get_field_index("path") >= 0
+        label_path = label is not None and schema.field(label).type.get_field_index("path") >= 0
         rows: list[_Row] = []
         paths: list[str | None] = []
         try:
@@ -216,7 +217,14 @@ def _rows(path: Path) -> tuple[list[_Row], list[str | None], Any]:
                 cells: list[Any] = [{"path": None}] * about.num_rows
                 if has_path:
                     cells = file.read_row_group(group, columns=["image.path"]).column("image").to_pylist()
-                paths += [None if cell is None else cell["path"] for cell in cells]
+                own: list[Any] = [None] * len(cells)
+                if label_path and any(cell is None for cell in cells):
+                    # Labels without images, as our own export has them: the label map has the name.
+                    own = file.read_row_group(group, columns=[f"{label}.path"]).column(label).to_pylist()
+                paths += [
+                    (None if named is None else named["path"]) if cell is None else cell["path"]
+                    for cell, named in zip(cells, own, strict=True)
+                ]
                 rows += [
                     _Row(path, group, row, None if cell is None else "image", label) for row, cell in enumerate(cells)
                 ]

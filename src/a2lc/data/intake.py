@@ -26,7 +26,7 @@ import a2lc.data.huggingface
 import a2lc.data.label_studio
 import a2lc.data.labelme
 import a2lc.data.voc  # noqa: F401 - all of them register their format
-from a2lc.classes import ClassTable
+from a2lc.classes import ClassTable, on_one_line
 from a2lc.config import FORMAT_VERSION, ProjectConfig, SourcesConfig
 from a2lc.data.base import FORMATS, DrawnMap, Found, MapSource, Sample, Sources
 from a2lc.data.png import (
@@ -64,6 +64,7 @@ __all__ = [
     "pixels_of",
     "read_source",
     "reading",
+    "void_value",
     "with_ignore",
 ]
 
@@ -248,6 +249,12 @@ def _create(
             f"--classes is missing, and format {sources.format!r} brings none along: a JSON, YAML or text file, or names with "
             "commas."
         )
+    broken = None if given is not None else next((name for name in classes.names if not on_one_line(name)), None)
+    if broken is not None:
+        raise ConfigError(
+            f"Class {broken[:80]!r}, of the files of format {sources.format}, has line ends or control characters in its name. "
+            "Name the classes with --classes."
+        )
     if rules.ignore is not None:
         classes = with_ignore(classes, rules.ignore)
     rules = replace(rules, value_map=found.value_map(classes) | rules.value_map)
@@ -298,7 +305,7 @@ def _create(
         raise InputError("No image is left to import: all were left out as unreadable.")
     unlabelled = sum(item.sample.labels is None for item in checked)
     if unlabelled:
-        _void_value(classes, rules)
+        void_value(classes, rules)
     # Without any labels and masks, masks are made afterwards from the images.
     expected = sources.masks is not None or unlabelled < len(checked)
     if expected and not any(len(item.masks[0]) and item.masks[0].max() > 0 for item in checked):
@@ -414,7 +421,7 @@ def check_map(value_map: dict[int, int], classes: ClassTable) -> None:
             )
 
 
-def _void_value(classes: ClassTable, rules: ReadRules) -> int:
+def void_value(classes: ClassTable, rules: ReadRules) -> int:
     """A value of label files that is read as no class, for images without a label map.
 
     Raises:
@@ -669,7 +676,7 @@ def _write(
         sample, shape = item.sample, (item.height, item.width)
         copy = folder / "labels" / f"{sample.image_id}.png"
         if sample.labels is None:
-            value = _void_value(classes, rules)
+            value = void_value(classes, rules)
             write_ids(copy, np.full(shape, value, dtype=np.uint8 if value <= 255 else np.uint16))
         else:
             _copy_map(sample.labels, copy, classes, rules)

@@ -291,7 +291,7 @@ def read_rgb(path: Path | ImageBytes, *, upright: bool = False, max_pixels: int 
             raise ImageFileError(f"{path}: more than 8 bits a channel (mode {image.mode}). {_DEEP}")
         if _png_header(path)[0] == 16:
             raise ImageFileError(f"{path}: 16 bits a channel. {_DEEP}")
-        if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1 and (pages := _pages(image)) > 1:
+        if image.format == "TIFF" and (pages := _pages(image, path)) > 1:
             raise ImageFileError(
                 f"{path}: holds {pages} pages of one size. If they are bands, pass --bands R,G,B; or save one image a file."
             )
@@ -421,14 +421,17 @@ def _ordinary(axes: str, shape: Sequence[int]) -> bool:
     return shape[band] == 1 or (axes[band] == "S" and shape[band] in (3, 4))
 
 
-def _pages(image: Image.Image) -> int:
+def _pages(image: Image.Image, path: Path | ImageBytes) -> int:
     """Pages of a TIFF that have the size of the first: bands, or several images; overviews and masks do not count."""
     size, count = image.size, 1
-    for place in range(1, min(getattr(image, "n_frames", 1), 64)):
-        image.seek(place)
-        tags: Any = image.tag_v2  # type: ignore[attr-defined]
-        count += image.size == size and tags.get(254, 0) in (0, 2)
-    image.seek(0)
+    try:
+        for place in range(1, min(getattr(image, "n_frames", 1), 64)):
+            image.seek(place)
+            tags: Any = image.tag_v2  # type: ignore[attr-defined]
+            count += image.size == size and tags.get(254, 0) in (0, 2)
+        image.seek(0)
+    except Exception as error:  # a damaged list of pages raises what Pillow's parser raises
+        raise ImageFileError(f"{path}: its pages cannot be read: {type(error).__name__}: {error}.") from None
     return count
 
 

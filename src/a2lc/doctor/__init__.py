@@ -1,7 +1,7 @@
 """What is wrong with a data set's files, where, and how to mend it."""
 
 from a2lc.doctor.examine import Diagnosis, Finding, ValueCount, examine
-from a2lc.doctor.layout import Layout, find_layout, unknown_annotations
+from a2lc.doctor.layout import Layout, find_layout, unknown_annotations, with_images
 from a2lc.doctor.project import examine_project
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "examine_project",
     "find_layout",
     "unknown_annotations",
+    "with_images",
 ]

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from a2lc.classes import ClassTable
 from a2lc.data.base import FORMATS, Found, MapSource, Sample, Sources
-from a2lc.data.intake import ReadRules, pixels_of, read_source, with_ignore
-from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES, one_at_a_time
+from a2lc.data.intake import ReadRules, check_map, pixels_of, read_source, void_value, with_ignore
+from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES, Stretch, one_at_a_time
 from a2lc.data.prepare import in_order
 from a2lc.doctor.files import ImageFacts, MapFacts, look_at_image, look_at_map
-from a2lc.doctor.layout import other_splits
+from a2lc.doctor.layout import maps_among_images, other_splits
 from a2lc.errors import InputError, first_names, require_known
 from a2lc.progress import Track, no_progress
 
@@ -106,7 +106,10 @@ class Diagnosis:
         faults = self.of("fault")
         if any(not fault.flags for fault in faults):
             return None
-        return tuple(dict.fromkeys(flag for fault in faults for flag in fault.flags))
+        flags = list(dict.fromkeys(flag for fault in faults for flag in fault.flags))
+        # Labels and ground truth may be blurred by different amounts: the farther reaches both.
+        snaps = sorted((flag for flag in flags if flag.startswith("--snap ")), key=lambda flag: int(flag.split()[1]))
+        return tuple(flag for flag in flags if flag not in snaps[:-1])
 
 
 @dataclass
@@ -152,17 +155,18 @@ def examine(
         unknown: Annotation files of no known format that lie beside them.
         track: Shows progress.
 
+    Options that mend faults are tried: the files are looked at once more as they are read with them, so that what is
+    proposed is what the import takes.
+
     Raises:
         UnknownNameError: There is no such format.
         ConfigError: The ignore value is a class.
+        InputError: A value is to be read as what is no class.
     """
     rules = rules or ReadRules()
-    doctor = _Doctor(sources, classes, rules)
-    for split, others in other_splits(sources).items():
-        doctor.add_split(split, others)
-    doctor.look(track)
+    doctor = _looked(sources, classes, rules, track)
     order = {"fault": 0, "doubt": 1, "note": 2}
-    findings = list(doctor.findings())
+    findings = _tried(sources, classes, rules, list(doctor.findings()), track)
     if unknown:
         findings.append(
             Finding(
@@ -178,6 +182,88 @@ def examine(
     return Diagnosis(images=doctor.images, label_maps=doctor.label_maps, findings=tuple(findings))
 
 
+def _looked(sources: Sources, classes: ClassTable | None, rules: ReadRules, track: Track) -> _Doctor:
+    doctor = _Doctor(sources, classes, rules)
+    for split, others in other_splits(sources).items():
+        doctor.add_split(split, others)
+    doctor.look(track)
+    return doctor
+
+
+_TRIES = 4
+"""Looks at most, each with the options that the one before proposed."""
+
+
+def _tried(
+    sources: Sources, classes: ClassTable | None, rules: ReadRules, findings: list[Finding], track: Track
+) -> list[Finding]:
+    """The findings, with what the import would still refuse under the options that they propose."""
+    flags: tuple[str, ...] = ()
+    for _ in range(_TRIES):
+        flags = Diagnosis(images=0, label_maps=0, findings=tuple(findings)).mended_by or ()
+        if not flags:
+            return findings
+        try:
+            doctor = _looked(sources, classes, _with_flags(rules, flags), track)
+            left = [one for one in doctor.findings() if one.level == "fault"]
+        except InputError as error:
+            return [*findings, _not_enough(flags, str(error))]
+        if not left:
+            return findings
+        said = {one.code for one in findings if one.level == "fault"}
+        old = [one for one in left if one.code in said or not one.flags]
+        if old:
+            return [*findings, _not_enough(flags, old[0].message)]
+        findings += left
+    return [*findings, _not_enough(flags, left[0].message)]
+
+
+def _not_enough(flags: Sequence[str], reason: str) -> Finding:
+    return Finding(
+        code="options-not-enough",
+        level="fault",
+        message=f"With {' '.join(flags)}, the import would still refuse: {reason}",
+        mend="Mend the files first, or leave out those that differ from the others.",
+    )
+
+
+def _with_flags(rules: ReadRules, flags: Iterable[str]) -> ReadRules:
+    """The rules under options as the doctor proposes them.
+
+    Raises:
+        InputError: They contradict each other, or the rules.
+    """
+    changed: dict[str, Any] = {}
+
+    def put(name: str, value: Any) -> None:
+        if changed.setdefault(name, value) != value:
+            raise InputError(f"the options ask for {name} {changed[name]} and {value}, for different files.")
+
+    value_map = dict(rules.value_map)
+    for flag in flags:
+        name, _, value = flag.partition(" ")
+        match name:
+            case "--map":
+                read, becomes = map(int, value.split("="))
+                if value_map.setdefault(read, becomes) != becomes:
+                    raise InputError(f"the options read {read} as {value_map[read]} and as {becomes}.")
+            case "--ignore" | "--snap":
+                put(name.removeprefix("--"), int(value))
+            case "--bands":
+                put("bands", tuple(map(int, value.split(","))))
+            case "--stretch":
+                low, high = map(float, value.split(":"))
+                put("stretch", Stretch(low, high))
+            case "--exif":
+                put("exif", value)
+            case "--bake-exif":
+                put("exif", "bake")
+            case _:
+                alone = {"--colours": "colours", "--skip-bad": "skip_bad", "--partial": "partial"}
+                put({**alone, "--partial-ground-truth": "partial_truth"}[name], True)
+    return replace(rules, value_map=value_map, **changed)
+
+
 class _Doctor:
     def __init__(self, sources: Sources, classes: ClassTable | None, rules: ReadRules) -> None:
         sources = replace(sources, max_pixels=rules.max_pixels)
@@ -187,6 +273,7 @@ class _Doctor:
         self.cases: dict[str, _Case] = defaultdict(_Case)
         self.said: list[Finding] = []
         reader = FORMATS[require_known("format", sources.format, FORMATS)]
+        self.understood = True
         try:
             self.found = reader(sources, classes=classes)
             if "images without labels" in self.found.unmatched:
@@ -198,17 +285,23 @@ class _Doctor:
                 Finding(code="layout", level="fault", message=str(error), mend="Mend what the line names.")
             )
             self.found = _loose(sources)
+            self.understood = False
         self.classes = classes or self.found.classes
         self.known: set[int] | None = None
         if self.classes is not None:
             if rules.ignore is not None and classes is None:
                 self.classes = with_ignore(self.classes, rules.ignore)
             self.rules = replace(rules, value_map=self.found.value_map(self.classes) | rules.value_map)
+            check_map(self.rules.value_map, self.classes)
             self.known = {*self.classes.file_values, self.classes.ignore, *self.rules.value_map}
         self.others: list[tuple[Sample, str]] = []
         self.modes: Counter[str] = Counter()
         self.seen: Counter[int] = Counter()  # pixels of each value in labels
         self.seen_files: Counter[int] = Counter()
+        self.seen_truth: set[int] = set()  # values in ground truth
+        self.new_ignore: int | None = None  # the ignore value that is proposed
+        self.usable = 0  # images to correct that are left where --skip-bad leaves out the others
+        self.usable_unlabelled = False
         self.kinds: Counter[str] = Counter()
         self.digests: dict[
             tuple[str, str], tuple[str, str]
@@ -219,7 +312,8 @@ class _Doctor:
         self.palettes: dict[int, Counter[tuple[int, int, int]]] = defaultdict(Counter)
         self.masks_seen = False
         self.masked = False
-        self.deep = (0, np.inf, -np.inf)
+        self.deep: set[tuple[int, str]] = set()  # bands and types of images of more than 8 bits
+        self.deep_range = (np.inf, -np.inf)
 
     def add_split(self, name: str, sources: Sources) -> None:
         """Look at another split as well: its pictures must not be those of this one, and its labels are read alike."""
@@ -292,6 +386,14 @@ class _Doctor:
                 reason = _size_reason(size, facts.size)
                 self.cases["size"].add(f"{sources[what]} ({what} of {sample.image or sample.image_id})", reason=reason)
         labels, truth = maps.get("labels"), maps.get("ground truth")
+        if split == "train":
+            whole = image is None or image.refused is None or image.deep is not None
+            needs_truth = self.sources.ground_truth is not None and not self.rules.partial_truth
+            if labels is None and not self.rules.partial and "images without labels" in self.found.unmatched:
+                whole = False
+            if whole and all(facts.refused is None for facts in maps.values()) and (truth or not needs_truth):
+                self.usable += 1
+                self.usable_unlabelled |= labels is None
         if labels is not None and truth is not None and labels.digest and labels.digest == truth.digest:
             self.truth_alike += 1
 
@@ -302,11 +404,11 @@ class _Doctor:
             return None
         if image.deep is not None:
             bands, low, high = image.deep
-            self.deep = (max(self.deep[0], bands), min(self.deep[1], low), max(self.deep[2], high))
-            mended = self.rules.stretch is not None and (self.rules.bands is not None or bands in (1, 3, 4))
-            if not mended:
+            self.deep.add((bands, image.mode))
+            self.deep_range = (min(self.deep_range[0], low), max(self.deep_range[1], high))
+            if not self._shown(bands, image.mode):
                 self.cases["image-deep"].add(sample.image, reason=image.refused or "")
-            return image.size
+            return self._upright(sample, image, maps)
         if image.refused is not None:
             self.cases["image-unreadable"].add(sample.image, reason=image.refused)
             return None
@@ -319,6 +421,18 @@ class _Doctor:
             self.digests[key] = (str(sample.image), split)
         assert image.size is not None
         self.modes[image.mode] += 1
+        return self._upright(sample, image, maps)
+
+    def _shown(self, bands: int, kind: str) -> bool:
+        """Whether the rules say how a deep image becomes RGB of 8 bits."""
+        chosen = self.rules.bands
+        if chosen is None:
+            return self.rules.stretch is not None and bands in (1, 3, 4)
+        return max(chosen) <= bands and (self.rules.stretch is not None or kind == "uint8")
+
+    def _upright(self, sample: Sample, image: ImageFacts, maps: dict[str, MapFacts]) -> tuple[int, int] | None:
+        """The size that counts, by what EXIF says and what the rules make of that; None where it is not decided."""
+        assert image.size is not None
         turned = image.orientation >= 5
         upright = image.size[::-1] if turned else image.size
         if image.orientation != 1:
@@ -341,6 +455,8 @@ class _Doctor:
             code = {"colours": "colour-coded", "lossy": "lossy"}.get(facts.kind, "unreadable")
             self.cases[f"{code}:{what}"].add(source, facts.colours, facts.refused)
             return
+        if what == "ground truth":
+            self.seen_truth |= facts.values.keys()
         if what == "masks":
             self.masks_seen = True
             self.masked |= any(facts.values.get(value) for value in facts.values if value)
@@ -376,6 +492,7 @@ class _Doctor:
 
     def findings(self) -> Iterable[Finding]:
         yield from self.said
+        yield from self._among_images()
         yield from self._unmatched()
         yield from self._image_findings()
         for what in ("labels", "masks", "ground truth"):
@@ -383,7 +500,40 @@ class _Doctor:
         yield from self._size_finding()
         yield from self._value_findings()
         yield from self._label_doubts()
+        yield from self._left()
         yield from self._notes()
+
+    def _among_images(self) -> Iterable[Finding]:
+        """Label maps that lie in the folder of images, under the images' names."""
+        folder = self.sources.images
+        if self.sources.format != "folder" or folder is None or not folder.is_dir():
+            return
+        maps = maps_among_images(folder, self.rules.max_pixels)
+        if maps:
+            yield Finding(
+                code="layout",
+                level="doubt" if self.understood else "fault",
+                message=f"{len(maps):,} files beside the images look like their label maps: few values, and an image's name.",
+                count=len(maps),
+                files=tuple(map(str, maps[:5])),
+                mend="Put them into a folder of their own, each under the very name of its image, and name it with --labels.",
+            )
+
+    def _left(self) -> Iterable[Finding]:
+        """What the import refuses of a set as a whole, once each of its files is read."""
+        if self.rules.skip_bad and self.understood and self.found.train and not self.usable:
+            yield Finding(
+                code="nothing-left",
+                level="fault",
+                message="No image is left: all of them would be left out.",
+                mend="Mend the files; the other findings say what is wrong with them.",
+            )
+        if self.classes is None or not self.usable_unlabelled:
+            return
+        try:
+            void_value(self.classes, self.rules)
+        except InputError as error:
+            yield Finding(code="no-void", level="fault", message=str(error), mend="Give void another value.")
 
     def _unmatched(self) -> Iterable[Finding]:
         for what, names in self.found.unmatched.items():
@@ -420,10 +570,16 @@ class _Doctor:
                 flags=("--skip-bad",),
             )
         if "image-deep" in cases:
-            bands, low, high = self.deep
-            flags = [f"--stretch {low:g}:{high:g}"] if self.rules.stretch is None else []
-            if bands not in (1, 3, 4) and self.rules.bands is None:
-                flags.append("--bands 3,2,1")
+            flags = []
+            if self.rules.stretch is None and any(kind != "uint8" for _, kind in self.deep):
+                low, high = self.deep_range
+                if not high > low:
+                    high = low + max(1.0, abs(low) * 1e-6)  # of one value all over, which no stretch can spread
+                flags.append(f"--stretch {low:.12g}:{high:.12g}")
+            counts = {bands for bands, _ in self.deep}
+            pages = not flags and self.rules.stretch is None
+            if self.rules.bands is None and (counts - {1, 3, 4} or pages):
+                flags.append("--bands 3,2,1" if min(counts) >= 3 else "--bands 1")
             case = cases["image-deep"]
             yield _finding(
                 "image-deep",
@@ -479,33 +635,52 @@ class _Doctor:
             yield self._colour_finding(what, cases[f"colour-coded:{what}"])
         if f"lossy:{what}" in cases:
             case = cases[f"lossy:{what}"]
+            text, flags = self._snap_flags(case) if what != "masks" else ("", ())
             yield _finding(
                 f"{_slug(what)}-lossy",
                 "fault",
                 f"{case.count:,} {what} files are JPEG or WebP, which blur values at every edge ({len(case.pixels):,} colours "
-                "are in them).",
+                f"are in them).{text}",
                 case,
                 values=case.values(_colour_name),
-                mend="Find them as they were before they were compressed; if there is no way, read each pixel as the nearest "
-                "known value.",
-                flags=self._snap_flags(case) if what != "masks" else (),
+                mend="Find them as they were before they were compressed"
+                + ("; if there is no way, read each pixel as the nearest known value." if flags else "."),
+                flags=flags,
             )
 
-    def _snap_flags(self, case: _Case) -> tuple[str, ...]:
-        """Options that read blurred maps: as far as the farthest pixel, if that is nearer than to another class."""
+    def _snap_flags(self, case: _Case) -> tuple[str, tuple[str, ...]]:
+        """What is seen in blurred maps, and options that read them.
+
+        A pixel is read as the nearest known value where that is no guess: nearer than half the way between any two of them.
+        """
         if self.classes is None:
-            return ()
+            return "", ()
         grey = all(code >> 16 == (code >> 8 & 255) == code & 255 for code in case.pixels)
         if grey:
-            known = np.array(sorted({*self.classes.file_values, self.classes.ignore}), dtype=np.int64)[:, None]
+            values = {*self.classes.file_values, self.classes.ignore, *self.rules.value_map}
+            known = np.array(sorted(value for value in values if value <= 255), dtype=np.int64)[:, None]
             found = np.array([code & 255 for code in case.pixels], dtype=np.int64)[:, None]
         else:
             colours = {*self.classes.colours, (224, 224, 192)}
             known = np.array(sorted(colours), dtype=np.int64)
             found = np.array([(code >> 16, code >> 8 & 255, code & 255) for code in case.pixels], dtype=np.int64)
+        if not len(known):
+            return "", ()
         away = int(np.abs(found[:, None] - known[None]).max(axis=2).min(axis=1).max(initial=0))
-        snap = f"--snap {min(away, 255)}"
-        return (snap,) if grey else (snap, "--colours")
+        gaps = np.abs(known[:, None] - known[None]).max(axis=2)
+        gap = int(gaps[~np.eye(len(known), dtype=bool)].min(initial=512))
+        if 2 * away < gap:
+            return "", (f"--snap {away}",) if grey else (f"--snap {away}", "--colours")
+        what = "values" if grey else "colours"
+        text = (
+            f" Pixels lie up to {away} from every known one, and known {what} are {gap} apart: the nearest is a guess."
+        )
+        often = sorted(code & 255 for code, pixels in case.pixels.items() if pixels >= sum(case.pixels.values()) / 100)
+        strange = [value for value in often if np.abs(known - value).min() * 2 >= gap] if grey else []
+        if strange:
+            named = ", ".join(map(str, _peaks(often, case)))
+            text += f" Values around {named} are frequent: stretched ids, or other ones than in the classes file."
+        return text, ()
 
     def _colour_finding(self, what: str, case: _Case) -> Finding:
         code = f"{_slug(what)}-colour-coded"
@@ -579,6 +754,7 @@ class _Doctor:
         binary = self._binary()
         if binary is not None:
             yield binary
+        self.new_ignore = self._other_ignore()
         for what in ("labels", "ground truth"):
             case = self.cases.get(f"values:{what}")
             if case is None:
@@ -619,12 +795,30 @@ class _Doctor:
             flags=(f"--map 255={other}",) if other is not None else ("--map 255=255",),
         )
 
+    def _other_ignore(self) -> int | None:
+        """The one unknown value of the labels, if it can take the place of an ignore value that is nowhere."""
+        classes, case = self.classes, self.cases.get("values:labels")
+        assert classes is not None
+        if case is None or len(case.pixels) != 1 or self.rules.ignore is not None:
+            return None
+        if self.seen[classes.ignore] or classes.ignore in self.seen_truth:
+            return None
+        # What is read as another value keeps what that stands for.
+        own = {value for value, becomes in self.rules.value_map.items() if becomes == classes.ignore}
+        if own - self.found.void_values or classes.ignore in self.rules.value_map:
+            return None
+        return int(next(iter(case.pixels)))
+
     def _explain(self, what: str, case: _Case) -> tuple[str, str, tuple[str, ...]]:
         """Why values may be unknown, what mends it, and the options."""
         classes, seen = self.classes, {*self.seen, *case.pixels}
         assert classes is not None
         values, ids = sorted(case.pixels), classes.file_values
-        to_void = tuple(f"--map {value}={classes.ignore}" for value in values[:32])
+        void = classes.ignore
+        first: tuple[str, ...] = ()
+        if self.new_ignore is not None and what != "labels":
+            void, first = self.new_ignore, (f"--ignore {self.new_ignore}",)
+        to_void = first + tuple(f"--map {value}={void}" for value in values[:32] if value != void)
         if any(value >= 1000 and value // 1000 in ids for value in values) and max(values) >= 1000:
             return (
                 " They look like instance ids: class * 1000 + number.",
@@ -634,6 +828,7 @@ class _Doctor:
         step = _step(sorted(seen - {classes.ignore}) if classes.ignore not in seen else sorted(seen))
         count = len(ids)
         if step is not None and len(seen) <= count + 1 and set(ids) >= set(range(len(seen))):
+            self.new_ignore = None
             pairs = tuple(f"--map {value}={place}" for place, value in enumerate(sorted(seen)) if value != place)
             return (
                 f" All values are multiples of {step}: ids stretched so that people can see them.",
@@ -652,8 +847,8 @@ class _Doctor:
                 "Give the classes ids from 1 in the classes file (`id`).",
                 (),
             )
-        if len(values) == 1 and not self.seen.get(classes.ignore) and what == "labels":
-            value = values[0]
+        if self.new_ignore is not None and what == "labels":
+            value = self.new_ignore
             return (
                 f" The ignore value {classes.ignore} is on no pixel.",
                 f"If {value} means no class, say so; if it is one, add it to the classes file.",
@@ -785,14 +980,14 @@ class _Doctor:
             )
         for note in self.found.notes:
             yield Finding(code="layout", level="note", message=f"{note}.")
-        if self.classes is None:
+        if self.classes is None and (self.understood or self.sources.format == "folder"):
             values = ", ".join(f"{value} ({pixels:,})" for value, pixels in self.seen.most_common(12))
             yield Finding(
-                code="no-classes-file",
-                level="note",
-                message="No classes were named, so no value could be checked"
+                code="no-classes",
+                level="fault",
+                message=f"No classes are named, and format {self.sources.format!r} brings none along: no value could be checked"
                 + (f"; values and pixels: {values}." if values else "."),
-                mend="Pass --classes FILE.",
+                mend="Pass --classes FILE, or names with commas between them.",
             )
 
 
@@ -836,6 +1031,20 @@ def _step(values: list[int]) -> int | None:
         return None
     steps = {second - first for first, second in pairwise(values)}
     return values[1] if steps <= {values[1], values[1] + 1} else None
+
+
+def _peaks(often: Sequence[int], case: _Case) -> list[int]:
+    """Of frequent values, the most frequent one of each run of neighbours: blur spreads a value to those beside it."""
+    counts: Counter[int] = Counter()
+    for code, pixels in case.pixels.items():
+        counts[code & 255] += pixels
+    runs: list[list[int]] = []
+    for value in dict.fromkeys(often):
+        if runs and value - runs[-1][-1] <= 4:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return [max(run, key=lambda value: counts[value]) for run in runs][:12]
 
 
 def _size_reason(size: tuple[int, int], other: tuple[int, int]) -> str:
@@ -884,11 +1093,15 @@ def _loose(sources: Sources) -> Found:
             return {}
         found: dict[str, Path] = {}
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith("."):
+            there = path.is_file() or (path.is_symlink() and not path.exists())
+            if path.suffix.lower() in suffixes and there and not path.name.startswith("."):
                 found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
         return found
 
-    images = listed(sources.images, IMAGE_SUFFIXES)
+    # Of a root that holds more than images, only what its format takes for them.
+    inner = {"voc": "JPEGImages", "cityscapes": "leftImg8bit", "ade20k": "images"}.get(sources.format)
+    root = sources.images / inner if sources.images is not None and inner is not None else sources.images
+    images = listed(root, IMAGE_SUFFIXES)
     labels = listed(sources.labels, ID_SUFFIXES)
     masks = listed(sources.masks, ID_SUFFIXES)
     truth = listed(sources.ground_truth, ID_SUFFIXES)
@@ -897,4 +1110,4 @@ def _loose(sources: Sources) -> Found:
         Sample(image_id=n, image=images.get(n), labels=labels.get(n), masks=masks.get(n), ground_truth=truth.get(n))
         for n in names
     ]
-    return Found(train=train, validation=[], root=sources.images)
+    return Found(train=train, validation=[], root=root)

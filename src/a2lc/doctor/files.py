@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from a2lc.data.base import DrawnMap, MapSource, PackedImage
-from a2lc.data.png import colour_codes, exif_orientation, open_image, read_deep, read_rgb, row_blocks
+from a2lc.data.png import colour_codes, open_image, orientation_of, read_deep, read_rgb, row_blocks, stored_size
 from a2lc.errors import ImageFileError, InputError
 from a2lc.files import sha256
 
@@ -91,20 +91,22 @@ def look_at_image(source: Path | PackedImage, max_pixels: int) -> ImageFacts:
             low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
             return ImageFacts(
                 size=(width, height),
+                orientation=orientation_of(source, max_pixels),
                 mode=str(deep.dtype),
                 refused=f"{source}: {bands} bands of type {deep.dtype}, values {low:g}..{high:g}.",
                 deep=(bands, low, high),
                 digest=digest,
             )
         with open_image(source, max_pixels) as image:
-            size, mode, orientation = image.size, image.mode, exif_orientation(image)
+            mode = image.mode
+        width, height, orientation = stored_size(source, max_pixels)
         pixels = read_rgb(source, max_pixels=max_pixels)
     except (InputError, OSError) as error:
         return ImageFacts(refused=_said(error, source), digest=digest)
     # The shape counts: pictures of one colour and of different sizes are not the same.
     code = hashlib.sha256(repr(pixels.shape).encode())
     code.update(np.ascontiguousarray(pixels).data)
-    return ImageFacts(size=size, orientation=orientation, mode=mode, digest=digest, pixels=code.hexdigest())
+    return ImageFacts(size=(width, height), orientation=orientation, mode=mode, digest=digest, pixels=code.hexdigest())
 
 
 def look_at_map(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from a2lc.data.base import Sources
-from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES
+import numpy as np
 
-__all__ = ["Layout", "find_layout", "other_splits", "unknown_annotations"]
+from a2lc.data.base import Sources
+from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES, colour_codes, read_rgb
+from a2lc.errors import InputError
+
+__all__ = ["Layout", "find_layout", "maps_among_images", "other_splits", "unknown_annotations", "with_images"]
 
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "rgb", "photos", "pictures", "frames")
 _LABELS = ("labels", "label", "annotations", "annotation", "ann_dir", "pseudo_labels", "labelmaps", "segmentation")
@@ -67,8 +72,15 @@ def find_layout(folder: Path) -> Layout | None:
         return layout("voc", "it holds JPEGImages", folder, ground_truth=truth)
     if "labelmap.txt" in entries and "segmentationclass" in entries:
         return layout("cvat-mask", "it holds labelmap.txt and SegmentationClass", images, labels=folder)
+    if "segmentationclass" in entries:
+        # As `a2lc export` writes VOC: label maps alone, and images are where they were.
+        return layout(
+            "folder", "it holds SegmentationClass", images, labels=entries["segmentationclass"], ground_truth=truth
+        )
     if "leftimg8bit" in entries:
         return layout("cityscapes", "it holds leftImg8bit", folder)
+    if "gtfine" in entries:
+        return layout("cityscapes", "it holds gtFine", images, labels=folder)
     if "mask_targets.json" in entries:
         own = "data" in entries
         return layout(
@@ -79,7 +91,7 @@ def find_layout(folder: Path) -> Layout | None:
     if any(entry.suffix == ".parquet" for entry in _within(folder)):
         return layout("huggingface", "it holds parquet files", folder)
     if (folder / "annotations" / "training").is_dir():
-        own = images is not None and (images / "training").is_dir()
+        own = (folder / "images").is_dir()
         why = "it holds annotations/training"
         return layout("ade20k", why, folder if own else images, labels=None if own else folder)
     for path in _within(folder):
@@ -110,6 +122,76 @@ def find_layout(folder: Path) -> Layout | None:
     if _has_images(folder):
         return layout("folder", "there are image files in it", folder)
     return None
+
+
+def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
+    """The layout of a folder whose images lie in another one.
+
+    Args:
+        layout: As `find_layout` has it.
+        folder: Where it was found.
+        images: Where the images are.
+
+    Returns:
+        The layout with what its format needs to find both; plain folders where images are not laid out as it has them.
+    """
+    own = layout.sources
+    if own.format == "huggingface" and not any(path.suffix == ".parquet" for path in _within(images)):
+        return replace(layout, why=f"{layout.why}; images lie in those, and --images has no place")
+    held = {"voc": "JPEGImages", "cityscapes": "leftImg8bit", "ade20k": "images"}.get(own.format)
+    labels = own.labels
+    if held is not None and not (images / held).is_dir():
+        maps = {"voc": folder / "SegmentationClass", "ade20k": folder / "annotations"}.get(own.format)
+        if images.name == held:
+            images = images.parent
+        elif maps is not None and maps.is_dir():
+            inner = maps / "training"
+            labels = own.labels if own.format == "voc" and own.labels is not None else maps
+            labels = inner if inner.is_dir() and not (images / "training").is_dir() else labels
+            plain = replace(own, format="folder", images=images, labels=labels)
+            return replace(layout, sources=plain, why=f"{layout.why}; its label maps are read as a plain folder")
+    if own.format in {"cityscapes", "ade20k", "fiftyone", "labelme"} and labels is None:
+        labels = folder
+    return replace(layout, sources=replace(own, images=images, labels=labels))
+
+
+_ENDS = re.compile(
+    r"(?i)[._ -](masks?|labels?|seg|segmentation|annotations?|gt|truth|labelids|labeltrainids|instanceids|color)$"
+)
+_FEW = 64  # colours of a label map at most, to be told from a picture
+_LOOKS = 8
+
+
+def maps_among_images(folder: Path, max_pixels: int) -> list[Path]:
+    """Files that look like the label maps of the images they lie beside: `a.png` beside `a.jpg`, or `a_mask.png`.
+
+    Args:
+        folder: Of images, and of folders of them.
+        max_pixels: Larger files are not looked at.
+
+    Returns:
+        All that have the name of an image, if most of the first few of them have few values; else none.
+    """
+    by_name: dict[Path, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES | {".gif"} and not path.name.startswith(".") and path.is_file():
+            by_name[path.with_suffix("")].append(path)
+    found = []
+    for name, paths in by_name.items():
+        photos = [path for path in paths if path.suffix.lower() in {".jpg", ".jpeg"}]
+        if len(paths) > 1:
+            found += [path for path in paths if path not in photos] if photos else []
+        elif (end := _ENDS.search(name.name)) is not None and name.with_name(name.name[: end.start()]) in by_name:
+            found += paths
+    looks = found[:_LOOKS]
+    return found if looks and 2 * sum(_has_few_values(path, max_pixels) for path in looks) > len(looks) else []
+
+
+def _has_few_values(path: Path, max_pixels: int) -> bool:
+    try:
+        return len(np.unique(colour_codes(read_rgb(path, max_pixels=max_pixels)))) <= _FEW
+    except (InputError, OSError):
+        return False
 
 
 def other_splits(sources: Sources) -> dict[str, Sources]:
@@ -154,7 +236,7 @@ def _first(entries: dict[str, Path], names: Iterable[str]) -> Path | None:
 def _within(folder: Path) -> list[Path]:
     """Files in a folder and in the folders in it."""
     found = []
-    for entry in sorted(folder.iterdir()):
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
         if entry.name.startswith("."):
             continue
         if entry.is_file():

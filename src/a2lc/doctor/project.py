@@ -10,6 +10,7 @@ import numpy as np
 
 from a2lc.data.png import stored_size
 from a2lc.data.prepare import in_order
+from a2lc.data.remote import local_path
 from a2lc.doctor.examine import Diagnosis, Finding, ValueCount
 from a2lc.errors import InputError, first_names
 from a2lc.files import sha256
@@ -104,8 +105,13 @@ def _image(project: Project, image: ImageRecord) -> list[tuple[str, str]]:
     path = project.image_path(image)
     if not path.is_file():
         how = project.prepared.get(image.image_id)
-        again = how is not None and how.address is not None
-        return [] if again else [("image-gone", str(path))]
+        if how is None or how.address is None:
+            return [("image-gone", str(path))]
+        # A copy that was cleared away is made again, if what it was made of is there: elsewhere, nobody looks.
+        local = local_path(how.address)
+        return (
+            [] if local is None or local.is_file() else [("image-gone", f"{path}, and {local} that it was copied from")]
+        )
     prepared = project.prepared.get(image.image_id)
     if prepared is None or prepared.address is not None or not prepared.how:
         if sha256(path) != image.sha256:

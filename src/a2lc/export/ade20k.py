@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ __all__ = ["AdeWriter"]
 class AdeWriter:
     """Writes `annotations/training/IMAGE_ID.png` and `objectInfo150.txt`.
 
-    Values of classes are kept where no class has 0; classes are numbered from 1 otherwise.
+    Values of classes are kept where no class has 0; classes are numbered from 1 otherwise, also in `classes.json`.
     """
 
     def __init__(self, project: Project, folder: Path) -> None:
@@ -39,6 +40,8 @@ class AdeWriter:
                 "folder."
             )
         self.kept = classes.ignore == 0
+        # What the files of this export hold: a project of it reads them by these ids.
+        self.exported_classes = replace(classes, file_values=tuple(self.values), ignore=0)
         self.ratio = np.zeros(classes.num_classes + 1, dtype=np.int64)
         self.images = np.zeros(classes.num_classes + 1, dtype=np.int64)
 

@@ -214,9 +214,7 @@ class_edits = Table(
     "class_edits",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column(
-        "kind", String, CheckConstraint("kind in ('rename', 'merge', 'split', 'add', 'undo')"), nullable=False
-    ),
+    Column("kind", String, CheckConstraint("kind in ('rename', 'merge', 'split', 'add', 'undo')"), nullable=False),
     Column("codes", Text, nullable=False),  # JSON list: the classes it is about
     Column("details", Text, nullable=False),  # JSON: names, colours, values; what they were merged into; what is undone
     Column("round", Integer, nullable=False),  # the last one there was, -1 before the first

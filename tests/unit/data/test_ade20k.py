@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.classes import ClassTable
+from a2lc.classes import ClassTable, read_classes
 from a2lc.data.ade20k import full_ade_ids
 from a2lc.data.base import Sources
 from a2lc.data.intake import create_project
@@ -102,3 +102,23 @@ def test_a_damaged_list_of_names(tmp_path, line):
     (tmp_path / "ade/objectInfo150.txt").write_text(f"Idx\tRatio\tTrain\tVal\tStuff\tName\n{line}\n")
     with pytest.raises(ConfigError, match="is not a number, columns between tabs, and a name"):
         make(tmp_path)
+
+
+def test_classes_of_an_export_are_those_of_its_files(tmp_path):
+    """A project with a class of id 0 is written with ids from 1, and its classes.json says so: it can be read again."""
+    for place in range(2):
+        for kind, pixels in (("images", np.full((8, 11, 3), place, np.uint8)), ("labels", values(place))):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / kind / f"i{place}.png")
+    classes = ClassTable.from_names(["road", "sky", "tree"])
+    create_project(tmp_path / "p.a2lc", Sources(images=tmp_path / "images", labels=tmp_path / "labels"), classes)
+    with Project(tmp_path / "p.a2lc") as project:
+        export_project(project, tmp_path / "out", "ade20k")
+        before = [project.first_labels(image) for image in project.images]
+    written = read_classes(tmp_path / "out" / "classes.json")
+    assert written.names == classes.names and written.file_values == (1, 2, 3) and written.ignore == 0
+    again = Sources(format="ade20k", images=tmp_path, labels=tmp_path / "out")
+    create_project(tmp_path / "q.a2lc", again, written)
+    with Project(tmp_path / "q.a2lc") as project:
+        for image, expected in zip(project.images, before, strict=True):
+            np.testing.assert_array_equal(project.first_labels(image), expected)

@@ -364,3 +364,27 @@ def test_panoptic_files_outside(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(data))
     with pytest.raises(InputError, match="no such file"):
         read(tmp_path, format="coco-panoptic")
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([{"id": 3, "name": "dog\nFAULT"}, {"id": 4, "name": "sky"}], r"'dog\\nFAULT', holds line ends"),
+        ([{"id": 3, "name": "dog\x1b[31m"}, {"id": 4, "name": "sky"}], r"x1b\[31m', holds line ends or control"),
+        ([{"id": -1, "name": "dog"}, {"id": 90, "name": "sky"}], "category 'dog' has the number -1"),
+        ([{"id": 3, "name": "dog"}, {"id": 65535, "name": "sky"}], "category 'sky' has the number 65535"),
+    ],
+)
+def test_categories_that_no_class_can_be(tmp_path, categories, message):
+    write(tmp_path, [row(1, categories[0]["id"], [[0, 0, 5, 0, 5, 5]])], categories=categories)
+    with pytest.raises(InputError, match=message) as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+def test_json_nested_too_deeply(tmp_path):
+    write(tmp_path, [])
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(InputError) as caught:
+        read(tmp_path)
+    assert "Label Studio" not in str(caught.value)

@@ -274,7 +274,7 @@ def test_bombs_are_refused(tmp_path):
         create_project(tmp_path / "q.a2lc", sources, GIVEN, ReadRules(max_pixels=100))
 
 
-@pytest.mark.parametrize("names", [["a:b"], ["#a"], ["x" * 65], ["a\nb"]])
+@pytest.mark.parametrize("names", [["a:b"], ["#a"], ["x" * 65], ["a\ufffeb"]])
 def test_names_that_cvat_would_misread(tmp_path, names, make_dataset):
     from a2lc.export import export_project
 

@@ -164,3 +164,15 @@ def test_names_of_classes_that_lie(tmp_path, text):
     (tmp_path / "id2label.json").write_text(text)
     with pytest.raises(A2LCError, match=r"id2label\.json"):
         read(tmp_path)
+
+
+def test_labels_without_images_keep_their_names(tmp_path):
+    """Our own export of labels alone has names in the paths of the label maps."""
+    given = rows(2, "{}.jpg")
+    for row, name in zip(given, ("x/one.png", "two.png"), strict=True):
+        row["image"] = None
+        row["label"]["path"] = name
+    write(tmp_path, "train.parquet", given)
+    read(tmp_path)
+    with Project(tmp_path / "p.a2lc") as project:
+        assert [image.image_id for image in project.images] == ["x/one", "two"]

@@ -290,7 +290,8 @@ def test_more_than_8_bits_a_channel(tmp_path, kind):
     else:
         save(path, np.zeros((2, 3), dtype=np.float32 if kind == "float" else np.uint16))
     with pytest.raises(
-        ImageFileError, match=r"(more than 8 bits a channel \(mode .*\)|16 bits a channel). Say how they become 8: --stretch"
+        ImageFileError,
+        match=r"(more than 8 bits a channel \(mode .*\)|16 bits a channel). Say how they become 8: --stretch",
     ):
         read_rgb(path)
 

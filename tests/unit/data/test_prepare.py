@@ -621,3 +621,19 @@ def test_a_link_to_nothing_is_named(data):
     with pytest.raises(ImageFileError, match=r"c\.png: gone, or a link to nothing"):
         make(data, labels=None)
     assert make(data, ReadRules(skip_bad=True), labels=None).images == 2
+
+
+@pytest.mark.parametrize("place", range(0, 64, 4))
+def test_damaged_pages_are_one_line(tmp_path, place):
+    """Whatever is wrong with the list of a TIFF's pages, it is refused or read, and no parser's error comes through."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 20, 30), dtype=np.uint8), photometric="minisblack")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        second = file.pages[1].offset
+    content[second + place : second + place + 4] = b"\xff\x7f\x01\xfe"
+    (tmp_path / "a.tif").write_bytes(bytes(content))
+    for read in (read_rgb, stored_size, orientation_of, read_deep):
+        try:
+            read(tmp_path / "a.tif")
+        except ImageFileError as error:
+            assert "a.tif" in str(error) and "\n" not in str(error)

@@ -421,11 +421,17 @@ def test_clean_bill(data, capsys):
     assert _main(shlex.split(out.split("next: a2lc ")[1].splitlines()[0])) == 0
 
 
-def test_clean_without_a_classes_file(data, capsys):
+def test_without_a_classes_file(data, capsys):
     (data.root / "classes.json").unlink()
     code, found = doctor(data, capsys)
-    assert code == 0
-    assert "values and pixels: " in finding(found, "no-classes-file")["message"]
+    one = finding(found, "no-classes")
+    assert code == 2 and found["command"] is None and one["level"] == "fault"
+    assert "values and pixels: " in one["message"]
+    assert _main(["init", "p.a2lc", "--images", "set/images", "--labels", "set/labels"]) == 2
+    assert "--classes is missing" in capsys.readouterr().err
+    shutil.rmtree(data.root / "labels")
+    code, found = doctor(data, capsys)
+    assert code == 2 and finding(found, "no-classes")["message"].endswith("no value could be checked.")
 
 
 def test_masks_beside_labels_are_mask_maps(data, capsys):
@@ -607,3 +613,253 @@ def test_void_ids_of_a_format_are_no_fault(data, capsys, tmp_path):
     assert code == 0 and "--format cityscapes" in found["command"]
     assert finding(found, "class-missing")["count"] == 17
     assert _main(shlex.split(found["command"])[1:]) == 0
+
+
+# ---- what is proposed is what the import takes -------------------------------------------------------------------
+
+
+def printed(found):
+    """The printed command runs."""
+    assert found["command"] is not None, found
+    assert _main(shlex.split(found["command"])[1:]) == 0
+
+
+def jpegs(data, values, table):
+    data.classes(table)
+    for seed, name in enumerate(NAMES):
+        ids = np.minimum(labels_of(seed), 3)
+        data.path("labels", name).unlink()
+        Image.fromarray(np.array(values, dtype=np.uint8)[ids]).save(data.path("labels", name, ".jpg"), quality=95)
+
+
+def test_no_snap_to_what_is_no_neighbour(data, capsys):
+    """Stretched ids in JPEG: the nearest known value of 120 is 3, and that would be a sky of trees."""
+    jpegs(data, [0, 60, 120, 180], CLASSES)
+    code, found = doctor(data, capsys)
+    one = finding(found, "labels-lossy")
+    assert code == 2 and found["command"] is None and one["flags"] == []
+    assert "known values are 1 apart" in one["message"]
+    assert "Values around 0, 60, 120, 180 are frequent: stretched ids" in one["message"]
+
+
+@pytest.mark.parametrize("ignore", [255, 186])
+def test_snap_within_half_the_least_distance(data, capsys, ignore):
+    """With 186 for void, known values are 6 apart; with 255, 60: the blur of these maps lies between both halves."""
+    rows = [{"id": value, "name": f"c{value}"} for value in (0, 60, 120, 180)]
+    jpegs(data, [0, 60, 120, 180], {"classes": rows, "ignore": ignore})
+    away = 0
+    for name in NAMES:
+        pixels = np.asarray(Image.open(data.path("labels", name, ".jpg"))).astype(int)
+        away = max(away, int(np.abs(pixels[..., None] - [0, 60, 120, 180, ignore]).min(axis=2).max()))
+    assert 3 <= away < 30
+    _, found = doctor(data, capsys)
+    flags = finding(found, "labels-lossy")["flags"]
+    assert flags == ([f"--snap {away}"] if 2 * away < (60 if ignore == 255 else 6) else [])
+    if flags:
+        printed(found)
+    else:
+        assert found["command"] is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "truth", "flags"),
+    [
+        (7, 255, ["--map 7=255"]),
+        (7, 7, ["--ignore 7"]),
+        (7, 9, ["--ignore 7", "--map 9=7"]),
+        (255, 9, ["--map 9=255"]),
+    ],
+    ids=str,
+)
+def test_ignore_is_settled_before_what_is_read_as_void(data, capsys, labels, truth, flags):
+    for seed, name in enumerate(NAMES):
+        values = labels_of(seed)
+        data.label(name, np.where(values == 255, labels, values).astype(np.uint8))
+        values[5:7, 5:7] = 255
+        write_ids(data.root / "gt" / f"{name}.png", np.where(values == 255, truth, values).astype(np.uint8))
+    code, found = doctor(data, capsys)
+    assert code == 2
+    given = [flag for one in found["findings"] if one["level"] == "fault" for flag in one["flags"]]
+    assert list(dict.fromkeys(given)) == flags
+    printed(found)
+
+
+def deep_tiffs(data, values, name="a", **save):
+    data.path("images", name).unlink()
+    tifffile.imwrite(data.path("images", name, ".tif"), values, **save)
+
+
+@pytest.mark.parametrize(
+    ("values", "flags"),
+    [
+        (np.full((HEIGHT, WIDTH), 700, np.uint16), ["--stretch 700:701"]),
+        (np.full((HEIGHT, WIDTH), 0.25, np.float32), ["--stretch 0.25:1.25"]),
+        (
+            np.arange(HEIGHT * WIDTH * 5, dtype=np.uint16).reshape(HEIGHT, WIDTH, 5),
+            ["--stretch 0:4319", "--bands 3,2,1"],
+        ),
+        (np.zeros((HEIGHT, WIDTH, 5), np.uint8), ["--bands 3,2,1"]),
+        (np.arange(HEIGHT * WIDTH * 2, dtype=np.uint16).reshape(HEIGHT, WIDTH, 2), ["--stretch 0:1727", "--bands 1"]),
+        (np.arange(HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH) + 1234567, ["--stretch 1234567:1235430"]),
+    ],
+    ids=["constant", "constant real", "5 bands", "5 bands of 8 bits", "2 bands", "large numbers"],
+)
+def test_deep_images_by_the_printed_command(data, capsys, values, flags):
+    for name in NAMES:
+        deep_tiffs(data, values, name)
+    code, found = doctor(data, capsys)
+    assert code == 2 and finding(found, "image-deep")["flags"] == flags
+    printed(found)
+
+
+def test_turned_deep_images(data, capsys):
+    """What EXIF says of a TIFF of 16 bits counts as it does of any other image."""
+    values = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH)
+    deep_tiffs(data, np.ascontiguousarray(np.rot90(values)), extratags=[(274, 3, 1, 6, True)])
+    code, found = doctor(data, capsys)
+    assert code == 2 and "a.tif" in finding(found, "exif-upright")["files"][0]
+    assert "--bake-exif" in found["command"] and "--stretch 0:863" in found["command"]
+    printed(found)
+
+
+def test_options_that_contradict_each_other_are_no_command(data, capsys):
+    """One image fits upright, the other as it is stored: no option does both."""
+    exif_upright(data)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data.path("images", "c").unlink()
+    Image.fromarray(picture(2)).save(data.path("images", "c", ".jpg"), exif=exif)
+    code, found = doctor(data, capsys)
+    assert code == 2 and found["command"] is None
+    assert "exif bake and ignore, for different files" in finding(found, "options-not-enough")["message"]
+
+
+def test_leaving_out_all_images_is_no_command(data, capsys):
+    for name in NAMES:
+        data.path("images", name).write_bytes(b"nothing")
+    code, found = doctor(data, capsys)
+    assert code == 2 and found["command"] is None
+    one = finding(found, "options-not-enough")
+    assert (
+        one["message"]
+        == "With --skip-bad, the import would still refuse: No image is left: all of them would be left out."
+    )
+    command = ["init", "p.a2lc", "--images", "set/images", "--labels", "set/labels", "--classes", "set/classes.json"]
+    assert _main([*command, "--skip-bad"]) == 2
+
+
+def test_faults_behind_faults(data, capsys):
+    """What is wrong with values shows once the colours are read: all options are in the one command."""
+    table = {**CLASSES, "classes": [dict(row) for row in CLASSES["classes"][:2]]}
+    table["classes"][0]["color"], table["classes"][1]["color"] = [1, 2, 3], [224, 224, 192]
+    table["classes"][1]["id"] = 5
+    data.classes(table)
+    for seed, name in enumerate(NAMES):
+        ids = labels_of(seed) % 2
+        write_rgb(data.path("labels", name), np.array([[1, 2, 3], [224, 224, 192]], dtype=np.uint8)[ids])
+    data.label("d", np.array([0, 9], dtype=np.uint8)[labels_of(3) % 2])
+    code, found = doctor(data, capsys)
+    assert code == 2 and "--colours" in found["command"]
+    printed(found)
+
+
+def test_a_map_to_no_class_is_refused(data, capsys):
+    assert _main(["doctor", str(data.root), "--map", "34=99"]) == 2
+    assert "--map 34=99: 99 is no class" in capsys.readouterr().err
+
+
+def test_a_link_to_nothing(data, capsys):
+    (data.root / "images" / "e.png").symlink_to(data.root / "nowhere.png")
+    write_ids(data.root / "labels" / "e.png", labels_of(0))
+    code, found = doctor(data, capsys)
+    assert code == 2 and "e.png: gone, or a link to nothing" in finding(found, "image-unreadable")["message"]
+    printed(found)
+
+
+# ---- label maps among images, and labels beside other images -------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["", "_mask", ".label", "-seg"])
+@pytest.mark.parametrize("kind", ["grey", "palette", "coloured", "picture"])
+def test_label_maps_among_the_images(data, capsys, end, kind):
+    root = data.root.parent / "flat"
+    for seed, name in enumerate(NAMES):
+        (root / "in").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(seed)).save(root / "in" / f"{name}.jpg")
+        target = root / "in" / f"{name}{end}.png"
+        if kind == "picture":
+            write_rgb(target, picture(seed + 9))
+        elif kind == "coloured":
+            write_rgb(target, np.array([*COLOURS, *[[0, 0, 0]] * 252], dtype=np.uint8)[labels_of(seed)])
+        else:
+            write_ids(target, labels_of(seed), voc_palette() if kind == "palette" else None)
+    data.root = root
+    code, found = doctor(data, capsys, "--classes", "a,b,c,d")
+    said = [one for one in found["findings"] if "look like their label maps" in one["message"]]
+    assert len(said) == (kind != "picture")
+    if said:
+        (one,) = said
+        assert one["code"] == "layout" and one["count"] == len(NAMES) and one["files"][0].endswith(f"a{end}.png")
+        assert "folder of their own" in one["mend"] and one["level"] == ("doubt" if end else "fault")
+    assert code == (0 if end else 2)
+
+
+@pytest.mark.parametrize(
+    "format", ["voc", "ade20k", "huggingface", "fiftyone", "folder", "coco", "cvat-mask", "label-studio"]
+)
+def test_our_own_exports_beside_the_images(data, project, capsys, tmp_path, format):
+    """What was exported is examined with the images it is about, and the printed command makes a project of both."""
+    assert _main(["export", str(project), "--format", format, "--out", "out"]) == 0
+    data.root = tmp_path / "out"
+    code, found = doctor(data, capsys, "--images", "set/images")
+    assert code == 0 and (found["images"], found["label_maps"]) == (len(NAMES), len(NAMES)), found
+    printed(found)
+
+
+@pytest.mark.parametrize("where", ["images", "images/training"])
+def test_an_export_of_ade20k_with_its_images(data, project, capsys, tmp_path, where):
+    assert _main(["export", str(project), "--format", "ade20k", "--out", "out"]) == 0
+    shutil.copytree(data.root / "images", tmp_path / "out" / where)
+    data.root = tmp_path / "out"
+    code, found = doctor(data, capsys)
+    assert code == 0 and (found["images"], found["label_maps"]) == (len(NAMES), len(NAMES)), found
+    printed(found)
+
+
+def test_an_image_that_can_be_copied_no_more(data, capsys, tmp_path):
+    (tmp_path / "list.txt").write_text("".join(f"set/images/{name}.png\n" for name in NAMES))
+    command = "init p.a2lc --images list.txt --labels set/labels --classes set/classes.json"
+    assert _main(shlex.split(command)) == 0
+    project = tmp_path / "p.a2lc"
+    (project / "images" / "a.png").unlink()
+    assert of_project(project, capsys)[0] == 0
+    data.path("images", "a").unlink()
+    code, found = of_project(project, capsys)
+    assert code == 2 and str(data.path("images", "a")) in finding(found, "image-gone")["files"][0]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--bands", "³"], "expected one band or three"),
+        (["--bands", "1,2,³"], "expected one band or three"),
+        (["--bands", "99999999999999999999"], "expected one band or three"),
+        (["--stretch", "0:inf"], "expected LOW:HIGH"),
+        (["--stretch", "-inf:5"], "expected LOW:HIGH"),
+        (["--stretch", "nan:5"], "expected LOW:HIGH"),
+        (["--stretch", "nan%:5%"], "expected LOW:HIGH"),
+    ],
+)
+def test_options_that_are_no_numbers(data, capsys, option, message):
+    command = ["init", "p.a2lc", "--images", "set/images", "--labels", "set/labels", "--classes", "set/classes.json"]
+    for line in (["doctor", "set"], command):
+        assert _main([*line, *option]) == 2
+        said = capsys.readouterr().err
+        assert message in said and option[1] in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("colour", ["1,2,³", "1,2,256", "1,2", "1,2,-3", "1,2,99999999999999999999"])
+def test_colours_that_are_no_numbers(project, capsys, colour):
+    assert _main(["classes", "add", str(project), "pole", "--color", colour]) == 2
+    said = capsys.readouterr().err
+    assert "expected three of 0..255" in said and "Traceback" not in said
