@@ -119,6 +119,8 @@ class Ledger:
 
     def _indices(self, values: Iterable[int]) -> tuple[int, ...]:
         """Classes of a list, each once, in its order: two that were merged are one."""
+        if self._view is None:
+            return tuple(values)
         found = (self._index(value) for value in values)
         return tuple(dict.fromkeys(value for value in found if value is not None and value != -1))
 

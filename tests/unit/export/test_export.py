@@ -195,7 +195,7 @@ def test_refusals(project, tmp_path):
         export_project(project, tmp_path / "full")
     with pytest.raises(UnknownNameError, match="Did you mean 'folder'"):
         export_project(project, tmp_path / "out", "folders")
-    with pytest.raises(InputError, match="There is no round 7 .* it has no round yet"):
+    with pytest.raises(InputError, match=r"There is no round 7 .* it has no round yet"):
         export_project(project, tmp_path / "out", through=7)
 
 
