@@ -251,12 +251,13 @@ def test_tiles_are_put_together(format, tmp_path):
                 assert provenance.size == (WIDTH, HEIGHT)
 
 
-def test_missing_tiles_are_told(tmp_path):
+@pytest.mark.parametrize("left", [slice(0, -1), slice(0, 3), slice(1, None)], ids=["corner", "row", "first"])
+def test_missing_tiles_are_told(tmp_path, left):
     make_set(tmp_path / "user", TABLES["few"], ("b",))
     sources = Sources(images=tmp_path / "user/images", labels=tmp_path / "user/labels")
     create_project(tmp_path / "cut.a2lc", sources, TABLES["few"], ReadRules(tile=8))
     with Project(tmp_path / "cut.a2lc") as project:
-        project.__dict__["images"] = project.images[:-1]
+        project.__dict__["images"] = project.images[left]
         with pytest.raises(InputError, match="b: some of its tiles were left out"):
             export_project(project, tmp_path / "out")
     assert not (tmp_path / "out").exists()

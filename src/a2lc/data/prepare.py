@@ -60,13 +60,15 @@ class ImageRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """Where a tile lies in the image it was cut from; in pixels."""
+    """Where a tile lies in the image it was cut from, and the size of that image; in pixels."""
 
     of: str
     left: int
     top: int
     width: int
     height: int
+    of_width: int
+    of_height: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,5 +368,13 @@ def _cut(
         ground_truth=piece(sample.ground_truth),
         prepared=True,
     )
-    place = Tile(of=sample.image_id, left=left, top=top, width=right - left, height=bottom - top)
+    place = Tile(
+        of=sample.image_id,
+        left=left,
+        top=top,
+        width=right - left,
+        height=bottom - top,
+        of_width=shape[1],
+        of_height=shape[0],
+    )
     return now, Prepared(source=source, how=(*how, f"tile of {shape[1]} x {shape[0]}"), tile=place)

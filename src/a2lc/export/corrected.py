@@ -169,9 +169,7 @@ def _joined(project: Project, replay: Replay, bounds: NDArray[np.int64], records
     """The image that tiles were cut from."""
     tiles = [_tile(project, record) for record in records]
     places = [tile for tile in tiles if tile is not None]
-    width = max(tile.left + tile.width for tile in places)
-    height = max(tile.top + tile.height for tile in places)
-    name = places[0].of
+    width, height, name = places[0].of_width, places[0].of_height, places[0].of
     if sum(tile.width * tile.height for tile in places) != width * height:
         raise InputError(
             f"{name}: some of its tiles were left out when the project was made, so it cannot be put together again. "
