@@ -112,13 +112,12 @@ def _image(project: Project, image: ImageRecord) -> list[tuple[str, str]]:
         return (
             [] if local is None or local.is_file() else [("image-gone", f"{path}, and {local} that it was copied from")]
         )
-    prepared = project.prepared.get(image.image_id)
-    if prepared is None or prepared.address is not None or not prepared.how:
-        if sha256(path) != image.sha256:
-            return [("image-changed", str(path))]
-    elif sha256(path) != image.sha256:
-        return [("file-damaged", str(path))]
-    return []
+    if sha256(path) == image.sha256:
+        return []
+    # What was fetched is the user's image; what was turned, stretched, cut or unpacked is the project's own file.
+    how = project.prepared.get(image.image_id)
+    own = how is not None and how.address is None
+    return [("file-damaged" if own else "image-changed", str(path))]
 
 
 def _maps(project: Project, image: ImageRecord, kinds: list[str]) -> list[tuple[str, str]]:

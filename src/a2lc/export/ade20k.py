@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from a2lc.classes import ClassTable
 from a2lc.data.ade20k import ADE_COLUMNS, OBJECT_INFO
 from a2lc.errors import InputError
 from a2lc.export.base import Corrected, class_values, register_export, write_map
@@ -40,8 +41,6 @@ class AdeWriter:
                 "folder."
             )
         self.kept = classes.ignore == 0
-        # What the files of this export hold: a project of it reads them by these ids.
-        self.exported_classes = replace(classes, file_values=tuple(self.values), ignore=0)
         self.ratio = np.zeros(classes.num_classes + 1, dtype=np.int64)
         self.images = np.zeros(classes.num_classes + 1, dtype=np.int64)
 
@@ -56,8 +55,8 @@ class AdeWriter:
         self.ratio += counts
         self.images += counts > 0
 
-    def finish(self) -> None:
-        """Write the names, each with its share of pixels and the images it is on."""
+    def finish(self) -> ClassTable:
+        """Write the names, each with its share of pixels and the images it is on; the classes by the ids of the files."""
         total = max(int(self.ratio.sum()), 1)
         lines = ["\t".join(ADE_COLUMNS)]
         synonyms = self.classes.synonyms or ((),) * self.classes.num_classes
@@ -65,3 +64,4 @@ class AdeWriter:
             words = ", ".join([name, *synonyms[index]])
             lines.append(f"{value}\t{self.ratio[index] / total:.4f}\t{self.images[index]}\t0\t\t{words}")
         write_text(self.folder / OBJECT_INFO, "\n".join(lines) + "\n")
+        return replace(self.classes, file_values=tuple(self.values), ignore=0)

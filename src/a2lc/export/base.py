@@ -80,8 +80,8 @@ class Writer(Protocol):
         """Write an image, or keep what is needed of it: never its pixels, there may be a million."""
         ...
 
-    def finish(self) -> None:
-        """Write what is of the whole data set."""
+    def finish(self) -> ClassTable | None:
+        """Write what is of the whole data set; the classes by the ids that its files hold, if those are not the project's."""
         ...
 
 

@@ -19,7 +19,6 @@ import a2lc.export.folder
 import a2lc.export.huggingface
 import a2lc.export.label_studio
 import a2lc.export.voc  # noqa: F401 - all of them register their format
-from a2lc.classes import ClassTable
 from a2lc.data.intake import decode_labels
 from a2lc.data.png import write_ids
 from a2lc.errors import InputError, require_known
@@ -126,14 +125,12 @@ def export_project(
                 hashes[corrected.image_id] = _hash(corrected)
                 for _ in corrected.records:
                     advance()
-        writer.finish()
+        held = writer.finish()
         told = [*changes, *below]
         write_changes(partial / "changes.csv", told, None if crops is None else crops.names)
         if crops is not None:
             write_letter(partial, project, told, crops, images, changed_pixels, form.labels, edited)
-        # A format whose files cannot hold the project's ids says which ones they hold.
-        classes: ClassTable = getattr(writer, "exported_classes", project.classes)
-        write_text(partial / "classes.json", json.dumps(classes.to_json(), indent=1))
+        write_text(partial / "classes.json", json.dumps((held or project.classes).to_json(), indent=1))
         summary = ExportSummary(
             images=images,
             changed_images=int(changed_images),

@@ -81,7 +81,7 @@ def test_splits_columns_and_names(tmp_path, column):
     ("paths", "names"),
     [
         (None, ["train-000000", "train-000001"]),
-        ("/home/me/{}.png", ["0", "1"]),
+        ("/elsewhere/x/{}.png", ["0", "1"]),
         ("C:\\x\\{}.png", ["0", "1"]),
         ("../{}.png", ["0", "1"]),
         ("sub/{}.png", ["sub/0", "sub/1"]),
