@@ -16,16 +16,19 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from a2lc.classes import ClassTable
-from a2lc.config import AnnotatorConfig, MethodConfig, TrainingConfig
-from a2lc.data.base import Sources
-from a2lc.data.intake import IntakeSummary, ReadRules, create_project
-from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
+from a2lc.classes.table import ClassTable
+from a2lc.creation.importer import IntakeSummary, create_project
+from a2lc.demo.looks import scene_classes
+from a2lc.demo.scenes import write_scenes
+from a2lc.demo.settings import SceneSettings
+from a2lc.formats.base import Sources
+from a2lc.formats.reading import ReadRules
 from a2lc.ledger import Ledger
-from a2lc.loop import RoundPlan
-from a2lc.project import Project
+from a2lc.project.config import AnnotatorConfig, MethodConfig, TrainingConfig
+from a2lc.project.project import Project
 from a2lc.records import ImageRecord
-from a2lc.stats import MaskStats, mask_statistics
+from a2lc.rounds.plan import RoundPlan
+from a2lc.statistics.mask_stats import MaskStats, mask_statistics
 
 settings.register_profile("a2lc", deadline=None, max_examples=25, derandomize=True, database=None)
 settings.load_profile("a2lc")

@@ -1,5 +1,5 @@
 """`python -m a2lc`."""
 
-from a2lc.cli import main
+from a2lc.cli.app import main
 
 main()

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.features import FeatureMap
-from a2lc.stats import MaskStats
+from a2lc.statistics.features import FeatureMap
+from a2lc.statistics.mask_stats import MaskStats
 
 __all__ = [
     "Answer",

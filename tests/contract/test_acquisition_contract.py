@@ -7,9 +7,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from a2lc.acquisition import ACQUISITIONS, score
+from a2lc.acquisition.functions import ACQUISITIONS, score
 from a2lc.errors import ShapeError, UnknownNameError
-from a2lc.stats import MaskStats, mask_statistics
+from a2lc.statistics.mask_stats import MaskStats, mask_statistics
 
 every = pytest.mark.parametrize("name", sorted(ACQUISITIONS))
 WEIGHTED = {"abc", "classbal", "amss", "pixbal"}

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.classes import ClassTable, class_colour, read_classes
-from a2lc.data.base import FORMATS, Sources
-from a2lc.data.intake import ReadRules, create_project
+from a2lc.classes.table import ClassTable, class_colour, read_classes
+from a2lc.creation.importer import create_project
 from a2lc.errors import InputError
 from a2lc.export import EXPORTS, export_project
 from a2lc.export.corrected import corrected_images, replay_of
+from a2lc.formats.base import FORMATS, Sources
+from a2lc.formats.reading import ReadRules
 from a2lc.ledger import FIRST, VOID
-from a2lc.loop import Loop
-from a2lc.project import Project
+from a2lc.project.project import Project
 from a2lc.records import Source
+from a2lc.rounds.loop import Loop
 
 NAMES = ("b", "a b/ü 1", "deep/er/c.d")
 HEIGHT, WIDTH = 13, 21

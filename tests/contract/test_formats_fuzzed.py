@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.classes import ClassTable
-from a2lc.data.base import Sources
-from a2lc.data.intake import create_project
-from a2lc.data.png import png_bytes
+from a2lc.classes.table import ClassTable
+from a2lc.creation.importer import create_project
 from a2lc.errors import A2LCError
 from a2lc.export import export_project
-from a2lc.project import Project
+from a2lc.formats.base import Sources
+from a2lc.images.rgb import png_bytes
+from a2lc.project.project import Project
 
 CLASSES = ClassTable.from_names(["road", "background", "car"])
 WORDS = [

@@ -7,18 +7,21 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.config import AnnotatorConfig, TrainingConfig  # noqa: E402
-from a2lc.data.base import Sources  # noqa: E402
-from a2lc.data.intake import ReadRules, create_project  # noqa: E402
-from a2lc.data.png import write_ids, write_rgb  # noqa: E402
+from a2lc.creation.importer import create_project  # noqa: E402
+from a2lc.creation.masks import make_masks  # noqa: E402
 from a2lc.errors import StageError  # noqa: E402
-from a2lc.loop import Loop, RoundPlan  # noqa: E402
-from a2lc.masks.make import make_masks  # noqa: E402
+from a2lc.formats.base import Sources  # noqa: E402
+from a2lc.formats.reading import ReadRules
+from a2lc.images.label_maps import write_ids
+from a2lc.images.rgb import write_rgb  # noqa: E402
 from a2lc.methods import METHODS, create_method  # noqa: E402
 from a2lc.models.build import MODELS  # noqa: E402
-from a2lc.project import Project  # noqa: E402
+from a2lc.project.config import AnnotatorConfig, TrainingConfig  # noqa: E402
+from a2lc.project.project import Project  # noqa: E402
 from a2lc.records import QueryKind  # noqa: E402
-from a2lc.status import project_status  # noqa: E402
+from a2lc.rounds.loop import Loop
+from a2lc.rounds.plan import RoundPlan  # noqa: E402
+from a2lc.rounds.status import project_status  # noqa: E402
 
 
 class Tiny(torch.nn.Module):
@@ -80,7 +83,7 @@ def write_data(root, *, images=3, classes=3, void=False, seed=0):
 
 
 def make_project(root, variant, *, classes=3, **data):
-    from a2lc.classes import ClassTable
+    from a2lc.classes.table import ClassTable
 
     (root / "images").mkdir(parents=True)
     for kind in ("labels", "masks", "truth"):
@@ -269,7 +272,7 @@ def test_files_a_killed_score_left_with_other_settings_are_made_again(tmp_path, 
 
 def test_what_was_taken_back_does_not_come_back_with_the_next_layer(tmp_path):
     """Pixel labels of undone answers are in no later layer."""
-    from a2lc.cli import _main
+    from a2lc.cli.app import _main
 
     with make_project(tmp_path / "a", "classbal precise") as project:
         loop_of(project, "classbal precise", budget=30).run(2)
@@ -316,9 +319,9 @@ def test_nobody_is_asked_to_draw_by_keys(tmp_path):
 
 
 def test_a_person_may_tick_classes_until_the_clicks_are_spent(tmp_path):
-    from a2lc.answering import record_answer
     from a2lc.errors import InputError
     from a2lc.records import Answer, AnswerKind
+    from a2lc.rounds.recorder import record_answer
 
     with make_project(tmp_path / "a", "mulactseg") as project:
         loop = loop_of(project, "mulactseg", budget=4, kind="human")

@@ -7,12 +7,12 @@ from dataclasses import FrozenInstanceError, fields, replace
 import numpy as np
 import pytest
 
+from a2lc.classes.sentinels import VOID
 from a2lc.correction import class_ranks
 from a2lc.errors import ConfigError, UnknownNameError
-from a2lc.ledger.replay import VOID
 from a2lc.methods import METHODS, create_method
 from a2lc.records import Changes, Inspection, PixelView, PoolTotals, QueryKind, RoundView
-from a2lc.stats import MaskStats, mask_statistics
+from a2lc.statistics.mask_stats import MaskStats, mask_statistics
 
 every = pytest.mark.parametrize("name", sorted(METHODS))
 K = 4

@@ -15,13 +15,14 @@ import pytest
 import tifffile
 from PIL import Image
 
-from a2lc.classes import read_classes
-from a2lc.cli import _main
-from a2lc.data.base import Sources
-from a2lc.data.intake import create_project
-from a2lc.data.png import read_ids, write_ids, write_rgb
+from a2lc.classes.table import read_classes
+from a2lc.cli.app import _main
+from a2lc.creation.importer import create_project
 from a2lc.export import export_project
-from a2lc.project import Project
+from a2lc.formats.base import Sources
+from a2lc.images.label_maps import read_ids, write_ids
+from a2lc.images.rgb import write_rgb
+from a2lc.project.project import Project
 from a2lc.records import Source
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "cookbook"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from a2lc.cli import app
-from a2lc.config import TrainingConfig
+from a2lc.cli.console import app
 from a2lc.methods import METHODS
+from a2lc.project.config import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]

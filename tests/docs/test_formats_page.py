@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.classes import ClassTable
-from a2lc.cli import _main
-from a2lc.data.base import FORMATS, Sources
-from a2lc.data.intake import create_project
+from a2lc.classes.table import ClassTable
+from a2lc.cli.app import _main
+from a2lc.creation.importer import create_project
 from a2lc.export import EXPORTS, export_project
-from a2lc.project import Project
+from a2lc.formats.base import FORMATS, Sources
+from a2lc.project.project import Project
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 TEXT = PAGE.read_text(encoding="utf-8")

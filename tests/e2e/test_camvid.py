@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.cli import _main
-from a2lc.project import Project
+from a2lc.cli.app import _main
+from a2lc.project.project import Project
 
 CAMVID = Path(__file__).resolve().parents[3] / "shared" / "data" / "camvid"
 

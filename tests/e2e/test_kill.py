@@ -9,8 +9,10 @@ import time
 
 import pytest
 
-from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
-from a2lc.project import Project
+from a2lc.demo.looks import scene_classes
+from a2lc.demo.scenes import write_scenes
+from a2lc.demo.settings import SceneSettings
+from a2lc.project.project import Project
 
 pytest.importorskip("lightning", reason="training needs the extra [train]")
 

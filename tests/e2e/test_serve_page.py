@@ -25,14 +25,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from a2lc.config import TrainingConfig
 from a2lc.ledger import KEEP
 from a2lc.ledger.replay import SOURCES
-from a2lc.loop import Loop, RoundPlan
-from a2lc.project import Project
+from a2lc.project.config import TrainingConfig
+from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind
+from a2lc.rounds.loop import Loop
+from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.stages import next_stage
 from a2lc.serve.desk import Desk
-from a2lc.stages import next_stage
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
 expect = playwright.expect

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from a2lc.project import Project
-from a2lc.stages import next_stage
+from a2lc.project.project import Project
+from a2lc.rounds.stages import next_stage
 
 pytest.importorskip("torch", reason="training needs the extra [train]")
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2lc.appearance import APPEARANCE, Borders, borders, mask_appearance, neighbour_means
+from a2lc.statistics.appearance import APPEARANCE, Borders, borders, mask_appearance, neighbour_means
 
 seeds = st.integers(0, 2**16)
 sides = st.integers(1, 12)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a2lc.quality import certify_gain, draw_by_stake
-from a2lc.quality.harm import _coins, _log_e, lower_mean
+from a2lc.audits import certify_gain, draw_by_stake
+from a2lc.audits.gain_certificate import _coins, _log_e, lower_mean
 
 ratios = st.floats(-1, 1)
 

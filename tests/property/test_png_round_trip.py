@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from a2lc.classes import ClassTable
-from a2lc.data.png import read_ids, read_rgb, write_ids, write_rgb
+from a2lc.classes.table import ClassTable
+from a2lc.images.label_maps import read_ids, write_ids
+from a2lc.images.rgb import read_rgb, write_rgb
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 13))
 

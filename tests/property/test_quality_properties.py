@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
-from a2lc.quality import audit_sizes, certify, draw, estimate_quality, expected_gain, inclusion_probabilities
-from a2lc.quality.estimate import UNKNOWN
-from a2lc.quality.promise import lower_bound
+from a2lc.audits import audit_sizes, certify, draw, estimate_quality, expected_gain, inclusion_probabilities
+from a2lc.audits.precision_certificate import lower_bound
+from a2lc.audits.resampling import UNKNOWN
 
 seeds = st.integers(0, 2**16)
 

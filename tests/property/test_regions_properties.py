@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from a2lc.classes.sentinels import KEEP
 from a2lc.correction.clusters import ClassClusters, ClusterSums
-from a2lc.correction.localise import KEEP, localise
+from a2lc.correction.localise import localise
 from a2lc.correction.multilabel import class_sets, trim_borders
 from a2lc.correction.sieve import knee_threshold, sieve
-from a2lc.features import FeatureMap, interpolation_matrix
 from a2lc.masks.merge import adjacency, merge_masks, sqrt_js
+from a2lc.statistics.features import FeatureMap, interpolation_matrix
 
 seeds = st.integers(0, 2**16)
 

@@ -6,9 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2lc.history import undo_rows
+from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.ledger import UndoRecord
-from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, apply_to_labels, mask_keys, replay
+from a2lc.ledger.layers import apply_to_labels
+from a2lc.ledger.replay import SOURCES, CorrectionRows, mask_keys, replay
+from a2lc.ledger.undo import undo_rows
 
 KEYS = mask_keys(np.repeat([0, 1, 2], 4), np.tile([1, 2, 7, 65535], 3))
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2lc.acquisition import ACQUISITIONS, class_weights, score
-from a2lc.metrics import ConfusionCounts
-from a2lc.selection import top_masks
-from a2lc.stats import MaskStats, mask_statistics
+from a2lc.acquisition.functions import ACQUISITIONS, class_weights, score
+from a2lc.acquisition.selection import top_masks
+from a2lc.statistics.mask_stats import MaskStats, mask_statistics
+from a2lc.statistics.metrics import ConfusionCounts
 
 seeds = st.integers(0, 2**16)
 FIELDS = [field.name for field in fields(MaskStats)]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from a2lc.appearance import APPEARANCE, Borders, borders, mask_appearance, neighbour_means
+from a2lc.statistics.appearance import APPEARANCE, Borders, borders, mask_appearance, neighbour_means
 
 # ---- plain loops: from the docstrings, without any shared helper ----------------------------------------------------
 

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from a2lc.acquisition import class_weights, pixbal_weights, score
+from a2lc.acquisition.functions import class_weights, pixbal_weights, score
+from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.correction import LabelCorrectionModule
 from a2lc.correction.module import class_loss_weights
 from a2lc.correction.rules import automatic_changes, class_ranks
-from a2lc.ledger.replay import FIRST, VOID, MaskState
-from a2lc.oracle import Oracle
+from a2lc.ledger.replay import MaskState
+from a2lc.masks.tables import MaskTable, TruthTable
 from a2lc.records import AnswerKind, Query
-from a2lc.stats import MaskStats, mask_statistics
-from a2lc.stats_torch import mask_statistics_torch
-from a2lc.tables import MaskTable, TruthTable
+from a2lc.rounds.oracle import Oracle
+from a2lc.statistics.mask_stats import MaskStats, mask_statistics
+from a2lc.statistics.torch_kernel import mask_statistics_torch
 
 F = np.array([(0.7, 0.2, 0.1), (0.6, 0.3, 0.1), (0.2, 0.7, 0.1), (0.1, 0.1, 0.8)], dtype=np.float32)
 

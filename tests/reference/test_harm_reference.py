@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from a2lc.quality import effects, stakes
-from a2lc.quality.harm import _coins, _log_e, lower_mean
+from a2lc.audits import effects, stakes
+from a2lc.audits.gain_certificate import _coins, _log_e, lower_mean
 
 
 def plain_value(y, t, area, unions, ious):

@@ -7,12 +7,12 @@ import plain_methods as plain
 import pytest
 from skimage.segmentation import find_boundaries
 
+from a2lc.classes.sentinels import KEEP, VOID
 from a2lc.correction.clusters import ClassClusters
-from a2lc.correction.localise import KEEP, localise
+from a2lc.correction.localise import localise
 from a2lc.correction.multilabel import class_sets, trim_borders
-from a2lc.features import FeatureMap, interpolation_matrix
-from a2lc.ledger.replay import VOID
 from a2lc.masks.merge import adjacency, merge_masks, sqrt_js
+from a2lc.statistics.features import FeatureMap, interpolation_matrix
 
 
 def cells(rng, height, width, count):

@@ -9,7 +9,8 @@ import pytest
 
 from a2lc.acquisition import gain as gain_module
 from a2lc.acquisition.gain import best_labels, class_unions, expected_iou_gain, label_values, pick_batch
-from a2lc.posterior import MaskFeatures, Posterior, _loss, fit_posterior
+from a2lc.posterior.features import MaskFeatures
+from a2lc.posterior.regression import Posterior, _loss, fit_posterior
 
 # ---- plain loops ---------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from a2lc.quality import audit_sizes, certify, draw, estimate_quality, inclusion_probabilities
-from a2lc.quality.estimate import UNKNOWN
+from a2lc.audits import audit_sizes, certify, draw, estimate_quality, inclusion_probabilities
+from a2lc.audits.resampling import UNKNOWN
 
 
 def plain_joint(area, labels, now, posterior, truth, audits, classes):

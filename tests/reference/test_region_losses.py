@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.acquisition import score  # noqa: E402
+from a2lc.acquisition.functions import score  # noqa: E402
 from a2lc.models.heads import HeadedNet  # noqa: E402
-from a2lc.stats import mask_statistics  # noqa: E402
+from a2lc.statistics.mask_stats import mask_statistics  # noqa: E402
 from a2lc.training.module import region_losses  # noqa: E402
 
 EPS = 1e-8

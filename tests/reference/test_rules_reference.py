@@ -6,13 +6,15 @@ import numpy as np
 import plain
 import pytest
 
-from a2lc.acquisition import class_weights
+from a2lc.acquisition.functions import class_weights
+from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.correction.manual import manual_corrections
 from a2lc.correction.rules import automatic_changes, class_ranks
-from a2lc.ledger.replay import FIRST, VOID, MaskState
-from a2lc.oracle import Oracle
+from a2lc.ledger.replay import MaskState
+from a2lc.masks.counting import joint_counts
+from a2lc.masks.tables import MaskTable, TruthTable
 from a2lc.records import Query
-from a2lc.tables import MaskTable, TruthTable, joint_counts
+from a2lc.rounds.oracle import Oracle
 
 
 @pytest.mark.parametrize("case", range(30))

@@ -9,9 +9,9 @@ import plain
 import pytest
 import torch
 
-from a2lc.acquisition import class_weights, score
-from a2lc.stats import MaskStats, mask_statistics
-from a2lc.stats_torch import mask_statistics_torch
+from a2lc.acquisition.functions import class_weights, score
+from a2lc.statistics.mask_stats import MaskStats, mask_statistics
+from a2lc.statistics.torch_kernel import mask_statistics_torch
 
 EXACT = {"image", "mask_ids", "area", "label", "void_pixels", "pred_counts", "dominant"}
 EXACT |= {"pair_row", "pair_label", "pair_pixels"}

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
+from a2lc.classes.sentinels import KEEP
 from a2lc.errors import InputError, ShapeError
-from a2lc.ledger.replay import KEEP
 
 __all__ = ["ClassClusters", "ClusterSums", "Decision"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from a2lc.classes.sentinels import KEEP
 from a2lc.errors import InputError, ShapeError, require_known
-from a2lc.features import FeatureMap
-from a2lc.ledger.replay import KEEP
+from a2lc.statistics.features import FeatureMap
 
 __all__ = ["KEEP", "VARIANTS", "localise"]
 

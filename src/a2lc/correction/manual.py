@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.errors import InputError
-from a2lc.ledger.replay import FIRST, VOID
 from a2lc.records import Answer, AnswerKind, Query
 
 __all__ = ["answered_class", "check_answer", "manual_corrections"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.errors import InputError, MissingExtraError, ShapeError
-from a2lc.stats import MaskStats
+from a2lc.statistics.mask_stats import MaskStats
 
 if TYPE_CHECKING:
     from torch import nn

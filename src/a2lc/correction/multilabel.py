@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.classes.sentinels import VOID
 from a2lc.errors import InputError, LabelRangeError, ShapeError
-from a2lc.ledger.replay import VOID
 
 __all__ = ["class_sets", "trim_borders"]
 

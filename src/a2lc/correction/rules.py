@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.ledger.replay import VOID
+from a2lc.classes.sentinels import VOID
 
 __all__ = ["automatic_changes", "class_ranks"]
 

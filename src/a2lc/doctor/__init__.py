@@ -1,6 +1,7 @@
 """What is wrong with a data set's files, where, and how to mend it."""
 
-from a2lc.doctor.examine import Diagnosis, Finding, ValueCount, examine
+from a2lc.doctor.diagnosis import Diagnosis, Finding, ValueCount
+from a2lc.doctor.examination import examine
 from a2lc.doctor.layout import Layout, find_layout, unknown_annotations, with_images
 from a2lc.doctor.project import examine_project
 

@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from a2lc.data.base import DrawnMap, MapSource, PackedImage
-from a2lc.data.png import colour_codes, open_image, orientation_of, read_deep, read_rgb, row_blocks, stored_size
 from a2lc.errors import ImageFileError, InputError
-from a2lc.files import sha256
+from a2lc.images.label_maps import colour_codes
+from a2lc.images.multiband import read_deep
+from a2lc.images.opening import open_image, orientation_of, row_blocks, stored_size
+from a2lc.images.rgb import read_rgb
+from a2lc.images.sources import DrawnMap, MapSource, PackedImage
+from a2lc.io.files import sha256
 
 __all__ = ["ImageFacts", "MapFacts", "look_at_image", "look_at_map"]
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from a2lc.data.base import Sources
-from a2lc.data.png import ID_SUFFIXES, IMAGE_SUFFIXES, colour_codes, read_rgb
 from a2lc.errors import InputError
+from a2lc.formats.base import Sources
+from a2lc.images.label_maps import colour_codes
+from a2lc.images.opening import ID_SUFFIXES, IMAGE_SUFFIXES
+from a2lc.images.rgb import read_rgb
 
 __all__ = ["Layout", "find_layout", "maps_among_images", "other_splits", "unknown_annotations", "with_images"]
 

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from a2lc.data.png import stored_size
-from a2lc.data.prepare import in_order
-from a2lc.data.remote import local_path
-from a2lc.doctor.examine import Diagnosis, Finding, ValueCount
+from a2lc.doctor.diagnosis import Diagnosis, Finding, ValueCount
 from a2lc.errors import InputError, first_names
-from a2lc.files import sha256
-from a2lc.progress import Track, no_progress
-from a2lc.project import Project
+from a2lc.images.opening import stored_size
+from a2lc.images.remote import local_path
+from a2lc.io.concurrency import in_order
+from a2lc.io.files import sha256
+from a2lc.io.progress import Track, no_progress
+from a2lc.project.project import Project
 from a2lc.records import ImageRecord
 
 __all__ = ["examine_project"]

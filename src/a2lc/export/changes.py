@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion, find_objects
 
-from a2lc.class_edits import described
-from a2lc.data.png import write_rgb
-from a2lc.export.base import Corrected
+from a2lc.classes.edits import described
 from a2lc.export.corrected import PROVENANCE, Replay
-from a2lc.files import write_text
+from a2lc.formats.writing import Corrected
+from a2lc.images.rgb import write_rgb
+from a2lc.io.files import write_text
 from a2lc.ledger import FIRST, VOID
-from a2lc.project import Project
+from a2lc.project.project import Project
 
 __all__ = ["MOST_CROPS", "Change", "CropWriter", "changes_of", "pixel_changes", "write_changes", "write_letter"]
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.data.intake import decode_labels
-from a2lc.data.prepare import Tile
+from a2lc.classes.decoding import decode_labels
 from a2lc.errors import InputError
-from a2lc.export.base import Corrected
-from a2lc.history import deciders
+from a2lc.formats.writing import Corrected
+from a2lc.images.prepared import Tile
 from a2lc.ledger import FIRST, KEEP, CorrectionRows, MaskState, apply_layer, apply_to_labels
 from a2lc.ledger import replay as replayed
 from a2lc.ledger.replay import SOURCES
-from a2lc.project import Project
+from a2lc.ledger.undo import deciders
+from a2lc.project.project import Project
 from a2lc.records import ImageRecord
 
 __all__ = ["PROVENANCE", "Replay", "corrected_file_values", "corrected_images", "provenance", "replay_of"]

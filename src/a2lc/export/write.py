@@ -10,25 +10,25 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import a2lc.export.ade20k
-import a2lc.export.cityscapes
-import a2lc.export.coco
-import a2lc.export.cvat
-import a2lc.export.fiftyone
-import a2lc.export.folder
-import a2lc.export.huggingface
-import a2lc.export.label_studio
-import a2lc.export.voc  # noqa: F401 - all of them register their format
-from a2lc.data.intake import decode_labels
-from a2lc.data.png import write_ids
+import a2lc.formats.ade20k_writer
+import a2lc.formats.cityscapes_writer
+import a2lc.formats.coco_writer
+import a2lc.formats.cvat_writer
+import a2lc.formats.fiftyone_writer
+import a2lc.formats.folder_writer
+import a2lc.formats.huggingface_writer
+import a2lc.formats.label_studio_writer
+import a2lc.formats.voc_writer  # noqa: F401 - all of them register their format
+from a2lc.classes.decoding import decode_labels
 from a2lc.errors import InputError, require_known
-from a2lc.export.base import EXPORTS, Corrected
 from a2lc.export.changes import Change, CropWriter, changes_of, pixel_changes, write_changes, write_letter
 from a2lc.export.corrected import PROVENANCE, corrected_file_values, corrected_images, provenance, replay_of
-from a2lc.files import json_safe, new_folder, sha256, write_text
-from a2lc.progress import Track, no_progress
-from a2lc.project import Project
-from a2lc.status import project_status
+from a2lc.formats.writing import EXPORTS, Corrected
+from a2lc.images.label_maps import write_ids
+from a2lc.io.files import json_safe, new_folder, sha256, write_text
+from a2lc.io.progress import Track, no_progress
+from a2lc.project.project import Project
+from a2lc.rounds.status import project_status
 from a2lc.version import versions
 
 __all__ = ["EXPORTS", "PROVENANCE", "ExportSummary", "corrected_file_values", "export_project", "provenance"]

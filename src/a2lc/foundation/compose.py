@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from a2lc.errors import InputError
 from a2lc.foundation.packed import PackedMasks
-from a2lc.masks.superpixel import MAX_MASKS
+from a2lc.masks.superpixels import MAX_MASKS
 
 __all__ = ["OVERLAP_RULES", "Composed", "compose", "cover_pieces"]
 

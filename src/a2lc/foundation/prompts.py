@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from a2lc.classes import ClassTable
+from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError
 
 __all__ = ["Phrase", "Prompt", "class_phrases", "make_prompts"]

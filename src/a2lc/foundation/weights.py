@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from a2lc.errors import InputError, MissingExtraError, MissingFileError, UnknownNameError, require_known
-from a2lc.files import sha256
+from a2lc.io.files import sha256
 
 __all__ = [
     "DETECTORS",

@@ -14,8 +14,8 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.data.archive import Archive
-from a2lc.data.cvat import (
+from a2lc.errors import ImageFileError, InputError
+from a2lc.formats.cvat import (
     BACKGROUND,
     LABELMAP,
     MOST_LABELMAP,
@@ -28,11 +28,12 @@ from a2lc.data.cvat import (
     read_labelmap,
     whole,
 )
-from a2lc.data.png import ImageBytes, read_rgb, write_rgb
-from a2lc.errors import ImageFileError, InputError
 from a2lc.handover.questions import Drawing, Handed, HandedImage, Label, Sheet, Verdict, tool_image, write_tool_image
+from a2lc.images.archive import Archive
+from a2lc.images.opening import ImageBytes
+from a2lc.images.rgb import read_rgb, write_rgb
 from a2lc.ledger import KEEP
-from a2lc.project import Project
+from a2lc.project.project import Project
 
 __all__ = ["MAX_OBJECTS", "CvatMaskExport", "CvatXmlExport", "write_cvat"]
 

@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
-from a2lc.answering import Recorder
-from a2lc.data.archive import Archive
 from a2lc.errors import InputError, MissingFileError, StageError, first_names, require_known
-from a2lc.files import new_folder
 from a2lc.handover.cvat import MAX_OBJECTS, CvatMaskExport, CvatXmlExport, write_cvat
 from a2lc.handover.label_studio import LabelStudioExport, write_label_studio
 from a2lc.handover.questions import (
@@ -30,9 +27,12 @@ from a2lc.handover.questions import (
     read_handed,
     tool_image,
 )
-from a2lc.oracle import ORACLE
-from a2lc.project import Project
+from a2lc.images.archive import Archive
+from a2lc.io.files import new_folder
+from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, ImageRecord, Query, QueryKind
+from a2lc.rounds.oracle import ORACLE
+from a2lc.rounds.recorder import Recorder
 
 __all__ = ["FORMATS", "HandoverSummary", "TakenSummary", "hand_over", "take_back"]
 

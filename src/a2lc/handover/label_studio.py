@@ -13,11 +13,11 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.data.label_studio import IMAGE, brush_of_region, brush_region, interface, objects, read_tasks
 from a2lc.errors import InputError
+from a2lc.formats.label_studio import IMAGE, brush_of_region, brush_region, interface, objects, read_tasks
 from a2lc.handover.questions import Drawing, Handed, HandedImage, Label, Sheet, Verdict, tool_image, write_tool_image
 from a2lc.ledger import KEEP
-from a2lc.project import Project
+from a2lc.project.project import Project
 from a2lc.records import ImageRecord
 
 __all__ = ["LabelStudioExport", "label_config", "write_label_studio"]

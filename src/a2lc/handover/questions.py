@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from a2lc.classes import ClassTable
-from a2lc.data.annotated import check_label_name
-from a2lc.data.cvat import free_colour
-from a2lc.data.png import stored_size, write_rgb
+from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError, ShapeError
-from a2lc.files import write_text
+from a2lc.formats.annotated import check_label_name
+from a2lc.formats.cvat import free_colour
+from a2lc.images.opening import stored_size
+from a2lc.images.rgb import write_rgb
+from a2lc.io.files import write_text
 from a2lc.ledger import KEEP, VOID
-from a2lc.project import Project
+from a2lc.project.project import Project
 from a2lc.records import AnswerKind, ImageRecord, Query
 
 __all__ = [

@@ -1,18 +1,10 @@
 """The ledger: the only state of a project that cannot be computed again."""
 
-from a2lc.ledger.ledger import BY_HAND, LayerRecord, Ledger, RoundRecord, StageRecord
-from a2lc.ledger.replay import (
-    FIRST,
-    KEEP,
-    VOID,
-    CorrectionRows,
-    MaskState,
-    UndoRecord,
-    apply_layer,
-    apply_to_labels,
-    mask_keys,
-    replay,
-)
+from a2lc.classes.sentinels import FIRST, KEEP, VOID
+from a2lc.ledger.layers import apply_layer, apply_to_labels
+from a2lc.ledger.ledger import Ledger
+from a2lc.ledger.records import BY_HAND, LayerRecord, RoundRecord, StageRecord
+from a2lc.ledger.replay import CorrectionRows, MaskState, UndoRecord, mask_keys, replay
 
 __all__ = [
     "BY_HAND",

@@ -6,79 +6,27 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, Insert, create_engine, event, func, select
+from sqlalchemy import Connection, Insert, func, select
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from a2lc.class_edits import ClassEdit, ClassView
+from a2lc.classes.edits import ClassEdit, ClassView
+from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.errors import AlreadyAnsweredError, LedgerError
-from a2lc.files import json_safe
+from a2lc.io.files import json_safe
 from a2lc.ledger import schema
-from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, UndoRecord, mask_keys
+from a2lc.ledger.engine import open_engine, utc_now
+from a2lc.ledger.records import LayerRecord, RoundRecord, StageRecord
+from a2lc.ledger.replay import SOURCES, CorrectionRows, UndoRecord, mask_keys
 from a2lc.records import Answer, AnswerKind, ImageRecord, Query, QueryKind, Reason, Source
 
-__all__ = ["BY_HAND", "LayerRecord", "Ledger", "RoundRecord", "StageRecord"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundRecord:
-    """A round as it was opened: its method, the whole configuration, what scored it, and the versions in use."""
-
-    round: int
-    method: str
-    config: dict[str, Any]
-    model: str
-    seed: int
-    versions: dict[str, str]
-    started: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageRecord:
-    """A finished stage of a round: how long it took, and what it found."""
-
-    round: int
-    stage: str
-    seconds: float
-    details: dict[str, Any]
-    ended: str
-
-
-BY_HAND = "answers of "
-"""How the model of a layer begins that holds nothing but pixel labels that came with answers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerRecord:
-    """A round's labels below the mask.
-
-    Attributes:
-        round: The round; a later layer takes the place of an earlier one as a whole.
-        after: The last correction there was: masks corrected later are not covered.
-        model: What it rests on.
-        time: When.
-    """
-
-    round: int
-    after: int
-    model: str
-    time: str = ""
-
-    @property
-    def by_hand(self) -> bool:
-        """Whether people gave these labels, pixel by pixel, and no method did."""
-        return self.model.startswith(BY_HAND)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+__all__ = ["Ledger"]
 
 
 class Ledger:
@@ -97,7 +45,7 @@ class Ledger:
         """
         self.path = path
         self._view: ClassView | None = None
-        self._engine = _engine(path)
+        self._engine = open_engine(path)
         try:
             with self._engine.connect() as connection:
                 current = schema.schema_version(connection)
@@ -209,7 +157,7 @@ class Ledger:
                     model=model,
                     seed=seed,
                     versions=json.dumps(versions, sort_keys=True),
-                    started=_now(),
+                    started=utc_now(),
                 )
             )
 
@@ -448,7 +396,7 @@ class Ledger:
                         classes=json.dumps([self._coded(one) for one in answer.classes]),
                         clicks=clicks,
                         milliseconds=answer.milliseconds,
-                        time=_now(),
+                        time=utc_now(),
                         replaces=answer.replaces,
                         pixels=answer.pixels,
                     ),
@@ -592,7 +540,7 @@ class Ledger:
                 after = connection.execute(select(func.max(schema.corrections.c.id))).scalar_one() or 0
                 connection.execute(
                     schema.layers.insert().values(
-                        round=number, after=after, model=layer_model or model or "", time=_now()
+                        round=number, after=after, model=layer_model or model or "", time=utc_now()
                     )
                 )
                 files = [{"round": number, "image": i, "sha256": h, "pixels": n} for i, (h, n) in layer.items()]
@@ -641,7 +589,9 @@ class Ledger:
         with self._write() as connection:
             after = connection.execute(select(func.max(schema.corrections.c.id))).scalar_one() or 0
             connection.execute(
-                schema.undos.insert().values(undone_round=undone, source=source, round=number, after=after, time=_now())
+                schema.undos.insert().values(
+                    undone_round=undone, source=source, round=number, after=after, time=utc_now()
+                )
             )
             rows = [
                 {
@@ -761,7 +711,7 @@ class Ledger:
                     details=json.dumps(edit.details, ensure_ascii=False),
                     round=-1 if last is None else last,
                     after=after,
-                    time=_now(),
+                    time=utc_now(),
                 )
             )
 
@@ -808,29 +758,6 @@ def _root(into: Mapping[int, int], code: int) -> int:
     return code
 
 
-def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}")
-
-    # The driver's own handling of transactions would leave DDL outside them; SQLAlchemy's manual gives this way.
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=30000")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA recursive_triggers=ON")  # else INSERT OR REPLACE would delete unseen by the triggers
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("a2lc_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
 def _add_stage(connection: Connection, number: int, stage: str, seconds: float, details: Mapping[str, Any]) -> None:
     connection.execute(
         schema.stages.insert().values(
@@ -838,7 +765,7 @@ def _add_stage(connection: Connection, number: int, stage: str, seconds: float, 
             stage=stage,
             seconds=max(seconds, 0.0),
             details=json.dumps(json_safe(dict(details))),
-            ended=_now(),
+            ended=utc_now(),
         )
     )
 
@@ -846,7 +773,7 @@ def _add_stage(connection: Connection, number: int, stage: str, seconds: float, 
 def _annotator(connection: Connection, name: str) -> int:
     found = connection.execute(select(schema.annotators.c.id).where(schema.annotators.c.name == name)).scalar()
     if found is None:
-        return _inserted(connection, schema.annotators.insert().values(name=name, created=_now()))
+        return _inserted(connection, schema.annotators.insert().values(name=name, created=utc_now()))
     return int(found)
 
 

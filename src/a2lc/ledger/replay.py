@@ -8,28 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "FIRST",
-    "KEEP",
-    "SOURCES",
-    "VOID",
-    "CorrectionRows",
-    "MaskState",
-    "UndoRecord",
-    "apply_layer",
-    "apply_to_labels",
-    "mask_keys",
-    "replay",
-]
+from a2lc.classes.sentinels import FIRST
 
-FIRST = -2
-"""In `MaskState.classes`: the mask carries its first labels, whatever they are."""
+__all__ = ["SOURCES", "CorrectionRows", "MaskState", "UndoRecord", "mask_keys", "replay"]
 
-VOID = -1
-"""In the ledger: the ignore index."""
-
-KEEP = -3
-"""In a layer of labels below the mask: nothing is said of the pixel."""
 
 SOURCES = ("first", "manual", "automatic", "import", "undo")
 """What the codes of `MaskState.source` and `CorrectionRows.source` stand for."""
@@ -138,59 +120,3 @@ def replay(rows: CorrectionRows, keys: NDArray[np.uint64]) -> MaskState:
         # Back to the first labels: the mask counts as never touched.
         source[classes == FIRST] = 0
     return MaskState(classes=classes, source=source, winner=winner)
-
-
-def apply_to_labels(
-    first: NDArray[Any],
-    mask_map: NDArray[Any],
-    mask_ids: NDArray[Any],
-    classes: NDArray[Any],
-    ignore_index: int,
-) -> NDArray[Any]:
-    """Corrected labels of an image.
-
-    Args:
-        first: (H, W) first labels.
-        mask_map: (H, W) mask ids, 0 where there is none.
-        mask_ids: (n,) masks of this image.
-        classes: (n,) their state: class, VOID, or FIRST.
-        ignore_index: What VOID becomes.
-
-    Returns:
-        (H, W) of the type of `first`; pixels outside corrected masks are untouched.
-    """
-    corrected = classes != FIRST
-    if not corrected.any():
-        return first.copy()
-    table = np.full(int(mask_map.max()) + 1, -1, dtype=np.int32)
-    inside = corrected & (mask_ids < len(table))
-    table[mask_ids[inside]] = np.where(classes[inside] == VOID, ignore_index, classes[inside])
-    replacement = table[mask_map]
-    return np.where(replacement >= 0, replacement, first).astype(first.dtype)
-
-
-def apply_layer(
-    labels: NDArray[Any],
-    layer: NDArray[Any],
-    mask_map: NDArray[Any],
-    mask_ids: NDArray[Any],
-    newer: NDArray[Any],
-    ignore_index: int,
-) -> NDArray[Any]:
-    """Labels with a layer of labels below the mask laid over them.
-
-    Args:
-        labels: (H, W) by masks alone.
-        layer: (H, W) class, VOID, or KEEP.
-        mask_map: (H, W) mask ids, 0 where there is none.
-        mask_ids: (n,) masks of this image.
-        newer: (n,) True for masks corrected after the layer was made: it does not cover them.
-        ignore_index: What VOID becomes.
-    """
-    said = layer != KEEP
-    if newer.any():
-        table = np.zeros(int(mask_map.max(initial=0)) + 1, dtype=bool)
-        inside = mask_ids < len(table)
-        table[mask_ids[inside]] = newer[inside]
-        said &= ~table[mask_map]
-    return np.where(said, np.where(layer == VOID, ignore_index, layer), labels).astype(labels.dtype)

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from a2lc.errors import InputError, ShapeError
-from a2lc.stats import flat_ids
+from a2lc.statistics.mask_stats import flat_ids
 
 __all__ = ["adjacency", "merge_masks", "sqrt_js"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.acquisition import ACQUISITIONS, class_weights, score
+from a2lc.acquisition.functions import ACQUISITIONS, class_weights, score
 from a2lc.correction.module import LabelCorrectionModule
 from a2lc.correction.rules import automatic_changes, class_ranks
 from a2lc.errors import ConfigError, require_known

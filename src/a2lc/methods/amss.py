@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.acquisition import ACQUISITIONS, score, share_weights
+from a2lc.acquisition.functions import ACQUISITIONS, score, share_weights
+from a2lc.classes.sentinels import KEEP, VOID
 from a2lc.correction.sieve import sieve
 from a2lc.errors import ConfigError, require_known
-from a2lc.ledger.replay import KEEP, VOID
 from a2lc.masks.merge import adjacency, merge_masks
 from a2lc.methods.base import Labeller, MaskColumns, Method, register
 from a2lc.records import AnswerKind, Inspection, PixelView, QueryKind, RoundView
-from a2lc.stats import MaskStats
+from a2lc.statistics.mask_stats import MaskStats
 
 __all__ = ["AMSS"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from a2lc.acquisition import ACQUISITIONS, score
+from a2lc.acquisition.functions import ACQUISITIONS, score
 from a2lc.errors import A2LCError, ConfigError, require_known
 from a2lc.records import Changes, Inspection, PixelView, QueryKind, RoundView
-from a2lc.stats import MaskStats
+from a2lc.statistics.mask_stats import MaskStats
 
 __all__ = ["METHODS", "Method", "create_method", "register"]
 

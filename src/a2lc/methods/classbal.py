@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.acquisition import score, share_weights
+from a2lc.acquisition.functions import score, share_weights
 from a2lc.methods.base import Method, register
 from a2lc.records import QueryKind, RoundView
 

@@ -11,11 +11,11 @@ from scipy import sparse
 
 from a2lc.acquisition.gain import expected_iou_gain
 from a2lc.errors import ConfigError
-from a2lc.features import FeatureMap
 from a2lc.methods.base import MaskColumns, Method, register
-from a2lc.posterior import prior_posterior
+from a2lc.posterior.regression import prior_posterior
 from a2lc.records import Inspection, PixelView, RoundView
-from a2lc.stats import MaskStats
+from a2lc.statistics.features import FeatureMap
+from a2lc.statistics.mask_stats import MaskStats
 
 __all__ = ["EMBEDDING", "Gain", "mask_embedding"]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.acquisition import pixbal_weights, score
+from a2lc.acquisition.functions import pixbal_weights, score
 from a2lc.correction.localise import localise
 from a2lc.errors import ConfigError
 from a2lc.methods.base import Labeller, Method, register

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.classes.sentinels import KEEP, VOID
 from a2lc.correction.clusters import ClassClusters, ClusterSums
 from a2lc.errors import ConfigError, InputError
-from a2lc.features import FeatureMap
-from a2lc.ledger.replay import KEEP, VOID
 from a2lc.methods.base import Labeller, MaskColumns, Method, register
 from a2lc.records import AnswerKind, Inspection, PixelView, QueryKind, RoundView
-from a2lc.stats import MaskStats
+from a2lc.statistics.features import FeatureMap
+from a2lc.statistics.mask_stats import MaskStats
 
 __all__ = ["PLAR"]
 

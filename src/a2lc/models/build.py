@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from a2lc.config import TrainingConfig
 from a2lc.errors import ConfigError, require_known
 from a2lc.models.heads import HeadedNet
+from a2lc.project.config import TrainingConfig
 
 __all__ = ["MODELS", "build_model", "encoder_parameters"]
 

@@ -21,8 +21,11 @@ from PIL import Image
 
 from a2lc.errors import A2LCError
 from a2lc.ledger.replay import MaskState
-from a2lc.project import Project
-from a2lc.report.sections import VOID_COLOUR, ClassRow, Curves, QualitySection, ShownChange
+from a2lc.project.project import Project
+from a2lc.report.sections.changes import ShownChange
+from a2lc.report.sections.classes import VOID_COLOUR, ClassRow
+from a2lc.report.sections.curves import Curves
+from a2lc.report.sections.quality import QualitySection
 
 __all__ = [
     "MAX_SIDE",

@@ -12,10 +12,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from a2lc.files import write_text
-from a2lc.project import Project
+from a2lc.io.files import write_text
+from a2lc.project.project import Project
 from a2lc.report.figures import change_pictures, class_chart, curve_chart, quality_chart
-from a2lc.report.sections import Report, Span, collect
+from a2lc.report.sections import Report, collect
+from a2lc.report.sections.quality import Span
 
 __all__ = ["render", "write_report"]
 

@@ -16,54 +16,54 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from a2lc.answering import Outcome, Recorder
-from a2lc.errors import A2LCError, PoolExhaustedError, StageError, UnknownNameError
+from a2lc.errors import A2LCError, PoolExhaustedError, StageError
 from a2lc.export import export_project
-from a2lc.files import json_safe
+from a2lc.io.files import json_safe
 from a2lc.ledger import mask_keys
-from a2lc.loop import Loop, RoundPlan
-from a2lc.project import Project
+from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Query
+from a2lc.rounds.loop import Loop
+from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.recorder import Outcome, Recorder
+from a2lc.rounds.stages import next_stage, take_back
+from a2lc.rounds.status import label_quality, project_status
 from a2lc.serve.background import Training
-from a2lc.stages import next_stage, take_back
-from a2lc.stats import MaskStats
-from a2lc.status import label_quality, project_status
+from a2lc.serve.dashboard import pace
+from a2lc.serve.queue import NotNowError, UnknownQuestionError, likely_class
+from a2lc.statistics.mask_stats import MaskStats
 from a2lc.version import __version__
 
-__all__ = ["Desk", "NotNowError", "Outcome", "UnknownQuestionError"]
+__all__ = ["Desk"]
+
 
 _AHEAD = 16
 """Questions that lie ready for each annotator: two pages of them."""
 
+
 _ALIKE = 120
 """Questions a grid chooses its look-alikes from, where more can be asked."""
+
 
 _PAUSE = 5.0
 """Seconds between two counts of what would change."""
 
+
 _REST = 10.0
 """Seconds until something that failed is tried again; for a training it is six times that."""
+
 
 _PATIENCE = 20.0
 """Seconds that a request waits for the loop, and the end of the server for the worker."""
 
+
 _WAITERS = 4
 """Requests that may wait for the loop: those who answer need the other threads."""
-
-
-class NotNowError(A2LCError):
-    """What was asked for is not possible at this point of a round."""
-
-
-class UnknownQuestionError(UnknownNameError):
-    """There is no such question."""
 
 
 class Desk:
@@ -509,7 +509,7 @@ class Desk:
                 if 0 <= ago < 60:
                     minutes[ago] += 1
         for row in people.values():
-            row["a_minute"] = _pace(list(row.pop("times")))
+            row["a_minute"] = pace(list(row.pop("times")))
         found: dict[str, Any] = json_safe(
             {
                 "rounds": standing["rounds"],
@@ -756,15 +756,3 @@ class Desk:
             vectors[order[place[hit]]] = np.sqrt(np.clip(probs, 0, None))
         norm = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(norm, 1e-9), dtype=np.float32)
-
-
-def likely_class(query: Query) -> int | None:
-    """The class a mask would be given unseen: the first suggestion, else the one proposed."""
-    return query.suggestions[0] if query.suggestions else query.proposed
-
-
-def _pace(times: Sequence[datetime]) -> float | None:
-    """Answers a minute over the last ones, pauses of more than a minute left out; None for fewer than three."""
-    gaps = [(after - before).total_seconds() for before, after in pairwise(times)]
-    gaps = [gap for gap in gaps if gap <= 60]
-    return 60 * len(gaps) / sum(gaps) if len(gaps) >= 2 and sum(gaps) > 0 else None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from a2lc.errors import InputError
-from a2lc.project import Project
+from a2lc.project.project import Project
 from a2lc.records import ImageRecord, Query
 
 __all__ = ["BoundedCache", "Box", "Geometry", "Pictures", "RegionError", "context_box", "mask_runs"]

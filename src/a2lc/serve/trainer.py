@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from a2lc.errors import A2LCError
-from a2lc.loop import Loop, RoundPlan
-from a2lc.progress import Advance
-from a2lc.project import Project
-from a2lc.stages import next_stage
+from a2lc.io.progress import Advance
+from a2lc.project.project import Project
+from a2lc.rounds.loop import Loop
+from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.stages import next_stage
 
 __all__ = ["main"]
 

@@ -13,8 +13,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-from a2lc.config import TrainingConfig
-from a2lc.project import Project
+from a2lc.project.config import TrainingConfig
+from a2lc.project.project import Project
 from a2lc.training.canvas import Canvas, fit_ids, fit_image
 from a2lc.training.tasks import Task
 

@@ -20,13 +20,13 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from a2lc.config import TrainingConfig
 from a2lc.errors import ConfigError
-from a2lc.files import atomic_path, write_text
+from a2lc.io.files import atomic_path, write_text
+from a2lc.io.progress import Advance, Track, no_progress
 from a2lc.models.build import build_model
 from a2lc.models.heads import HeadedNet
-from a2lc.progress import Advance, Track, no_progress
-from a2lc.project import Project
+from a2lc.project.config import TrainingConfig
+from a2lc.project.project import Project
 from a2lc.training.canvas import Canvas, canvas_for
 from a2lc.training.dataset import StepSampler, TrainingSet, ValidationSet
 from a2lc.training.tasks import Task

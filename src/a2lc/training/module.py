@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from a2lc.config import TrainingConfig
-from a2lc.metrics import ConfusionCounts
 from a2lc.models.build import encoder_parameters
+from a2lc.project.config import TrainingConfig
+from a2lc.statistics.metrics import ConfusionCounts
 from a2lc.training.canvas import normalise, to_probs
 
 __all__ = [

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.class_edits import class_change, view_of
-from a2lc.config import TrainingConfig
+from a2lc.classes.edits import class_change, view_of
 from a2lc.errors import ImageFileError, InputError, MissingFileError, ShapeError
-from a2lc.features import FeatureMap, interpolation_matrix
-from a2lc.project import Project
+from a2lc.project.config import TrainingConfig
+from a2lc.project.project import Project
 from a2lc.records import ImageRecord, Inspection
+from a2lc.statistics.features import FeatureMap, interpolation_matrix
 
 __all__ = ["Predictor", "predict_from_files", "predict_from_model", "predict_uniform"]
 

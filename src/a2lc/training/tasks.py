@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.config import TrainingConfig
 from a2lc.ledger import VOID, MaskState
-from a2lc.project import Project
+from a2lc.project.config import TrainingConfig
+from a2lc.project.project import Project
 from a2lc.records import AnswerKind, ImageRecord, RegionAnswer
 from a2lc.training.module import HELD_OUT, PADDING, RegionModule, SegmentationModule, SemiModule
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from a2lc.classes.sentinels import KEEP
 from a2lc.correction.clusters import ClassClusters, ClusterSums
 from a2lc.errors import InputError, ShapeError
-from a2lc.ledger.replay import KEEP
 
 
 def blobs(rng, classes, depth, count, apart=6.0):

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from a2lc.correction.localise import KEEP, localise
+from a2lc.classes.sentinels import KEEP
+from a2lc.correction.localise import localise
 from a2lc.errors import InputError, ShapeError, UnknownNameError
-from a2lc.features import FeatureMap
 from a2lc.ledger import KEEP as LEDGER_KEEP
+from a2lc.statistics.features import FeatureMap
 
 
 def pixelwise(values) -> FeatureMap:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from a2lc.classes.sentinels import VOID
 from a2lc.correction.multilabel import class_sets, trim_borders
 from a2lc.errors import InputError, LabelRangeError, ShapeError
-from a2lc.ledger.replay import VOID
 
 # Two regions side by side, the boundary between columns 5 and 6.
 HALVES = np.repeat([[4] * 6 + [2] * 8], 5, axis=0)

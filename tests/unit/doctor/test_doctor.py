@@ -11,10 +11,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from a2lc.cli import _main
-from a2lc.data.png import write_ids, write_rgb
-from a2lc.data.voc import voc_palette
+from a2lc.cli.app import _main
 from a2lc.doctor import find_layout
+from a2lc.formats.voc import voc_palette
+from a2lc.images.label_maps import write_ids
+from a2lc.images.rgb import write_rgb
 
 HEIGHT, WIDTH = 24, 36
 NAMES = ("a", "b", "c", "d")

@@ -10,15 +10,17 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from a2lc.class_edits import merged
-from a2lc.classes import ClassTable
-from a2lc.data.base import Sources
-from a2lc.data.intake import ReadRules, create_project
-from a2lc.data.png import read_ids, read_rgb, write_ids, write_rgb
+from a2lc.classes.edits import merged
+from a2lc.classes.table import ClassTable
+from a2lc.creation.importer import create_project
 from a2lc.export import changes as module
 from a2lc.export import export_project
+from a2lc.formats.base import Sources
+from a2lc.formats.reading import ReadRules
+from a2lc.images.label_maps import read_ids, write_ids
+from a2lc.images.rgb import read_rgb, write_rgb
 from a2lc.ledger import KEEP, VOID
-from a2lc.project import Project
+from a2lc.project.project import Project
 from a2lc.records import Source
 
 HOSTILE = "<script>|x"

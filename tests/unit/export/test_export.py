@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.classes import ClassTable
-from a2lc.data.base import Sources
-from a2lc.data.intake import ReadRules, create_project
+from a2lc.classes.table import ClassTable
+from a2lc.creation.importer import create_project
 from a2lc.errors import InputError, UnknownNameError
 from a2lc.export import export_project
-from a2lc.export.write import corrected_file_values, provenance
-from a2lc.history import deciders, undo_rows
+from a2lc.export.corrected import corrected_file_values, provenance
+from a2lc.formats.base import Sources
+from a2lc.formats.reading import ReadRules
 from a2lc.ledger import FIRST, VOID
-from a2lc.project import Project
+from a2lc.ledger.undo import deciders, undo_rows
+from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Query, Source
 
 CLASSES = ClassTable(("grass", "cow", "barn"), ((0, 128, 0), (128, 64, 0), (90, 90, 90)), (7, 11, 26), 255)

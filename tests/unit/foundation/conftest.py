@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2lc.classes import ClassTable
-from a2lc.data.base import Sources
-from a2lc.data.intake import create_project
+from a2lc.classes.table import ClassTable
+from a2lc.creation.importer import create_project
+from a2lc.formats.base import Sources
 from a2lc.foundation.weights import Ready, find_weights, obtain
-from a2lc.project import Project
+from a2lc.project.project import Project
 
 
 @pytest.fixture(scope="session")

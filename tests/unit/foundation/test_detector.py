@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from a2lc.classes import ClassTable
+from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, UnknownNameError
 from a2lc.foundation.detector import Detector, choose_device, class_scores
 from a2lc.foundation.prompts import class_phrases, make_prompts

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a2lc.classes import ClassTable
+from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError
 from a2lc.foundation.prompts import class_phrases, make_prompts
 

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import typer
 
-from a2lc import cli
-from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
+from a2lc.cli import app
+from a2lc.demo.looks import scene_classes
+from a2lc.demo.scenes import write_scenes
+from a2lc.demo.settings import SceneSettings
 from a2lc.foundation.weights import KNOWN
-from a2lc.project import Project
+from a2lc.project.project import Project
 
 
 def run(*arguments):
     with pytest.raises(SystemExit) as exit:
-        cli.main([str(a) for a in arguments])
+        app.main([str(a) for a in arguments])
     return exit.value.code or 0
 
 
@@ -193,7 +195,7 @@ def test_masks_by_sam_killed_at_their_end_are_done_by_the_next(tmp_path, scenes_
 
 def test_every_option_and_all_weights_are_documented():
     page = (Path(__file__).resolve().parents[3] / "docs" / "pseudo.md").read_text(encoding="utf-8")
-    (command,) = (one for one in cli.app.registered_commands if one.callback.__name__ == "pseudo")
+    (command,) = (one for one in app.app.registered_commands if one.callback.__name__ == "pseudo")
     shown = typer.main.get_command_from_info(command, pretty_exceptions_short=True, rich_markup_mode=None)
     options = {option for parameter in shown.params for option in parameter.opts if option.startswith("--")}
     assert len(options) > 20

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from a2lc.creation.masks import SamMasks, make_masks
 from a2lc.errors import InputError, UnknownNameError
 from a2lc.foundation.segmenter import AutomaticSettings, Segmenter
-from a2lc.masks.make import SamMasks, make_masks
 
 LOOSE = AutomaticSettings(points=4, min_iou=0.0, min_stability=0.0, offset=0.0, nms=1.0)
 

@@ -9,7 +9,7 @@ import pytest
 
 from a2lc.errors import InputError
 from a2lc.foundation.segmenter import AutomaticSettings, Segmenter
-from a2lc.masks.superpixel import grid
+from a2lc.masks.superpixels import grid
 
 torch = pytest.importorskip("torch", reason="needs the extra foundation")
 

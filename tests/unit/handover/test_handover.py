@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.answering import record_answer
-from a2lc.classes import ClassTable
-from a2lc.data import archive
+from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError, ShapeError, StageError, UnknownNameError
+from a2lc.formats.rle import Box, box_of_mask, brush_of_mask, mask_of_box, mask_of_brush
 from a2lc.handover import FORMATS, hand_over, take_back
 from a2lc.handover.questions import labels_of, read_handed
+from a2lc.images import archive
 from a2lc.ledger import KEEP, VOID
-from a2lc.masks.rle import Box, box_of_mask, brush_of_mask, mask_of_box, mask_of_brush
-from a2lc.project import Project
+from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Query, QueryKind
+from a2lc.rounds.recorder import record_answer
 
 SKY, BUILDING, ROAD, CAR = 0, 1, 2, 6
 ODD = ('<script>alert("1")</script>', "a, b & c", "Straße 街 🚌", "it's #1", "background", "void", "x" * 64)
@@ -396,7 +396,7 @@ def test_turned_images_are_handed_over_upright(tool, make_dataset, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     data.image("a", size=(data.width, data.height), suffix=".png", exif=exif)
-    from a2lc.data.intake import ReadRules
+    from a2lc.formats.reading import ReadRules
 
     data.create(ReadRules(exif="apply"))
     with Project(data.project) as project:

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 
-from a2lc.answering import Recorder
+from a2lc.formats.rle import brush_of_mask, mask_of_brush
 from a2lc.handover import hand_over, take_back
-from a2lc.loop import Loop
-from a2lc.masks.rle import brush_of_mask, mask_of_brush
+from a2lc.rounds.loop import Loop
+from a2lc.rounds.recorder import Recorder
 
 
 def test_a_round_goes_on_with_what_was_drawn_elsewhere(scored, tmp_path):

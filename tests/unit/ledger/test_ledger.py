@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sqlalchemy
 
-from a2lc.class_edits import ClassEdit
+from a2lc.classes.edits import ClassEdit
 from a2lc.errors import AlreadyAnsweredError, LedgerError, NewerProjectError
 from a2lc.ledger import FIRST, VOID, Ledger, mask_keys
 from a2lc.ledger.schema import LATEST, metadata

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from a2lc.ledger.replay import FIRST, SOURCES, VOID, CorrectionRows, apply_to_labels, mask_keys, replay
+from a2lc.classes.sentinels import FIRST, VOID
+from a2lc.ledger.layers import apply_to_labels
+from a2lc.ledger.replay import SOURCES, CorrectionRows, mask_keys, replay
 
 
 def rows(*entries):

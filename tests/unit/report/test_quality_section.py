@@ -14,19 +14,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.answering import record_answer
-from a2lc.classes import ClassTable
-from a2lc.data.base import Sources
-from a2lc.data.intake import create_project
-from a2lc.history import undo_rows
+from a2lc.audits.wording import promise_sentence
+from a2lc.classes.table import ClassTable
+from a2lc.creation.importer import create_project
+from a2lc.formats.base import Sources
 from a2lc.ledger import FIRST as BACK
-from a2lc.project import Project
+from a2lc.ledger.undo import undo_rows
+from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Query, Reason, Source
 from a2lc.report import write_report
 from a2lc.report.figures import quality_chart
 from a2lc.report.page import unit
-from a2lc.report.sections import _promise, collect
-from a2lc.status import label_quality, project_status
+from a2lc.report.sections import collect
+from a2lc.rounds.recorder import record_answer
+from a2lc.rounds.status import label_quality, project_status
 
 SIDE = 12
 CLASSES = ("road", "car", "tree")
@@ -275,7 +276,7 @@ def test_nothing_is_known(project: Project) -> None:
     ],
 )  # fmt: skip
 def test_promise_in_words(promise: dict[str, Any], said: str) -> None:
-    assert said in _promise(promise)
+    assert said in promise_sentence(promise)
 
 
 # ---- automatic changes of such a round -------------------------------------------------------------------------------

@@ -18,28 +18,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.answering import record_answer
-from a2lc.classes import ClassTable
-from a2lc.data.base import Sources
-from a2lc.data.intake import create_project
-from a2lc.history import undo_rows
+from a2lc.classes.table import ClassTable
+from a2lc.creation.importer import create_project
+from a2lc.formats.base import Sources
 from a2lc.ledger import VOID
-from a2lc.project import Project
+from a2lc.ledger.undo import undo_rows
+from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Query, Source
 from a2lc.report import write_report
+from a2lc.report.facts import UNKNOWN, load_facts, true_classes
 from a2lc.report.figures import crop_box
 from a2lc.report.page import unit
-from a2lc.report.sections import (
-    MATRIX_LIMIT,
-    PAIRS,
-    PICTURES,
-    UNKNOWN,
-    automatic_changes,
-    collect,
-    load_facts,
-    true_classes,
-)
-from a2lc.status import automatic_precision, project_status
+from a2lc.report.sections import collect
+from a2lc.report.sections.automatic import automatic_changes
+from a2lc.report.sections.changes import PICTURES
+from a2lc.report.sections.transitions import MATRIX_LIMIT, PAIRS
+from a2lc.rounds.recorder import record_answer
+from a2lc.rounds.status import automatic_precision, project_status
 
 SIDE = 12
 CLASSES = ("road", "car", "tree")

@@ -19,15 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from a2lc.answering import Outcome
 from a2lc.correction.manual import check_answer
-from a2lc.data.base import Sources
-from a2lc.data.intake import create_project
-from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes
+from a2lc.creation.importer import create_project
+from a2lc.demo.looks import scene_classes
+from a2lc.demo.scenes import write_scenes
+from a2lc.demo.settings import SceneSettings
 from a2lc.errors import InputError
-from a2lc.project import Project
+from a2lc.formats.base import Sources
+from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Query, QueryKind
-from a2lc.serve.desk import NotNowError, UnknownQuestionError
+from a2lc.rounds.recorder import Outcome
+from a2lc.serve.queue import NotNowError, UnknownQuestionError
 
 LEASE_SECONDS = 120.0
 
@@ -323,7 +325,8 @@ def make_project(root: Path, *, images: int = 12, height: int = 240, width: int 
 
 
 def main() -> None:
-    from a2lc.serve.app import Server, create_app
+    from a2lc.serve.app import create_app
+    from a2lc.serve.process import Server
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8765)

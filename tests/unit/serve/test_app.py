@@ -23,7 +23,8 @@ from a2lc.errors import AlreadyAnsweredError, InputError, LedgerError, LockedErr
 from a2lc.ledger import KEEP, VOID
 from a2lc.records import AnswerKind, QueryKind
 from a2lc.serve import app as module
-from a2lc.serve.app import Server, create_app
+from a2lc.serve.app import create_app
+from a2lc.serve.process import Server
 from a2lc.serve.security import SECURITY_HEADERS
 
 from .fake_desk import FakeDesk, make_project

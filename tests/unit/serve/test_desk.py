@@ -11,13 +11,14 @@ import pytest
 from a2lc.errors import StageError
 from a2lc.ledger import FIRST, KEEP, VOID
 from a2lc.ledger.replay import SOURCES
-from a2lc.loop import Loop
 from a2lc.methods import METHODS
-from a2lc.project import Project
+from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, QueryKind, Reason
-from a2lc.serve.desk import Desk, NotNowError, UnknownQuestionError, likely_class
-from a2lc.stages import next_stage, take_back
-from a2lc.status import project_status
+from a2lc.rounds.loop import Loop
+from a2lc.rounds.stages import next_stage, take_back
+from a2lc.rounds.status import project_status
+from a2lc.serve.desk import Desk
+from a2lc.serve.queue import NotNowError, UnknownQuestionError, likely_class
 
 AUTOMATIC = SOURCES.index("automatic")
 SPREADS = {

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from a2lc.data.intake import ReadRules
 from a2lc.errors import ImageFileError, InputError, MissingFileError
-from a2lc.project import Project
+from a2lc.formats.reading import ReadRules
+from a2lc.project.project import Project
 from a2lc.records import Query
 from a2lc.serve.pictures import BoundedCache, Pictures, RegionError, context_box, mask_runs
 

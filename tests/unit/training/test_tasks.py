@@ -5,11 +5,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.config import TrainingConfig  # noqa: E402
 from a2lc.errors import ConfigError  # noqa: E402
 from a2lc.ledger import FIRST, VOID, MaskState  # noqa: E402
 from a2lc.models.build import MODELS, build_model  # noqa: E402
 from a2lc.models.heads import HeadedNet  # noqa: E402
+from a2lc.project.config import TrainingConfig  # noqa: E402
 from a2lc.records import AnswerKind, RegionAnswer  # noqa: E402
 from a2lc.training.fit import fit_model, load_model  # noqa: E402
 from a2lc.training.module import HELD_OUT  # noqa: E402

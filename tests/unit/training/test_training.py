@@ -7,14 +7,17 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.config import AnnotatorConfig, TrainingConfig  # noqa: E402
-from a2lc.data.base import Sources  # noqa: E402
-from a2lc.data.intake import create_project  # noqa: E402
-from a2lc.data.scenes import SceneSettings, scene_classes, write_scenes  # noqa: E402
+from a2lc.creation.importer import create_project  # noqa: E402
+from a2lc.demo.looks import scene_classes  # noqa: E402
+from a2lc.demo.scenes import write_scenes
+from a2lc.demo.settings import SceneSettings
 from a2lc.errors import ConfigError, MissingFileError, UnknownNameError  # noqa: E402
-from a2lc.loop import Loop, RoundPlan  # noqa: E402
+from a2lc.formats.base import Sources  # noqa: E402
 from a2lc.models.build import MODELS  # noqa: E402
-from a2lc.project import Project  # noqa: E402
+from a2lc.project.config import AnnotatorConfig, TrainingConfig  # noqa: E402
+from a2lc.project.project import Project  # noqa: E402
+from a2lc.rounds.loop import Loop
+from a2lc.rounds.plan import RoundPlan  # noqa: E402
 from a2lc.training import fit  # noqa: E402
 from a2lc.training.canvas import Canvas, canvas_for, fit_ids, fit_image, to_probs  # noqa: E402
 from a2lc.training.dataset import StepSampler, TrainingSet, canvas_tensor  # noqa: E402

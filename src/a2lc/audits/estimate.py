@@ -1,0 +1,270 @@
+"""Figures of label quality with intervals, from audits drawn with known probabilities (pure).
+
+Every figure is a function of a few totals over masks: pixels labelled and truly of a class, pixels of a class, pixels
+labelled so, wrong masks. A total is estimated as
+
+    known masks exactly  +  Σ over the others of what the posterior expects  +  Σ over the audited of (seen - expected)/π
+
+which is unbiased whatever the posterior is worth: the difference estimator of survey sampling, and prediction-powered
+inference (arXiv:2301.09633) with weight 1. PPI++ (arXiv:2311.01453) tunes that weight on the sample; here it stays 1,
+since a weight from 20 answers, few of them wrong, is noise, and since an over-confident posterior costs no more than
+none at all: what it leaves to be estimated is the errors themselves.
+
+Intervals. The audited are treated as independent draws of (seen - expected)·n/π, shrunk by sqrt(1 - π) for those likely
+to be drawn (Hájek 1964). Errors are rare, so these values are nearly all alike but for a few large ones, often none;
+linearisation with t intervals then covers far too seldom and has no width at all where no error was seen. Instead each
+end comes from Gaffke's bound (Learned-Miller and Thomas 2019, arXiv:1905.06208): the draws are weighted by a flat
+Dirichlet, to which one draw more is added, the worst there could be, and the quantile of the weighted mean is taken.
+For masks drawn alike and answers right or wrong it is the exact bound of Clopper and Pearson, by construction. The worst
+here is the mean over the unknown masks, not the largest single one: for the lower ends "every label is wrong, and truly
+another class", for the upper ones "every label is right". The one draw that all labels are wrong is divided among the
+classes that could be the truth, each class a fraction of a draw in which everything belongs to it: the rule of
+succession, for classes. All figures are computed from each reweighted set of totals, so nothing is linearised.
+
+Figures by class know more: how many pixels carry the label. What is right among those is estimated from the audits with
+that label alone, as a ratio (post-stratification), with an added draw of its own; only what other labels hide comes from
+the totals, with an added draw for each class. So figures by class have a slight bias for a label with few audits, and
+where it has none precision may be anything that is possible. mIoU takes the totals: with the rows its interval was
+nearly twice as wide at 20 audits and covered no better. It is thus not the mean of the IoUs reported, but near it.
+
+What breaks them: answers that are wrong; probabilities that are not those drawn with; audits chosen, skipped or
+replaced by hand; labels or posterior changed after looking at the audits. A rare class of which no audit saw a pixel
+has an interval that rests on the fraction of a draw alone: errors of other classes that all hide one such class can
+leave it, which is why recall covers least (bench/quality_coverage.py has the figures). Areas so skewed that a single
+unlikely mask decides a figure are met by the share by area of the design (`audit_sizes`), not here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.audits.intervals import Interval, QualityEstimate
+from a2lc.audits.resampling import (
+    REPLICATES,
+    SEED,
+    UNKNOWN,
+    VOID,
+    check_inputs,
+    class_means,
+    class_sums,
+    class_totals,
+    collect,
+    count_rows,
+    expected_counts,
+    heavy,
+    quantile,
+    replicate_figures,
+    residuals,
+    rows_by_class,
+    sure_bounds,
+    unrefuted,
+)
+from a2lc.errors import InputError, ShapeError
+
+__all__ = ["estimate_quality", "expected_gain"]
+
+
+def estimate_quality(
+    area: NDArray[Any],
+    labels: NDArray[Any],
+    posterior: NDArray[Any],
+    truth: NDArray[Any],
+    drawn: NDArray[Any],
+    probabilities: NDArray[Any],
+    *,
+    now: NDArray[Any] | None = None,
+    design: NDArray[Any] | None = None,
+    confidence: float = 0.95,
+) -> QualityEstimate:
+    """Estimate label quality from answers known exactly and from masks drawn to measure it.
+
+    Args:
+        area: (M,) pixels, 0 or more.
+        labels: (M,) class in [0, K) or -1 for void, as they were when the audits were drawn.
+        posterior: (M, K+1) probabilities, rows that sum to 1, frozen when the audits were drawn; the last is void.
+        truth: (M,) class or -1 for void of every mask that was asked about, the audits included; -2 for the others.
+        drawn: (n,) rows of the audits, drawn from the masks unknown until then.
+        probabilities: (n,) their inclusion probabilities, in (0, 1].
+        now: (M,) labels the figures are wanted of, where they differ from `labels`, as after the answers were taken
+            over; only masks whose truth is known may differ. None for `labels`.
+        design: (M,) inclusion probabilities of all masks, which widen the interval of wrong masks by what masks could add
+            that were unlikely to be drawn; None if they are not known.
+        confidence: In (0, 1).
+
+    Returns:
+        The figures. Without audits their intervals hold all that the unknown masks could make of them, and estimates
+        are NaN; where nothing is unknown, intervals are points.
+
+    Raises:
+        ShapeError: Arrays that belong together differ in length.
+        LabelRangeError: A label or truth is none of its values.
+        InputError: An audit has no truth or comes twice, a probability is out of range, or `now` differs elsewhere.
+
+    Source:
+        Särndal, Swensson and Wretman 1992, chapter 6 (difference estimator); arXiv:2301.09633; arXiv:1905.06208.
+
+    Example:
+        >>> found = estimate_quality(
+        ...     np.full(4, 10), np.array([0, 0, 1, 1]), np.full((4, 3), 1 / 3), np.array([0, 0, 1, 0]), [], []
+        ... )
+        >>> found.pixel_accuracy
+        Interval(low=0.75, estimate=0.75, high=0.75)
+    """
+    area = np.asarray(area, dtype=np.float64)
+    posterior = np.asarray(posterior)
+    labels, truth = np.asarray(labels, dtype=np.int64), np.asarray(truth, dtype=np.int64)
+    drawn = np.asarray(drawn, dtype=np.int64)
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    now = labels if now is None else np.asarray(now, dtype=np.int64)
+    check_inputs(area, labels, posterior, truth, drawn, probabilities, now, confidence)
+
+    classes = posterior.shape[1] - 1
+    label, final, true = (np.where(values == VOID, classes, values) for values in (labels, now, truth))
+    unknown = truth == UNKNOWN
+    known = ~unknown
+    exact = class_sums(final[known] * (classes + 1) + true[known], area[known], (classes + 1) ** 2)
+    exact = exact.reshape(classes + 1, classes + 1)
+    hidden = class_sums(label[unknown], area[unknown], classes + 1)
+    number = float(unknown.sum())
+    occurs = (np.bincount(final, minlength=classes + 1) + exact.sum(axis=0) > 0)[:classes]
+    sure_low, sure_high = sure_bounds(exact, hidden)
+    if number == 0 or len(drawn) == 0:
+        low, figures, high = sure_low, np.full(len(sure_low), np.nan), sure_high
+        if number == 0:
+            low = figures = high = replicate_figures(class_totals(exact), rows_by_class(exact), occurs)[0]
+        none = 0.0 if number == 0 else math.nan
+        masks = Interval(low=0.0, estimate=none, high=number)
+        pixels = Interval(low=0.0, estimate=none, high=float(hidden.sum()))
+        return collect(low, figures, high, masks, pixels, len(drawn), confidence)
+
+    # What the posterior expects of the unknown masks, by label: (K+1, K+1), and of their number that are wrong.
+    expected, wrong = expected_counts(area, label, posterior, unknown)
+    # A class seen nowhere counts where half a mask of it or more is expected.
+    occurs |= expected[:-1, :-1].sum(axis=0) > 0.5 * hidden.sum() / number
+    base = np.append(class_totals(exact + expected), [wrong, hidden.sum() - np.trace(expected)])
+    seen = residuals(area[drawn], label[drawn], true[drawn], posterior[drawn].astype(np.float64))
+    centre = ((1 / probabilities - 1)[:, None] * seen).sum(axis=0)
+    random = probabilities < 1
+    values = int(random.sum()) * (np.sqrt(1 - probabilities) / probabilities)[random, None] * seen[random]
+
+    # The added draws: all right; and all wrong, where everything is of one class, each class a fraction of a draw.
+    diagonal = np.diag(hidden)
+    all_right = np.append(class_totals(diagonal - expected), [-wrong, -(hidden.sum() - np.trace(expected))])
+    one_class = np.zeros((classes, len(all_right)))
+    for c in range(classes):
+        moved = np.zeros_like(expected)
+        moved[:, c] = hidden
+        # All labels are to be wrong: what is labelled c belongs to the others, or to void where there are none.
+        moved[c, :classes] = hidden[c] / max(classes - 1, 1)
+        moved[c, c], moved[c, classes] = 0.0, hidden[c] * (classes == 1)
+        one_class[c] = np.append(class_totals(moved - expected), [number - wrong, np.trace(expected)])
+    if design is not None:
+        right = posterior[np.arange(len(area)), label].astype(np.float64)
+        open_ = np.where(unknown, np.asarray(design, dtype=np.float64), 0.0)
+        all_right[-2] = min(all_right[-2], -heavy(1 - right, open_, len(values)))
+        one_class[:, -2] = np.maximum(one_class[:, -2], heavy(right, open_, len(values)))
+    rng = np.random.default_rng(SEED)
+    gammas = rng.standard_exponential((REPLICATES, len(values)))
+    one = rng.standard_exponential((REPLICATES, 1))
+    parts = rng.standard_gamma(1 / classes, (REPLICATES, classes))
+    shift = base + centre - (values.mean(axis=0) if len(values) else 0.0)
+    sums = gammas @ values
+    best = class_means(gammas, sums, one, all_right[None]) + shift
+    worst = class_means(gammas, sums, parts, one_class) + shift
+
+    # The same by label, where the pixels labelled so are known and an audit of another label says nothing.
+    weight = (1 / probabilities - 1)[random]
+    own = count_rows(
+        np.concatenate([np.ones((1, len(values))), gammas]),
+        np.concatenate([np.zeros((1, classes)), rng.standard_exponential((REPLICATES, classes))]),
+        weight * area[drawn][random],
+        weight[:, None] * seen[random],
+        label[drawn][random],
+        hidden,
+        expected,
+    )
+    fixed = exact + expected
+    point, low_rows, high_rows = (
+        own[0][0] + rows_by_class(fixed),
+        own[0][1:] + rows_by_class(fixed),
+        own[1][1:] + rows_by_class(fixed),
+    )
+
+    # What other labels hide of a class is seen in few audits, each of much weight, so each class has a draw of its own
+    # that everything is of it: a whole one where a quarter of the unknown pixels or more carry it, less for rarer ones.
+    share = hidden[:-1] / max(hidden[:-1].sum(), 1.0)
+    shape = np.clip(4 * share, min(1.5 / max(classes - 1, 1), 1.0), 1.0)
+    missing = rng.standard_gamma(shape, (REPLICATES, classes))
+    mine, theirs = slice(0, classes), slice(classes, 2 * classes)
+    most = np.diag(one_class[:, theirs]) - np.diag(one_class[:, mine])
+    elsewhere = (sums[:, theirs] - sums[:, mine] + missing * most) / (gammas.sum(axis=1)[:, None] + missing)
+    elsewhere += shift[theirs] - shift[mine]
+
+    tail = (1 - confidence) / 2
+    centre_totals = (base + centre)[None]
+    figures = np.clip(replicate_figures(centre_totals, point[None], occurs)[0], sure_low, sure_high)
+    low = np.clip(quantile(replicate_figures(worst, low_rows, occurs, elsewhere), tail), sure_low, sure_high)
+    high = np.clip(quantile(replicate_figures(best, high_rows, occurs), 1 - tail), sure_low, sure_high)
+    undefined = np.isnan(figures)
+    high = np.where(unrefuted(label[drawn], true[drawn], classes), sure_high, high)
+    low = np.where(undefined, np.nan, np.fmin(low, figures))
+    high = np.where(undefined, np.nan, np.fmax(high, figures))
+    if (label[drawn] == true[drawn]).all():
+        best[:, -2:] = 0.0  # no label seen is wrong: none may be
+    remaining = []
+    for column, most in ((-2, number), (-1, float(hidden.sum()))):
+        ends = [np.quantile(best[:, column], tail), centre_totals[0, column], np.quantile(worst[:, column], 1 - tail)]
+        least, middle, greatest = (float(min(max(end, 0.0), most)) for end in ends)
+        remaining.append(Interval(low=min(least, middle), estimate=middle, high=max(middle, greatest)))
+    return collect(low, figures, high, remaining[0], remaining[1], len(drawn), confidence)
+
+
+def expected_gain(
+    predicted: NDArray[Any], realised: NDArray[Any], next_predicted: float, confidence: float = 0.95
+) -> Interval:
+    """What the next questions will gain, from how gains predicted lately turned out.
+
+    The ratio of realised to predicted is estimated as a whole (sum by sum) and the Bayesian bootstrap gives its
+    interval, with one question added at either end: that one gained nothing, or as much as was ever predicted or
+    realised. It presumes that the next questions are like the last.
+
+    Args:
+        predicted: (n,) gains predicted for questions asked lately, 0 or more.
+        realised: (n,) gains of their answers; below 0 where an answer cost quality.
+        next_predicted: Summed prediction for the next questions, 0 or more.
+        confidence: In (0, 1).
+
+    Returns:
+        Their gain, 0 or more; NaN between 0 and infinity for fewer than 8 answers, or where nothing was predicted.
+
+    Raises:
+        ShapeError: The two arrays differ in length.
+        InputError: A prediction is negative or not finite, or the confidence is not in (0, 1).
+
+    Example:
+        >>> expected_gain(np.ones(10), np.full(10, 0.5), 4.0).estimate
+        2.0
+    """
+    predicted, realised = np.asarray(predicted, dtype=np.float64), np.asarray(realised, dtype=np.float64)
+    if predicted.ndim != 1 or predicted.shape != realised.shape:
+        raise ShapeError(
+            f"Predicted gains of shape {predicted.shape}, realised ones of {realised.shape}; expected (n,)."
+        )
+    if not (np.isfinite(predicted).all() and np.isfinite(realised).all() and (predicted >= 0).all()):
+        raise InputError("Gains must be finite, and predicted ones 0 or more.")
+    if not (0 < confidence < 1 and 0 <= next_predicted < math.inf):
+        raise InputError(f"Confidence {confidence} must be in 0..1 and the next prediction {next_predicted} 0 or more.")
+    if len(predicted) < 8 or predicted.sum() <= 0:
+        return Interval(low=0.0, estimate=math.nan, high=math.inf)
+    weights = np.random.default_rng(SEED).standard_exponential((REPLICATES, len(predicted) + 1))
+    most, mean, tail = max(realised.max(), predicted.max()), predicted.mean(), (1 - confidence) / 2
+    ends = []
+    for added, share in ((min(0.0, realised.min()), tail), (most, 1 - tail)):
+        ratio = (weights @ np.append(realised, added)) / (weights @ np.append(predicted, mean))
+        ends.append(max(0.0, float(np.quantile(ratio, share)) * next_predicted))
+    estimate = max(0.0, float(realised.sum() / predicted.sum()) * next_predicted)
+    return Interval(low=min(ends[0], estimate), estimate=estimate, high=max(ends[1], estimate))

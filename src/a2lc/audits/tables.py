@@ -1,0 +1,103 @@
+"""Tables that a round of `gain` writes: appearance, frozen posterior, and audit sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.masks.tables import Int, MaskTable, Table
+from a2lc.statistics.appearance import Borders
+
+__all__ = ["AppearanceTable", "AuditTable", "FrozenTable"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AppearanceTable(Table):
+    """How M masks look and what lies beside them, see `a2lc.appearance`.
+
+    Attributes:
+        mask_ids: (M,) ids, so that a table of other masks is seen.
+        area: (M,) pixels, likewise.
+        looks: (M * A,) appearance, row by row.
+        first: (E,) rows.
+        second: (E,) rows.
+        length: (E,) lengths of their borders.
+        vertical: (E,) 1 where the first lies above the second.
+    """
+
+    mask_ids: Int
+    area: Int
+    looks: NDArray[np.float32]
+    first: Int
+    second: Int
+    length: NDArray[np.float32]
+    vertical: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, masks: MaskTable, looks: NDArray[Any], borders: Borders) -> AppearanceTable:
+        """From arrays of their own shapes."""
+        return cls(
+            mask_ids=masks.mask_ids,
+            area=masks.area,
+            looks=looks.astype(np.float32).ravel(),
+            first=borders.first,
+            second=borders.second,
+            length=borders.length,
+            vertical=borders.vertical.astype(np.uint8),
+        )
+
+    def fits(self, masks: MaskTable) -> bool:
+        """Whether it is of these masks."""
+        return np.array_equal(self.mask_ids, masks.mask_ids) and np.array_equal(self.area, masks.area)
+
+    def appearance(self) -> tuple[NDArray[np.float32], Borders]:
+        """(M, A) appearance, and the borders."""
+        near = Borders(first=self.first, second=self.second, length=self.length, vertical=self.vertical.astype(bool))
+        return self.looks.reshape(len(self.mask_ids), -1), near
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrozenTable(Table):
+    """What a posterior said when it was frozen, and which of its proposals were drawn to audit them.
+
+    Attributes:
+        labels: (M,) labels it would give, VOID for none.
+        posterior: (M * (K + 1),) probabilities, row by row.
+        drawn: (n,) rows drawn; one may come more than once where draws are independent.
+        probability: Inclusion probability of each different row drawn, ascending by row.
+        known: (M,) class, VOID, -2 for a mask not asked about, or -3 for one asked about and given no class, as it was then.
+    """
+
+    labels: Int
+    posterior: NDArray[np.float32]
+    drawn: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    known: Int
+
+    def posteriors(self, num_classes: int) -> NDArray[np.float32]:
+        """(M, K + 1)."""
+        return self.posterior.reshape(-1, num_classes + 1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AuditTable(Table):
+    """Labels as audits allowed them, and the masks drawn to measure them.
+
+    Attributes:
+        labels: (M,) as they were when the masks were drawn, VOID for none.
+        accepted: Rows changed without being looked at.
+        drawn: (n,) rows.
+        probability: (n,) their inclusion probabilities.
+        design: (M,) those of all masks.
+        promise: (2,) the precision asked for, 0 for a gain, and the confidence.
+    """
+
+    labels: Int
+    accepted: NDArray[np.int64]
+    drawn: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    design: NDArray[np.float64] | None = None
+    promise: NDArray[np.float64] | None = None

@@ -1,0 +1,457 @@
+"""Commands that create projects, masks and pseudo labels."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from a2lc.cli.console import app, error_console, print_line
+from a2lc.cli.options import (
+    AcceptLicense,
+    Colours,
+    Device,
+    Download,
+    Ignore,
+    MethodName,
+    Preset,
+    ProjectDir,
+    Segmenter,
+    Snap,
+    ValueMap,
+    check_names,
+    parse_bands,
+    parse_classes,
+    parse_stretch,
+    parse_value_map,
+)
+from a2lc.cli.settings import configure, first_figures, run_rounds
+from a2lc.cli.tables import format_figure
+from a2lc.errors import InputError, first_names, require_known
+from a2lc.io.files import json_safe
+from a2lc.io.progress import console_progress
+
+if TYPE_CHECKING:
+    from a2lc.classes.table import ClassTable
+    from a2lc.foundation.weights import Ready, Weights
+    from a2lc.project.project import Project
+
+
+@app.command()
+def init(
+    folder: ProjectDir,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", help="Folder of images, root of the format, an address (s3://..), or a list of them."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Doubtful labels: a folder, or the format's file; without, there are none."),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option("--masks", help="Folder of mask maps; default: components of the labels; see also a2lc masks."),
+    ] = None,
+    ground_truth: Annotated[Path | None, typer.Option("--ground-truth", help="Folder of true labels, if any.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="Classes file (JSON, YAML, a name a line), or names: road,car,'traffic light'."),
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Layout of the files: folder, voc, cityscapes, ade20k, coco, coco-panoptic, huggingface, cvat-mask, cvat-xml, "
+            "label-studio, fiftyone or labelme; see docs/formats.md.",
+        ),
+    ] = "folder",
+    validation_images: Annotated[
+        Path | None, typer.Option("--validation-images", help="Images that only measure models.")
+    ] = None,
+    validation_ground_truth: Annotated[
+        Path | None, typer.Option("--validation-ground-truth", help="Their true labels.")
+    ] = None,
+    value_map: ValueMap = None,
+    ignore: Ignore = None,
+    colours: Colours = False,
+    snap: Snap = None,
+    exif: Annotated[
+        str, typer.Option("--exif", help="Images turned by EXIF: refuse, apply or ignore the orientation.")
+    ] = "refuse",
+    bake_exif: Annotated[
+        bool, typer.Option("--bake-exif", help="Keep upright copies of images turned by EXIF in the project.")
+    ] = False,
+    tile: Annotated[
+        int | None, typer.Option("--tile", min=32, help="Cut images wider or higher than this into tiles.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option("--bands", help="Bands for red, green and blue, or grey, from 1: 4,3,2.")
+    ] = None,
+    stretch: Annotated[
+        str | None,
+        typer.Option("--stretch", help="More than 8 bits: values that become black and white, 0:3000 or 2%:98%."),
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Images without a label map start without labels.")
+    ] = False,
+    partial_ground_truth: Annotated[
+        bool, typer.Option("--partial-ground-truth", help="Measure on the images that have ground truth.")
+    ] = False,
+    max_pixels: Annotated[int | None, typer.Option("--max-pixels", min=1, help="Refuse larger images.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of everything drawn at random.")] = 0,
+    preset: Preset = None,
+    method: MethodName = None,
+) -> None:
+    """Make a project from images and, if there are any, labels and masks. Your files are read, never changed."""
+    from a2lc.creation.importer import create_project
+    from a2lc.formats.base import Sources
+    from a2lc.formats.reading import ReadRules
+    from a2lc.project.project import Project
+
+    require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
+    if bake_exif and exif != "refuse":
+        raise InputError("--bake-exif and --exif say different things about the same images. Give one of them.")
+    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+    elsewhere = images is not None and "://" in images
+    if elsewhere and format != "folder":
+        raise InputError(
+            f"--images {images}: images at addresses go with plain folders of labels, not with --format {format}."
+        )
+    sources = Sources(
+        format=format,
+        images=None if images is None or elsewhere else Path(images),
+        labels=labels,
+        masks=masks,
+        ground_truth=ground_truth,
+        validation_images=validation_images,
+        validation_ground_truth=validation_ground_truth,
+        address=images if elsewhere else None,
+    )
+    rules = ReadRules(
+        value_map=parse_value_map(value_map or []),
+        ignore=ignore,
+        colours=colours,
+        snap=snap,
+        exif="bake" if bake_exif else exif,
+        tile=tile,
+        bands=parse_bands(bands),
+        stretch=parse_stretch(stretch),
+        skip_bad=skip_bad,
+        partial=partial,
+        partial_truth=partial_ground_truth,
+        **limit,
+    )
+    check_names(preset=preset, method=method)
+    table = None if classes is None else parse_classes(classes)
+    summary = create_project(folder, sources, table, rules, seed=seed, track=console_progress(error_console))
+    with Project(folder) as project:
+        configure(project, preset=preset, method=method)
+    for note in summary.notes:
+        print_line(f"note: {note}")
+    for name, reason in list(summary.skipped.items())[:5]:
+        print_line(f"left out: {name}: {reason}")
+    if summary.skipped:
+        print_line(f"left out {len(summary.skipped)} images in all; the list is in {folder / 'skipped.csv'}")
+    print_line(f"{summary.images:,} images, {summary.masks:,} masks, {summary.num_classes} classes in {folder}")
+    if summary.validation_images:
+        print_line(f"{summary.validation_images:,} validation images")
+    without = summary.unlabelled == summary.images
+    if without:
+        print_line("there are no labels: every pixel starts without a class")
+    elif summary.unlabelled:
+        print_line(f"{summary.unlabelled:,} images have no label map: their pixels start without a class")
+    if 0 < summary.with_truth < summary.images:
+        print_line(f"{summary.with_truth:,} images have ground truth: figures are of those")
+    if without and summary.quality is not None:
+        print_line("ground truth is there: answers can be simulated, and labels measured once there are any")
+    elif summary.quality is not None:
+        quality = summary.quality
+        print_line(
+            f"data mIoU {quality.miou:.4f}, pixel accuracy {quality.pixel_accuracy:.4f}, coverage {quality.coverage:.4f}"
+        )
+    else:
+        print_line("no ground truth: label quality is not known")
+    print_line(f"next: {_next_command(folder, has_masks=summary.masks > 0, has_labels=not without)}")
+
+
+@app.command()
+def masks(
+    folder: ProjectDir,
+    method: Annotated[str, typer.Option("--method", help="seeds, slic, grid, components (of the labels), or sam.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Superpixels an image, about: seeds and slic.")] = 1024,
+    size: Annotated[int, typer.Option("--size", min=1, help="Side of the squares in pixels: grid.")] = 32,
+    replace: Annotated[bool, typer.Option("--replace", help="In place of the masks the project has.")] = False,
+    segmenter: Segmenter = "sam2.1-hiera-small",
+    points: Annotated[int, typer.Option("--points", min=1, help="A side of the grid of points: sam.")] = 32,
+    min_iou: Annotated[float, typer.Option("--min-iou", help="How sure the model must be of a mask: sam.")] = 0.88,
+    min_stability: Annotated[
+        float, typer.Option("--min-stability", help="How little a mask may change with the threshold: sam.")
+    ] = 0.95,
+    cover: Annotated[
+        str, typer.Option("--cover", help="Cover what sam leaves: none, or slic or seeds, about --count an image.")
+    ] = "none",
+    device: Device = "auto",
+    download: Download = False,
+    accept_license: AcceptLicense = None,
+) -> None:
+    """Make masks from the images, or from the labels, before the first round."""
+    from a2lc.creation.masks import MASK_METHODS, SamMasks, make_masks
+    from a2lc.project.project import Project
+
+    require_known("way to make masks", method, MASK_METHODS)
+    sam, mended = None, None
+    if method == "sam":
+        from a2lc.creation.pseudo_labels import record_commits, recorded_commits
+        from a2lc.foundation.segmenter import AutomaticSettings
+
+        automatic = AutomaticSettings(points=points, min_iou=min_iou, min_stability=min_stability)
+        automatic.check()
+        with Project(folder) as project:  # nothing is fetched for a folder that is no project, or whose masks stay
+            if len(project.masks) and not replace and project.mended_masks is None:
+                raise InputError(
+                    f"{folder} has {len(project.masks):,} masks already. Pass --replace to make others in their place."
+                )
+            mended = project.mended_masks
+        (ready,) = _weights([(segmenter, "segmenter")], recorded_commits(folder), download, accept_license)
+        sam = SamMasks(ready=ready, device=device, automatic=automatic, cover=cover)
+    with Project(folder) as project, project.lock():
+        if sam is not None:
+            project.mended_masks = project.mended_masks or mended
+            record_commits(folder, [sam.ready])
+        track = console_progress(error_console)
+        number = make_masks(project, method, count=count, size=size, sam=sam, track=track, replace=replace)
+        pixels = float(project.masks.area.mean())
+        has_labels = bool((project.masks.pair_label >= 0).any())
+    print_line(f"{number:,} masks of {pixels:,.0f} pixels on average in {len(project.images):,} images")
+    print_line(f"next: {_next_command(folder, has_masks=True, has_labels=has_labels)}")
+
+
+@app.command()
+def pseudo(
+    folder: ProjectDir,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of images: without a project at DIR, one is made of them.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="Classes file (JSON, YAML, a name a line), or names: road,car,'traffic light'."),
+    ] = None,
+    detector: Annotated[
+        str,
+        typer.Option("--detector", help="Weights that find boxes: a name of docs/pseudo.md, OWNER/NAME, or a folder."),
+    ] = "grounding-dino-tiny",
+    segmenter: Segmenter = "sam2.1-hiera-small",
+    box_threshold: Annotated[float, typer.Option("--box-threshold", help="Least score of a box, 0 to 1.")] = 0.2,
+    one_class: Annotated[
+        bool, typer.Option("--one-class-per-prompt", help="Look for one class at a time: slower.")
+    ] = False,
+    reduction: Annotated[
+        str, typer.Option("--reduction", help="A class's score is the mean or the max of its words'.")
+    ] = "mean",
+    nms: Annotated[float, typer.Option("--nms", help="Boxes of one class that overlap more: the better stays.")] = 0.8,
+    overlap: Annotated[
+        str,
+        typer.Option(
+            "--overlap", help="Who keeps a pixel after class priority: the higher score, or the smaller size."
+        ),
+    ] = "score",
+    cover: Annotated[
+        str, typer.Option("--cover", help="Cover pixels without an object by slic or seeds, or leave them: none.")
+    ] = "slic",
+    cover_count: Annotated[int, typer.Option("--cover-count", help="Superpixels an image to cover with, about.")] = 200,
+    background: Annotated[
+        str | None, typer.Option("--background", help="Class of pixels without an object; default: no class.")
+    ] = None,
+    shortest: Annotated[
+        int, typer.Option("--shortest", help="Images are found in at this shortest side, pixels,")
+    ] = 800,
+    longest: Annotated[int, typer.Option("--longest", help="or at this longest side.")] = 1333,
+    device: Device = "auto",
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Images times prompts at once; default 1, or 4 on a GPU.")
+    ] = None,
+    full_precision: Annotated[bool, typer.Option("--full-precision", help="No half precision on a GPU.")] = False,
+    preview: Annotated[
+        int | None, typer.Option("--preview", help="Only make a picture of what the first so many images would get.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="In place of the labels and masks of the project.")
+    ] = False,
+    download: Download = False,
+    accept_license: AcceptLicense = None,
+    exif: Annotated[
+        str, typer.Option("--exif", help="Images turned by EXIF: refuse, apply or ignore the orientation.")
+    ] = "refuse",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
+) -> None:
+    """Make labels and masks from images and class names with foundation models, before the first round."""
+    from a2lc.creation.pseudo_labels import check_project, make_pseudo_labels, recorded_commits
+    from a2lc.creation.pseudo_labels import preview as make_preview
+    from a2lc.creation.pseudo_settings import PseudoSettings
+    from a2lc.project.project import Project
+
+    settings = PseudoSettings(
+        box_threshold=box_threshold,
+        one_class_per_prompt=one_class,
+        reduction=reduction,
+        nms=nms,
+        shortest=shortest,
+        longest=longest,
+        overlap=overlap,
+        cover=cover,
+        cover_count=cover_count,
+        background=background,
+        device=device,
+        batch=batch,
+        autocast=not full_precision,
+    )
+    settings.check()
+    is_there = (folder / "project.yaml").is_file()
+    table, mended = None if classes is None else parse_classes(classes), None
+    if not is_there and (images is None or table is None):
+        raise InputError(
+            f"There is no project at {folder}. Name images and classes to make one: a2lc pseudo {folder} --images FOLDER "
+            "--classes FILE"
+        )
+    if is_there:
+        with Project(folder) as project:
+            mended = project.mended_masks
+            if preview is None and mended is None:
+                check_project(project, replace=replace)
+            _same_source(project, images, table)
+            if background is not None:
+                project.classes.index(background)
+    elif background is not None and table is not None:
+        table.index(background)
+    found_by, masked_by = _weights(
+        [(detector, "detector"), (segmenter, "segmenter")], recorded_commits(folder), download, accept_license
+    )
+    if not is_there and images is not None:
+        from a2lc.creation.importer import create_project
+        from a2lc.formats.base import Sources
+        from a2lc.formats.reading import ReadRules
+
+        require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
+        rules = ReadRules(exif=exif, skip_bad=skip_bad)
+        made = create_project(folder, Sources(images=images), table, rules, track=console_progress(error_console))
+        print_line(f"{made.images:,} images, {made.num_classes} classes in {folder}")
+        if made.skipped:
+            print_line(f"left out {len(made.skipped)} images; the list is in {folder / 'skipped.csv'}")
+    track = console_progress(error_console)
+    with Project(folder) as project, project.lock():
+        if preview is not None:
+            picture = make_preview(project, settings, found_by, masked_by, preview, track=track, say=print_line)
+            print_line(
+                f"look at {picture}; nothing was put in place. The same command without --preview labels all images"
+            )
+            return
+        # What was mended when the project was first opened here may be this very command's work.
+        project.mended_masks = project.mended_masks or mended
+        found = make_pseudo_labels(project, settings, found_by, masked_by, replace=replace, track=track, say=print_line)
+        quality = project.confusion(project.state()) if project.has_ground_truth else None
+        has_labels = bool((project.masks.pair_label >= 0).any())
+    print_line(
+        f"{found.masks:,} masks in {found.images:,} images, {found.objects:,} of them objects; {found.coverage:.1%} of pixels "
+        "carry a class"
+    )
+    if found.empty:
+        print_line(f"nothing was found in {found.empty:,} images")
+    if found.never_found:
+        print_line(
+            f"never found: {first_names(found.never_found, 8)}. Give them synonyms in {folder / 'project.yaml'}, or lower "
+            "--box-threshold, and look first: --preview 8"
+        )
+    if quality is not None:
+        figures = json_safe([quality.miou, quality.pixel_accuracy, quality.coverage])
+        print_line("data mIoU {}, pixel accuracy {}, coverage {}".format(*map(format_figure, figures)))
+    print_line(f"next: {_next_command(folder, has_masks=True, has_labels=has_labels)}")
+
+
+def _weights(
+    named: Sequence[tuple[str, str]], recorded: dict[str, str], download: bool, accepted: list[str] | None
+) -> list[Ready]:
+    """Weights by name and job, told about before anything is fetched."""
+    from a2lc.foundation.weights import check_license, describe, find_weights, obtain
+
+    found = [find_weights(name, job, recorded) for name, job in named]
+    for weights in found:
+        check_license(weights, accepted or [])
+    for weights in found:
+        print_line(describe(weights))
+
+    def ask(weights: Weights) -> bool:
+        return sys.stdin.isatty() and typer.confirm(f"Download {weights.name}?", err=True)
+
+    return [obtain(weights, download=download, ask=ask) for weights in found]
+
+
+def _same_source(project: Project, images: Path | None, table: ClassTable | None) -> None:
+    """Refuse images or classes that are not those of the project that is there."""
+    used = project.config.sources.images
+    # Of a folder with a part for training that part is used; of a list of addresses there is no folder.
+    one = images is None or not images.is_dir() or used is None
+    if not one and images is not None and used is not None:
+        one = project.source_path(used).resolve().is_relative_to(images.resolve())
+    if not one:
+        raise InputError(
+            f"{project.folder} is a project of the images in {used}, not of {images}. Leave --images out to go on with it, or "
+            "name another folder."
+        )
+    if table is not None and table != project.classes:
+        raise InputError(
+            f"{project.folder} has other classes than --classes says. Leave --classes out to go on with those of its "
+            "project.yaml, where names, synonyms and priorities may be changed, or name another folder."
+        )
+
+
+def _next_command(folder: Path, *, has_masks: bool, has_labels: bool) -> str:
+    if not has_masks:
+        return f"a2lc masks {folder} --method seeds"
+    # Methods that correct labels need some to begin with.
+    return f"a2lc run {folder}" if has_labels else f"a2lc run {folder} --method classbal"
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path("a2lc-demo"),
+    images: Annotated[int, typer.Option("--images", min=8, help="Made-up scenes to repair.")] = 96,
+    rounds: Annotated[int, typer.Option("--rounds", min=0, help="Rounds.")] = 3,
+    budget: Annotated[float, typer.Option("--budget", min=1, help="Clicks a round.")] = 280,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of scenes and run.")] = 0,
+    method: MethodName = None,
+) -> None:
+    """Made-up street scenes with planted label errors, repaired in three rounds: no GPU, no download."""
+    from a2lc.creation.importer import create_project
+    from a2lc.demo.looks import scene_classes
+    from a2lc.demo.scenes import write_scenes
+    from a2lc.demo.settings import SceneSettings
+    from a2lc.formats.base import Sources
+    from a2lc.project.config import AnnotatorConfig
+    from a2lc.project.project import Project
+
+    check_names(method=method)
+    scenes, place = folder / "scenes", folder / "demo.a2lc"
+    settings = SceneSettings(images=images, validation_images=max(4, images // 4), seed=seed)
+    if not scenes.exists():
+        write_scenes(scenes, settings)
+    print_line(
+        f"{images} made-up street scenes in {scenes}; a weak labeller gave their masks classes, some of them wrong"
+    )
+    if not (place / "project.yaml").is_file():
+        sources = Sources(
+            images=scenes / "images",
+            labels=scenes / "labels",
+            masks=scenes / "masks",
+            ground_truth=scenes / "ground_truth",
+        )
+        create_project(place, sources, scene_classes(), name="demo", seed=seed)
+    with Project(place) as project, project.lock():
+        configure(project, preset="tiny", method=method, budget=budget, annotator=AnnotatorConfig().kind, locked=True)
+        first_figures(project)
+        run_rounds(project, rounds)
+    print_line(f"look at the report: {place / 'report.html'}")
+    print_line("on your own files: a2lc init my.a2lc --images .. --labels .. --classes .. && a2lc run my.a2lc")

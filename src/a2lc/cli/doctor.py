@@ -1,0 +1,176 @@
+"""The command that checks a data set or a project."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from a2lc.cli.console import app, error_console, print_line
+from a2lc.cli.options import (
+    Colours,
+    Ignore,
+    Json,
+    Snap,
+    ValueMap,
+    parse_bands,
+    parse_classes,
+    parse_stretch,
+    parse_value_map,
+)
+from a2lc.errors import InputError, require_known
+from a2lc.io.files import json_safe
+from a2lc.io.progress import console_progress
+
+if TYPE_CHECKING:
+    from a2lc.doctor import Diagnosis
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a data set, in any layout, or a project.")],
+    images: Annotated[Path | None, typer.Option("--images", help="Images, where they are not found.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Labels, where they are not found.")] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Mask maps, where they are not found.")] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option("--ground-truth", help="True labels, where they are not found.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option("--classes", help="Classes file, or names.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="Layout, where it is not told right.")] = None,
+    value_map: ValueMap = None,
+    ignore: Ignore = None,
+    colours: Colours = False,
+    snap: Snap = None,
+    exif: Annotated[str, typer.Option("--exif", help="As of init.")] = "refuse",
+    bake_exif: Annotated[bool, typer.Option("--bake-exif", help="As of init.")] = False,
+    bands: Annotated[str | None, typer.Option("--bands", help="As of init.")] = None,
+    stretch: Annotated[str | None, typer.Option("--stretch", help="As of init.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="As of init.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="As of init.")] = False,
+    partial_ground_truth: Annotated[bool, typer.Option("--partial-ground-truth", help="As of init.")] = False,
+    max_pixels: Annotated[int | None, typer.Option("--max-pixels", min=1, help="As of init.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with the files, where, and what mends it. Nothing is changed. Exits with 2 if init would refuse."""
+    from a2lc.doctor import examine, examine_project, find_layout, unknown_annotations, with_images
+    from a2lc.formats.base import Sources
+    from a2lc.formats.reading import ReadRules
+    from a2lc.project.project import Project
+
+    if (folder / "project.yaml").is_file():
+        with Project(folder) as project:
+            diagnosis = examine_project(project, track=console_progress(error_console))
+        _print_diagnosis(diagnosis, f"project {folder}", None, as_json)
+        return
+    require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
+    if not folder.is_dir():
+        raise InputError(f"No folder at {folder}. Name the folder of a data set, or of a project.")
+    layout = find_layout(folder)
+    if layout is None and images is None and labels is None:
+        raise InputError(
+            f"{folder} holds no image, label or annotation file that is known. Name them: --images, --labels."
+        )
+    if layout is not None and images is not None and format is None:
+        layout = with_images(layout, folder, images)
+        images = None  # they are where the layout has them now
+    own = layout.sources if layout is not None and format in (None, layout.sources.format) else Sources(images=folder)
+    sources = Sources(
+        format=format or own.format,
+        images=images or own.images,
+        labels=labels or own.labels,
+        masks=masks or own.masks,
+        ground_truth=ground_truth or own.ground_truth,
+    )
+    given = classes or (str(layout.classes) if layout is not None and layout.classes is not None else None)
+    table = None if given is None else parse_classes(given)
+    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+    rules = ReadRules(
+        value_map=parse_value_map(value_map or []),
+        ignore=ignore,
+        colours=colours,
+        snap=snap,
+        exif="bake" if bake_exif else exif,
+        bands=parse_bands(bands),
+        stretch=parse_stretch(stretch),
+        skip_bad=skip_bad,
+        partial=partial,
+        partial_truth=partial_ground_truth,
+        **limit,
+    )
+    unknown = unknown_annotations(folder) if sources.format == "folder" and format is None else []
+    diagnosis = examine(sources, table, rules, unknown=unknown, track=console_progress(error_console))
+    command = ["a2lc", "init", f"{folder.absolute().name}.a2lc", "--images", str(sources.images)]
+    if sources.images is None:
+        command = command[:3]
+    for flag, value in (
+        ("--labels", sources.labels),
+        ("--masks", sources.masks),
+        ("--ground-truth", sources.ground_truth),
+        ("--classes", given),
+        ("--format", sources.format if sources.format != "folder" else None),
+    ):
+        command += [flag, str(value)] if value is not None else []
+    said = " ".join(shlex.quote(part) for part in [*command, *_given_flags(context)])
+    why = f" ({layout.why})" if layout is not None and own is layout.sources else ""
+    _print_diagnosis(diagnosis, f"layout {sources.format}{why}", said, as_json)
+
+
+_READING = frozenset({"--map", "--ignore", "--snap", "--exif", "--bands", "--stretch", "--max-pixels"})
+
+
+_READING_ALONE = frozenset({"--colours", "--bake-exif", "--skip-bad", "--partial", "--partial-ground-truth"})
+
+
+def _given_flags(context: typer.Context) -> list[str]:
+    """The options of this very command that say how files are read, as they were given."""
+    found: list[str] = []
+    for parameter in context.command.params:
+        flag = parameter.opts[0]
+        value = context.params.get(str(parameter.name))
+        if flag in _READING_ALONE and value:
+            found.append(flag)
+        elif flag in _READING and value is not None and value != parameter.default:
+            for one in value if isinstance(value, list | tuple) else [value]:
+                found += [flag, str(one)]
+    return found
+
+
+def _print_diagnosis(diagnosis: Diagnosis, what: str, command: str | None, as_json: bool) -> None:
+    """Print what was found; exits with 2 if there are faults."""
+    from dataclasses import asdict
+
+    faults, flags = diagnosis.of("fault"), diagnosis.mended_by
+    mended = None if command is None or flags is None else " ".join([command, *flags])
+    if as_json:
+        found = {"what": what, **asdict(diagnosis), "faults": len(faults), "command": mended}
+        print_line(json.dumps(json_safe(found), indent=1))
+    else:
+        print_line(f"{what}: {diagnosis.images:,} images, {diagnosis.label_maps:,} label maps")
+        for finding in diagnosis.findings:
+            print_line(
+                f"{finding.level.upper() if finding.level == 'fault' else finding.level}  [{finding.code}] {finding.message}"
+            )
+            for value in finding.values:
+                print_line(f"       {value.value}: {value.pixels:,} pixels in {value.files:,} files")
+            for file in finding.files:
+                print_line(f"       {file}")
+            if finding.count > len(finding.files) > 0:
+                print_line(f"       and {finding.count - len(finding.files):,} more")
+            if finding.mend:
+                options = f"   {' '.join(finding.flags)}" if finding.flags else ""
+                print_line(f"       mend: {finding.mend}{options}")
+        doubts = len(diagnosis.of("doubt"))
+        if faults:
+            print_line(
+                f"{len(faults)} faults, {doubts} doubts" + ("" if mended else "; mend the files, then look again")
+            )
+        else:
+            print_line("no fault" + (f", {doubts} doubts" if doubts else ": a clean bill"))
+        if mended is not None:
+            print_line(f"next: {mended}")
+    if faults:
+        raise typer.Exit(2)

@@ -1,0 +1,100 @@
+"""Commands that export labels and exchange questions with other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from a2lc.cli.console import app, error_console, print_line
+from a2lc.cli.options import ProjectDir
+from a2lc.errors import require_known
+from a2lc.io.progress import console_progress
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def handover(
+    folder: ProjectDir,
+    to: Annotated[str, typer.Option("--to", help="label-studio, cvat-xml or cvat-mask.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many questions.")] = None,
+    image_root: Annotated[
+        Path | None, typer.Option("--image-root", help="Folder that Label Studio serves and the images lie below.")
+    ] = None,
+) -> None:
+    """Write the questions that wait as files for Label Studio or CVAT; the project is not changed."""
+    from a2lc.handover import hand_over
+    from a2lc.project.project import Project
+
+    with Project(folder) as project:
+        root = None if image_root is None else str(image_root)
+        found = hand_over(project, out, to, limit=limit, image_root=root)
+    for message in found.messages:
+        print_line(message)
+    left = f"; {found.waiting:,} more wait" if found.waiting else ""
+    print_line(f"{found.questions:,} questions of round {found.round} about {found.images:,} images in {out}{left}")
+    print_line(f"what to do with them: {out / 'README.txt'}")
+
+
+@app.command()
+def takeback(
+    folder: ProjectDir,
+    source: Annotated[Path, typer.Option("--from", help="What the tool exported, or the folder it was put into.")],
+    annotator: Annotated[str, typer.Option("--annotator", help="Whose answers they are.")],
+    untouched: Annotated[
+        str, typer.Option("--untouched", help="Of CVAT's masks that came back as they went: leave or confirm.")
+    ] = "leave",
+    handed: Annotated[
+        Path | None, typer.Option("--handover", help="handover.json, where it does not lie beside the file.")
+    ] = None,
+) -> None:
+    """Record what Label Studio or CVAT exported as answers to the questions handed over."""
+    from a2lc.handover import take_back
+    from a2lc.project.project import Project
+
+    meaning: Literal["leave", "confirm"] = "confirm" if untouched == "confirm" else "leave"
+    require_known("value of --untouched", untouched, ["leave", "confirm"])
+    with Project(folder) as project, project.lock():
+        found = take_back(project, source, annotator=annotator, untouched=meaning, handover=handed)
+    for message in found.messages:
+        print_line(message)
+    print_line(
+        f"{found.recorded:,} recorded ({found.skipped:,} of them skipped), {found.same:,} recorded before, {found.conflict:,} "
+        f"answered otherwise, {found.refused:,} refused, {found.untouched:,} untouched; {found.outside:,} pixels drawn outside"
+    )
+
+
+@app.command()
+def export(
+    folder: ProjectDir,
+    out: Annotated[Path, typer.Option("--out", help="New folder.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="folder, voc, cityscapes, ade20k, coco, coco-panoptic, huggingface, cvat-mask, cvat-xml, label-studio or "
+            "fiftyone.",
+        ),
+    ] = "folder",
+    through: Annotated[int | None, typer.Option("--round", min=0, help="As of the end of this round.")] = None,
+    changes_only: Annotated[
+        bool,
+        typer.Option("--changes-only", help="Only what changed, with pictures before and after, for the data's owner."),
+    ] = False,
+) -> None:
+    """Write the corrected labels, what changed, and where each pixel comes from."""
+    from a2lc.export import export_project
+    from a2lc.project.project import Project
+
+    with Project(folder) as project:
+        summary = export_project(
+            project, out, format, through=through, changes_only=changes_only, track=console_progress(error_console)
+        )
+    print_line(
+        f"{summary.images:,} label maps in {out}; {summary.changed_images:,} of them changed, in {summary.changed_masks:,} "
+        f"masks and {summary.changed_pixels:,} pixels"
+    )

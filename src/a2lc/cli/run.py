@@ -1,0 +1,209 @@
+"""Commands that run rounds and serve the page."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from a2lc.cli.console import app, print_line
+from a2lc.cli.options import (
+    Annotator,
+    Budget,
+    Confidence,
+    ErrorRate,
+    MethodName,
+    MinPrecision,
+    Preset,
+    Preview,
+    ProjectDir,
+    Settings,
+)
+from a2lc.cli.settings import check_masks, configure, first_figures, make_loop, run_rounds
+from a2lc.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from a2lc.project.project import Project
+
+__all__ = ["stage_command"]
+
+
+@app.command()
+def run(
+    folder: ProjectDir,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=0, help="Rounds the project is to have, those done included.")
+    ] = 5,
+    method: MethodName = None,
+    budget: Budget = None,
+    annotator: Annotator = None,
+    error_rate: ErrorRate = None,
+    preset: Preset = None,
+    settings: Settings = None,
+    probabilities: Annotated[
+        Path | None, typer.Option("--probabilities", help="Folder of IMAGE_ID.npy (K, H, W) in place of a model.")
+    ] = None,
+    min_precision: MinPrecision = None,
+    confidence: Confidence = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", help="Stop early, by audits: accuracy=0.95, miou=0.7, gain<0.1 or errors<200 (gain)."),
+    ] = None,
+) -> None:
+    """Run rounds: score, select, answer, correct, train, evaluate. Killed anywhere, the same command goes on."""
+    from a2lc.project.project import Project
+    from a2lc.rounds.stopping import parse_until
+
+    rule = None if until is None else parse_until(until)
+    with Project(folder) as project, project.lock():
+        configure(
+            project,
+            preset=preset,
+            method=method,
+            budget=budget,
+            annotator=annotator,
+            error_rate=error_rate,
+            settings=settings,
+            probabilities=probabilities,
+            min_precision=min_precision,
+            confidence=confidence,
+            locked=True,
+        )
+        first_figures(project)
+        run_rounds(project, rounds, rule)
+    if (folder / "report.html").is_file():
+        print_line(f"report: {folder / 'report.html'}")
+
+
+def stage_command(stage: str, text: str) -> None:
+    def command(
+        folder: ProjectDir,
+        method: MethodName = None,
+        budget: Budget = None,
+        annotator: Annotator = None,
+        error_rate: ErrorRate = None,
+        preset: Preset = None,
+        settings: Settings = None,
+        probabilities: Annotated[
+            Path | None, typer.Option("--probabilities", help="Folder of IMAGE_ID.npy (K, H, W) in place of a model.")
+        ] = None,
+        min_precision: MinPrecision = None,
+        confidence: Confidence = None,
+        preview: Preview = False,
+    ) -> None:
+        from a2lc.project.project import Project
+
+        with Project(folder) as project, project.lock():
+            configure(
+                project,
+                preset=preset,
+                method=method,
+                budget=budget,
+                annotator=annotator,
+                error_rate=error_rate,
+                settings=settings,
+                probabilities=probabilities,
+                min_precision=min_precision,
+                confidence=confidence,
+                locked=True,
+            )
+            loop = make_loop(project)
+            if preview:
+                _print_preview(project, loop.preview(stage))
+            else:
+                loop.run_stage(stage)
+
+    command.__doc__ = text
+    app.command(name=stage)(command)
+
+
+@app.command()
+def serve(
+    folder: ProjectDir,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; 0.0.0.0 shares it with the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    train: Annotated[bool, typer.Option("--train", help="Train the next model in the background.")] = False,
+    lease: Annotated[
+        float, typer.Option("--lease", min=5, help="Seconds until a question nobody answers goes to others.")
+    ] = 120,
+    names: Annotated[
+        list[str] | None, typer.Option("--name", help="Name that people reach this machine by, such as host.lan.")
+    ] = None,
+    new_token: Annotated[
+        bool, typer.Option("--new-token", help="A new address: pages opened before are shut out.")
+    ] = False,
+    method: MethodName = None,
+    budget: Budget = None,
+    preset: Preset = None,
+    settings: Settings = None,
+    min_precision: MinPrecision = None,
+    confidence: Confidence = None,
+) -> None:
+    """Answer in the browser: one mask, one question, one key.
+
+    Several people may answer at once. What is answered is recorded at once; stop with Ctrl-C and give the same command to go
+    on. The address holds a token: whoever has it may answer.
+    """
+    from a2lc.project.project import Project
+    from a2lc.rounds.plan import RoundPlan
+    from a2lc.serve.app import create_app
+    from a2lc.serve.desk import Desk
+    from a2lc.serve.process import Server
+    from a2lc.serve.token import project_token
+
+    if train and find_spec("torch") is None:
+        raise MissingExtraError("--train needs the extra [train]: pip install 'a2lc[train]'")
+    server = Server(host, port, names=names or ())
+    try:
+        with Project(folder) as project, project.lock():
+            configure(
+                project,
+                method=method,
+                budget=budget,
+                preset=preset,
+                annotator="human",
+                settings=settings,
+                min_precision=min_precision,
+                confidence=confidence,
+                locked=True,
+            )
+            check_masks(project)
+            desk = Desk(project, RoundPlan.of(project.config), trains=train, lease_seconds=lease, say=print_line)
+            project.config.save(project.folder / "project.yaml")
+            try:
+                token = project_token(project.folder, new=new_token)
+                application = create_app(desk, token=token, hosts=server.hosts)
+                server.run(application, ready=lambda: print_line(f"open http://{server.address}/?token={token}"))
+            finally:
+                desk.close()
+    finally:
+        server.close()
+    print_line("stopped; what was answered is recorded")
+
+
+def _print_preview(project: Project, changes: dict[str, Any]) -> None:
+    """What the stage `correct` would change, before it does."""
+    names = project.classes.names
+
+    def name(value: int) -> str:
+        return "void" if value < 0 else names[value]
+
+    print_line(f"{changes['total']:,} masks would change; nothing is written. {changes['promise']}")
+    for pair in changes["pairs"]:
+        print_line(f"{pair['masks']:>7,} {name(pair['old'])} -> {name(pair['new'])}, {pair['pixels']:,} pixels")
+        for example in pair["examples"]:
+            print_line(
+                f"        {example['image_id']} mask {example['mask_id']}, probability {example['probability']:.2f}"
+            )
+
+
+stage_command("train", "Train a model on the labels as they stand: the stage of that name of the open round.")
+stage_command("score", "Reduce the model's probabilities to a row per mask.")
+stage_command("select", "Choose the masks to ask about.")
+stage_command("answer", "Answer the open questions by the simulated annotator.")
+stage_command("correct", "Spread the answers to masks nobody looked at, where the method does.")
+stage_command("evaluate", "Measure labels and model against ground truth, where there is any.")

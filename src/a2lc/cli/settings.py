@@ -1,0 +1,156 @@
+"""Apply options to a project's settings, and run its rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from a2lc.cli.console import error_console, print_line
+from a2lc.cli.options import check_names
+from a2lc.cli.tables import format_figure, print_status
+from a2lc.errors import ConfigError, InputError, require_known
+from a2lc.io.files import json_safe
+from a2lc.io.progress import console_progress
+
+if TYPE_CHECKING:
+    from a2lc.project.config import ProjectConfig
+    from a2lc.project.project import Project
+    from a2lc.rounds.loop import Loop
+    from a2lc.rounds.stopping import Until
+
+__all__ = ["check_masks", "configure", "first_figures", "make_loop", "run_rounds"]
+
+
+def configure(
+    project: Project,
+    *,
+    preset: str | None = None,
+    method: str | None = None,
+    budget: float | None = None,
+    annotator: str | None = None,
+    error_rate: float | None = None,
+    settings: list[str] | None = None,
+    probabilities: Path | None = None,
+    min_precision: float | None = None,
+    confidence: float | None = None,
+    locked: bool = False,
+) -> None:
+    """Take what the command line says into the project's settings.
+
+    `_loop` writes them to project.yaml for the next command, once the open round has accepted them; without the lock
+    they are written at once.
+    """
+    from a2lc.methods import create_method
+    from a2lc.project.config import apply_settings
+
+    changes: dict[str, Any] = {}
+    check_names(preset=preset, method=method)
+    if preset is not None and preset != project.config.training.preset:
+        changes["training.preset"] = preset
+    if probabilities is not None:
+        changes["training.model"] = "probabilities"
+        changes["training.probabilities"] = str(probabilities.absolute())
+    if method is not None and method != project.config.method.name:
+        changes |= {"method.name": method, "method.settings": {}}
+    if budget is not None:
+        changes["method.budget"] = budget
+    if annotator is not None:
+        changes["annotator.kind"] = require_known("annotator", annotator, ["oracle", "human"])
+    if error_rate is not None:
+        changes["annotator.error_rate"] = error_rate
+    for name, promised in (("min_precision", min_precision), ("confidence", confidence)):
+        if promised is not None:
+            chosen = method or project.config.method.name
+            if chosen != "gain":
+                raise InputError(
+                    f"--{name.replace('_', '-')} is a promise by audits: take --method gain, not {chosen}."
+                )
+            changes[f"method.settings.{name}"] = promised
+    for setting in settings or []:
+        key, sign, value = setting.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE, such as training.iterations=600.")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {setting}: {value!r} is no YAML value.") from None
+        if key.startswith("method.") and key.removeprefix("method.") not in {"name", "budget", "settings"}:
+            key = f"method.settings.{key.removeprefix('method.')}"
+        elif key.split(".")[0] not in {"method", "training", "annotator"}:
+            require_known("group of settings", key.split(".")[0], ["method", "training", "annotator"])
+        changes[key] = parsed
+    if not changes:
+        return
+    config: ProjectConfig = apply_settings(project.config, changes)
+    create_method(config.method.name, config.method.settings)
+    if config == project.config:
+        return
+    project.config = config
+    if not locked:
+        with project.lock():
+            config.save(project.folder / "project.yaml")
+
+
+def check_masks(project: Project) -> None:
+    if not len(project.masks):
+        raise InputError(
+            f"{project.folder} has no masks to ask about. Make some: a2lc masks {project.folder} --method seeds"
+        )
+
+
+def make_loop(project: Project, after_round: Callable[[int], None] = lambda number: None) -> Loop:
+    from a2lc.rounds.loop import Loop
+    from a2lc.rounds.plan import RoundPlan
+
+    config = project.config
+    check_masks(project)
+    if config.annotator.kind == "oracle" and not project.has_ground_truth:
+        raise InputError(
+            "The project has no ground truth, so nobody can be simulated. Pass --annotator human, or make the project "
+            "with --ground-truth."
+        )
+    if config.annotator.kind == "oracle" and config.sources.partial_ground_truth:
+        raise InputError(
+            "Some images have no ground truth, so not all answers can be simulated. Pass --annotator human, or make a "
+            "project of those that have it."
+        )
+    if not project.has_images and config.training.model != "probabilities":
+        raise InputError(
+            "The project has no images to train a model on. Give a model's output, --probabilities DIR, or make the project "
+            "with --images."
+        )
+    plan = RoundPlan.of(config)
+    loop = Loop(project, plan, track=console_progress(error_console), say=print_line, after_round=after_round)
+    loop.check()
+    # Only what the round accepts is kept for the next command.
+    config.save(project.folder / "project.yaml")
+    return loop
+
+
+def first_figures(project: Project) -> None:
+    line = f"{project.config.name}: {len(project.images):,} images, {len(project.masks):,} masks"
+    if project.has_ground_truth:
+        quality = project.confusion(project.state())
+        line += f", data mIoU {format_figure(json_safe(quality.miou))}"
+    print_line(f"{line}; method {project.config.method.name}, {project.config.method.budget:g} clicks a round")
+
+
+def run_rounds(project: Project, rounds: int, until: Until | None = None) -> None:
+    from a2lc.report import write_report
+    from a2lc.rounds.stages import next_stage
+    from a2lc.rounds.status import project_status
+
+    def report_of(number: int) -> None:
+        write_report(project, project.round_folder(number) / "report.html", through=number)
+
+    done = make_loop(project, report_of).run(rounds, until)
+    write_report(project, project.folder / "report.html")
+    print_status(json_safe(project_status(project)))
+    if not done:
+        number, _ = next_stage(project)
+        print_line(
+            f"round {number} waits for answers: a2lc serve {project.folder}; when they are given, the same command goes on"
+        )

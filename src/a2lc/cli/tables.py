@@ -1,0 +1,100 @@
+"""Tables that commands print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from a2lc.cli.console import console, print_line
+
+__all__ = ["format_figure", "print_status"]
+
+
+def print_status(found: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = (
+        "round",
+        "method",
+        "clicks",
+        "by hand",
+        "automatic",
+        "precision",
+        "data mIoU",
+        "coverage",
+        "pixel acc.",
+        "model mIoU",
+    )
+    for column in (*columns, "seconds"):
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for row in found["rounds"]:
+        table.add_row(
+            str(row["round"]) + ("" if row["finished"] else "*"),
+            row["method"],
+            f"{row['clicks']:g}",
+            str(row["manual_changed"]),
+            str(row["automatic_changed"]),
+            format_figure(row["automatic_precision"]),
+            format_figure(row["data_miou"]),
+            format_figure(row["coverage"]),
+            format_figure(row["pixel_accuracy"]),
+            format_figure(row["model_miou"]),
+            f"{sum(row['seconds'].values()):.0f}",
+        )
+    console.print(table)
+    print_line(
+        f"{found['images']:,} images, {found['masks']:,} masks; next: round {found['next']['round']}, {found['next']['stage']}"
+    )
+    audited = [row["quality"] for row in found["rounds"] if row["quality"]]
+    if audited and audited[-1]["after"]["audits"]:
+        _print_quality(audited[-1])
+    if found["undone"] and found["now"]:
+        print_line(f"after undoing: data mIoU {format_figure(found['now']['data_miou'])}")
+
+
+def _print_quality(quality: dict[str, Any]) -> None:
+    """What audits and answers alone say of the labels."""
+    after, before = quality["after"], quality["before"]
+
+    def span(interval: dict[str, Any], digits: int = 3) -> str:
+        if interval["low"] is None or interval["high"] is None:
+            return "undefined"
+        middle = interval["estimate"]
+        ends = f"{interval['low']:,.{digits}f} to {interval['high']:,.{digits}f}"
+        return ends if middle is None else f"{middle:,.{digits}f} ({ends})"
+
+    sure, audits = after["confidence"], after["audits"]
+    print_line(
+        f"labels by {audits} audits of round {quality['round']}, mask by mask, {sure:.0%} intervals: pixel accuracy "
+        f"{span(after['pixel_accuracy'])}, mean IoU {span(after['miou'])}; as imported {span(before['pixel_accuracy'])} and "
+        f"{span(before['miou'])}"
+    )
+    if quality["true"]:
+        now = quality["true"]["after"]
+        print_line(f"true, by ground truth: pixel accuracy {now['pixel_accuracy']:.3f}, mean IoU {now['miou']:.3f}")
+    print_line(f"wrong masks left: {span(after['wrong_masks'], 0)}")
+    gain = quality["next"]["gain"]
+    if gain["estimate"] is not None:
+        print_line(
+            f"the next {quality['next']['questions']} questions would add about {gain['estimate']:.2f} points of mean IoU, "
+            f"at most {gain['high']:.2f}"
+        )
+    if quality["error_rate"] is not None:
+        print_line(
+            f"answers that were wrong, by {quality['gold']} masks asked about twice: {quality['error_rate']:.1%}"
+        )
+    if quality["edited"]:
+        print_line("these figures count the classes as they were in that round: they were edited since")
+    if quality["undone"]:
+        print_line("these figures are of the end of that round: something was taken back since")
+    if quality["agreement"]["informative"] is False and quality["agreement"]["right"] > quality["agreement"]["chance"]:
+        print_line("audits do not show yet that first labels are right more often than chance")
+    elif quality["agreement"]["informative"] is False:
+        print_line(
+            f"warning: first labels agree with the answers no more often than chance ({quality['agreement']['right']:.2f} "
+            f"against {quality['agreement']['chance']:.2f}): they tell nothing of the true classes"
+        )
+
+
+def format_figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

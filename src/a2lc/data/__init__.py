@@ -1,1 +1,0 @@
-"""Images, labels and masks: files in."""

@@ -1,0 +1,1 @@
+"""Made-up street scenes with planted label errors."""

@@ -1,0 +1,1 @@
+"""Data set formats, one module each: detect, read, and write."""

@@ -1,0 +1,260 @@
+"""COCO: instances and stuff in one JSON, and panoptic segmentation as PNGs of segment ids with a JSON.
+
+Facts of both are from cocodataset.org's format page and from the code of pycocotools and panopticapi.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial as bound
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.classes.table import ClassTable
+from a2lc.errors import InputError, MissingFileError
+from a2lc.formats.annotated import (
+    Annotated,
+    Category,
+    entries,
+    join_classes,
+    need,
+    of_types,
+    safe_path,
+    samples,
+    unique_names,
+)
+from a2lc.formats.base import Found, Sources, register_format
+from a2lc.formats.rle import coco_counts, mask_of_counts
+from a2lc.formats.shapes import check_size, look_up, paint, points_of, polygon_counts, row_blocks
+from a2lc.images.archive import parse_json, read_bounded
+from a2lc.images.rgb import read_rgb
+from a2lc.images.sources import DrawnMap, MapSource
+
+__all__ = ["panoptic_ids", "read_coco", "read_panoptic"]
+
+
+@register_format("coco")
+def read_coco(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
+    """Read instances or stuff: `--labels` names the JSON, `--images` the folder its file names are below.
+
+    Polygons, and run lengths of both kinds, are painted over each other: those of classes with higher `priority` last, then
+    the smaller ones over the larger, by pixels, then those later in the file. Crowd regions are painted first of all: they
+    say that a class is there somewhere, and any single object says more. What nothing covers is void.
+
+    Category ids are kept as values, however sparse; void is 255, or 65535 where ids go that high.
+
+    Args:
+        sources: The folder and the file; ground truth is a folder of label maps or another such file.
+        partial: Images that the file does not name start without labels.
+        classes: The user's classes, joined with categories by name.
+
+    Raises:
+        InputError: The file is none, or contradicts itself.
+    """
+    path = need(sources.labels, "--labels", "the JSON file of annotations", "coco")
+    annotated = _annotations(path, classes, sources.max_pixels)
+    return samples(sources, partial, annotated, lambda other, table: _annotations(other, table, sources.max_pixels))
+
+
+def _annotations(path: Path, given: ClassTable | None, max_pixels: int) -> Annotated:
+    where = str(path)
+    data = of_types(parse_json(read_bounded(path), where), dict, "its content", where)
+    images = entries(data, "images", where)
+    annotations = entries(data, "annotations", where)
+    if annotations and all("segments_info" in row for row in annotations[:10]):
+        raise InputError(f"{where}: holds panoptic segments. Use --format coco-panoptic.")
+    names = _categories(data, where)
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for place, row in enumerate(annotations):
+        said = f"{where}: annotation {row.get('id', place)!r}"
+        by_image[of_types(row.get("image_id"), int, "image_id", said)].append(row)
+        if of_types(row.get("category_id"), int, "category_id", said) not in names:
+            raise InputError(f"{said} is of category {row['category_id']}, which the file does not name.")
+    used = {names[row["category_id"]] for row in annotations}
+    table, values = join_classes(_as_categories(names), used, given, where)
+    by_id = {number: (values[name], _priority(table, values[name])) for number, name in names.items() if name in values}
+    ids, paths = _images(images, where)
+    strangers = set(by_image) - set(ids)
+    if strangers:
+        raise InputError(
+            f"{where}: {len(strangers)} image ids of annotations are no image's, such as {min(strangers)}."
+        )
+    maps: dict[str, MapSource] = {}
+    for row, number, name in zip(images, ids, unique_names(paths, where), strict=True):
+        said = f"{where}: image {row['file_name']!r}"
+        size = check_size(row.get("width"), row.get("height"), max_pixels, said)
+        found = by_image.get(number, [])
+        maps[name] = DrawnMap(where=said, draw=bound(_draw, found, by_id, size, table.ignore, said))
+    crowds = sum(row.get("iscrowd") in (1, True) for row in annotations)
+    notes = [f"{crowds} crowd regions were painted below all others"] if crowds else []
+    return Annotated(maps=maps, table=table, where=where, notes=notes)
+
+
+def _priority(table: ClassTable, value: int) -> int:
+    return table.priority(table.file_values.index(value))
+
+
+def _categories(data: dict[str, Any], where: str) -> dict[int, str]:
+    """Names by id, in the file's order."""
+    names: dict[int, str] = {}
+    for row in entries(data, "categories", where):
+        number = of_types(row.get("id"), int, "id of a category", where)
+        if number in names:
+            raise InputError(f"{where}: two categories have the id {number}.")
+        names[number] = of_types(row.get("name"), str, f"name of category {number}", where).strip()
+    return names
+
+
+def _as_categories(names: Mapping[int, str]) -> list[Category]:
+    return [Category(name=name, value=number) for number, name in names.items()]
+
+
+def _images(rows: list[dict[str, Any]], where: str) -> tuple[list[int], list[PurePosixPath]]:
+    ids = [of_types(row.get("id"), int, "id of an image", where) for row in rows]
+    if len(set(ids)) < len(ids):
+        raise InputError(f"{where}: two images have the same id.")
+    return ids, [safe_path(row.get("file_name"), where) for row in rows]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Region:
+    """An annotation, not yet drawn: run lengths of many take little memory."""
+
+    order: tuple[Any, ...]
+    value: int
+    mask: Callable[[], NDArray[np.bool_]]
+
+
+def _draw(
+    rows: list[dict[str, Any]],
+    by_id: Mapping[int, tuple[int, int]],
+    size: tuple[int, int],
+    void: int,
+    where: str,
+) -> NDArray[Any]:
+    width, height = size
+    regions = []
+    for place, row in enumerate(rows):
+        value, priority = by_id[row["category_id"]]
+        try:
+            counts = _counts(row.get("segmentation"), height, width)
+        except InputError as error:
+            raise InputError(f"{where}: annotation {row.get('id', place)!r}: {error}.") from None
+        if counts is None:
+            continue
+        crowd = row.get("iscrowd") in (1, True)
+        order = (not crowd, priority, -int(counts[1::2].sum()), place)
+        regions.append(_Region(order=order, value=value, mask=bound(mask_of_counts, counts, height, width)))
+    regions.sort(key=lambda region: region.order)
+    return paint(((region.mask(), region.value) for region in regions), height, width, void)
+
+
+def _counts(said: Any, height: int, width: int) -> NDArray[np.int64] | None:
+    """Run lengths of a segmentation of any kind; None where it covers nothing."""
+    if isinstance(said, dict):
+        size = said.get("size")
+        if size != [height, width]:
+            raise InputError(f"its RLE is of size {str(size)[:40]}, its image has height {height} and width {width}")
+        return coco_counts(said.get("counts"), height, width)
+    if said is None or said == []:
+        return None  # a box alone
+    if not isinstance(said, list) or not all(isinstance(polygon, list) for polygon in said):
+        raise InputError("its segmentation is neither run lengths nor a list of polygons")
+    return polygon_counts([points_of(polygon, "a polygon") for polygon in said], height, width)
+
+
+# ---- panoptic ---------------------------------------------------------------------------------------------------
+
+
+def panoptic_ids(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """(H, W) segment ids of an (H, W, 3) RGB image: R + 256 G + 65536 B (pure).
+
+    Example:
+        >>> panoptic_ids(np.array([[[255, 255, 1]]], dtype=np.uint8))
+        array([[131071]], dtype=uint32)
+    """
+    # In 32 bits: 8-bit arithmetic on channels overflows silently.
+    wide = pixels.astype(np.uint32)
+    return np.asarray(wide[..., 0] | wide[..., 1] << 8 | wide[..., 2] << 16, dtype=np.uint32)
+
+
+@register_format("coco-panoptic")
+def read_panoptic(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
+    """Read panoptic segments: `--labels` names the JSON, beside which the folder of the same name holds the PNGs.
+
+    Segments do not lie over each other. Segment 0 is void, and so is nothing else: a segment in a PNG that the JSON does not
+    name is refused. Objects of one class become one class; which object is which is lost.
+
+    Args:
+        sources: The folder of images and the JSON; ground truth is a folder of label maps or another such JSON.
+        partial: Images that the file does not name start without labels.
+        classes: The user's classes, joined with categories by name.
+
+    Raises:
+        MissingFileError: The folder of PNGs is not there.
+        InputError: The file is none, or contradicts itself.
+    """
+    path = need(sources.labels, "--labels", "the JSON file of segments", "coco-panoptic")
+    annotated = _segments(path, classes, sources.max_pixels)
+    return samples(sources, partial, annotated, lambda other, table: _segments(other, table, sources.max_pixels))
+
+
+def _segments(path: Path, given: ClassTable | None, max_pixels: int) -> Annotated:
+    where = str(path)
+    data = of_types(parse_json(read_bounded(path), where), dict, "its content", where)
+    folder = path.with_suffix("")
+    if not folder.is_dir():
+        raise MissingFileError(
+            f"No folder {folder}: the PNGs of {path.name} lie in a folder of the same name beside it."
+        )
+    names = _categories(data, where)
+    rows = entries(data, "annotations", where)
+    used = set()
+    for row in rows:
+        for segment in entries(row, "segments_info", where):
+            number = of_types(segment.get("category_id"), int, "category_id of a segment", where)
+            if number not in names:
+                raise InputError(f"{where}: a segment is of category {number}, which is not named.")
+            used.add(names[number])
+    table, values = join_classes(_as_categories(names), used, given, where)
+    by_id = {number: values[name] for number, name in names.items() if name in values}
+    ids, paths = _images(entries(data, "images", where), where)
+    by_image = dict(zip(ids, unique_names(paths, where), strict=True))
+    maps: dict[str, MapSource] = {}
+    for row in rows:
+        number = of_types(row.get("image_id"), int, "image_id of an annotation", where)
+        if number not in by_image:
+            raise InputError(f"{where}: an annotation is of image {number}, which the file does not name.")
+        if by_image[number] in maps:
+            raise InputError(f"{where}: two annotations are of image {number}.")
+        png = folder / safe_path(row.get("file_name"), where)
+        draw = bound(_draw_segments, png, row["segments_info"], by_id, table.ignore, max_pixels)
+        maps[by_image[number]] = DrawnMap(where=str(png), draw=draw)
+    without = len(by_image) - len(maps)
+    notes = [f"{without} images of {where} have no annotation and were left out"] if without else []
+    return Annotated(maps=maps, table=table, where=where, notes=notes)
+
+
+def _draw_segments(
+    png: Path, segments: list[dict[str, Any]], by_id: Mapping[int, int], void: int, max_pixels: int
+) -> NDArray[Any]:
+    if not png.is_file():
+        raise MissingFileError(f"{png}: no such file.")
+    pixels = read_rgb(png, max_pixels=max_pixels)
+    becomes: dict[int, int] = {0: void}
+    for segment in segments:
+        number = of_types(segment.get("id"), int, "id of a segment", str(png))
+        if number in becomes and becomes[number] != by_id[segment["category_id"]]:
+            raise InputError(f"{png}: two segments have the id {number}, or one has 0.")
+        becomes[number] = by_id[segment["category_id"]]
+    drawn = np.empty(pixels.shape[:2], dtype=np.uint16 if max(becomes.values()) > 255 else np.uint8)
+    for rows in row_blocks(pixels.shape[0], pixels.shape[1]):
+        drawn[rows], unknown = look_up(panoptic_ids(pixels[rows]), becomes)
+        if unknown is not None:
+            raise InputError(f"{png}: segment {unknown} is not named in the JSON.")
+    return drawn

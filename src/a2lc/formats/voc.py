@@ -1,0 +1,123 @@
+"""PASCAL VOC 2012: JPEGImages, SegmentationClass and lists of stems under ImageSets/Segmentation.
+
+Facts of the format are from the VOC 2012 development kit: 21 classes with 0 for background, 255 for void, and
+a palette made by interleaving the bits of the index.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from a2lc.classes.table import ClassTable
+from a2lc.errors import InputError, MissingFileError
+from a2lc.formats.base import Found, Sources, images_in, maps_in, register_format, root_of
+from a2lc.formats.folder import match
+
+__all__ = ["VOC_NAMES", "read_voc", "voc_classes", "voc_palette"]
+
+VOC_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+"""The 21 classes of VOC 2012 in the order of their ids."""
+
+
+def voc_palette() -> list[int]:
+    """VOC's 256 colours as 768 numbers: bits 0, 1, 2 of the index go to red, green, blue from the top down."""
+    flat: list[int] = []
+    for index in range(256):
+        colour = [0, 0, 0]
+        rest = index
+        for shift in range(7, -1, -1):
+            for channel in range(3):
+                colour[channel] |= (rest >> channel & 1) << shift
+            rest >>= 3
+        flat += colour
+    return flat
+
+
+def voc_classes() -> ClassTable:
+    """VOC's own classes and colours."""
+    flat = voc_palette()
+    colours = tuple((flat[3 * i], flat[3 * i + 1], flat[3 * i + 2]) for i in range(len(VOC_NAMES)))
+    return ClassTable(VOC_NAMES, colours, tuple(range(len(VOC_NAMES))), 255)
+
+
+@register_format("voc")
+def read_voc(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
+    """Read a VOC root: `--images` names the folder that holds JPEGImages.
+
+    The training list is ImageSets/Segmentation/train.txt, or all of trainval.txt, or every labelled image;
+    val.txt is the validation split where its images have ground truth in SegmentationClass.
+
+    Labels are those of SegmentationClass where no other folder is named. Where that folder is missing, or was named as
+    the ground truth, images start without labels.
+
+    Args:
+        sources: The root, and other folders of labels, masks and ground truth.
+        partial: Images without a label map start without labels.
+        classes: Not looked at: label files hold values. Without, they are VOC's own.
+
+    Raises:
+        MissingFileError: A folder or listed file is missing.
+        InputError: Lists and files contradict each other.
+    """
+    root = root_of(sources, "voc", "JPEGImages")
+    images = images_in(root / "JPEGImages")
+    own = root / "SegmentationClass"
+    labels = sources.labels
+    # Labels that are the ground truth would leave nothing to correct.
+    is_truth = sources.ground_truth is not None and own.absolute() == sources.ground_truth.absolute()
+    if labels is None and own.is_dir() and not is_truth:
+        labels = own
+    lists = root / "ImageSets" / "Segmentation"
+    listed = _stems(lists / "train.txt") or _stems(lists / "trainval.txt")
+    notes = []
+    if listed is None and (labels is None or partial):
+        listed = sorted(images)
+        notes.append(f"no list in {lists}: took all {len(listed)} images")
+    elif listed is None:
+        assert labels is not None
+        listed = sorted(set(maps_in(labels, "labels files")) & set(images))
+        notes.append(f"no list in {lists}: took the {len(listed)} images that have labels")
+    validation_list = _stems(lists / "val.txt") if _stems(lists / "train.txt") else None
+    # A list may hold more after the name; a name may hold spaces.
+    listed = [stem if stem in images else stem.split()[0] for stem in listed]
+    unknown = [stem for stem in listed if stem not in images]
+    if unknown:
+        raise MissingFileError(
+            f"{len(unknown)} images named in {lists} are not in {root / 'JPEGImages'}, the first {unknown[0]}."
+        )
+    chosen = {stem: images[stem] for stem in listed}
+    folders = {"labels": labels, "masks": sources.masks, "ground truth": sources.ground_truth}
+    unmatched: dict[str, list[str]] = {}
+    train = match(chosen, folders, unmatched, optional={"labels"} if partial else set())
+    # The folders hold the maps of other splits as well: that is the layout, not a fault.
+    unmatched = {what: names for what, names in unmatched.items() if what.startswith("images without")}
+    validation = []
+    if validation_list and own.is_dir():
+        overlap = set(validation_list) & set(listed)
+        if overlap:
+            raise InputError(f"{len(overlap)} images are in both train.txt and val.txt, such as {sorted(overlap)[0]}.")
+        held_out = {stem: images[stem] for stem in validation_list if stem in images}
+        validation = match(held_out, {"ground truth": own}, {}) if held_out else []
+    return Found(
+        train=train,
+        validation=validation,
+        root=root / "JPEGImages",
+        validation_root=root / "JPEGImages" if validation else None,
+        classes=voc_classes(),
+        unmatched=unmatched,
+        notes=notes,
+    )
+
+
+def _stems(path: Path) -> list[str] | None:
+    """Image names of a list file, None where there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file in UTF-8; expected the name of an image a line.") from None
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,199 @@
+"""Masks of a project and their labels as tables: what a round reads instead of pixels (pure, but for two readers)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from a2lc.classes.edits import ClassView
+from a2lc.classes.sentinels import FIRST, KEEP, VOID
+from a2lc.errors import MissingFileError
+from a2lc.io.files import atomic_path
+from a2lc.ledger.replay import MaskState, mask_keys
+from a2lc.masks.counting import most_frequent
+from a2lc.statistics.metrics import ConfusionCounts
+
+__all__ = ["MaskTable", "Table", "TruthTable"]
+
+
+Int = NDArray[np.int32]
+
+
+class Table:
+    """Columns written to and read from Parquet by the names of the fields."""
+
+    def save(self, path: Path) -> None:
+        """Write as Parquet, whole or not at all."""
+        # One list a column: columns of different lengths live in one file.
+        columns = {
+            field.name: pa.ListArray.from_arrays(
+                pa.array([0, len(getattr(self, field.name))], pa.int32()), pa.array(getattr(self, field.name))
+            )
+            for field in fields(self)  # type: ignore[arg-type]
+            if getattr(self, field.name) is not None
+        }
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.table(columns), temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            MissingFileError: It is not there.
+        """
+        if not path.is_file():
+            raise MissingFileError(
+                f"{path} is missing: the project folder is damaged. Run a2lc init again in a new folder."
+            )
+        table = pq.read_table(path, memory_map=True)
+        # A column that an earlier version wrote and nobody reads any more is passed over.
+        names = [field.name for field in fields(cls) if field.name in table.column_names]  # type: ignore[arg-type]
+        return cls(**{name: table.column(name).combine_chunks().flatten().to_numpy() for name in names})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaskTable(Table):
+    """All M masks of a project, ordered by image and mask id, and the labels found in each at import.
+
+    Attributes:
+        image: (M,) position of the image.
+        mask_ids: (M,) ids in the mask map.
+        area: (M,) pixels.
+        label: (M,) most frequent first label, VOID where it is the ignore value.
+        pair_row: (P,) row of a mask, for each pair of a mask and a first label in it.
+        pair_label: (P,) that label, VOID for the ignore value.
+        pair_pixels: (P,) its pixels.
+    """
+
+    image: Int
+    mask_ids: Int
+    area: Int
+    label: Int
+    pair_row: Int
+    pair_label: Int
+    pair_pixels: Int
+
+    def __len__(self) -> int:
+        """Number of masks."""
+        return len(self.mask_ids)
+
+    @cached_property
+    def keys(self) -> NDArray[np.uint64]:
+        """(M,) ascending mask keys."""
+        return mask_keys(self.image, self.mask_ids)
+
+    def seen_by(self, view: ClassView) -> MaskTable:
+        """The same masks with labels as a view counts classes: those of classes that were merged are one label."""
+        if view.plain:
+            return self
+        key = (self.pair_row.astype(np.int64) << 20) | (view.indices(self.pair_label).astype(np.int64) + 1)
+        keys, place = np.unique(key, return_inverse=True)
+        row, label = (keys >> 20).astype(np.int32), ((keys & 0xFFFFF) - 1).astype(np.int32)
+        pixels = np.bincount(place, weights=self.pair_pixels, minlength=len(keys)).astype(np.int32)
+        frequent = most_frequent(row, label, pixels)
+        return replace(self, label=frequent, pair_row=row, pair_label=label, pair_pixels=pixels)
+
+    def rows(self, image: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[np.int64]:
+        """Rows of masks by image and id; each must be in the table."""
+        return np.searchsorted(self.keys, mask_keys(image, mask_ids))
+
+    def current(self, state: MaskState) -> Int:
+        """(M,) class each mask carries now, its most frequent label where nothing was corrected; VOID for none."""
+        return np.where(state.classes == FIRST, self.label, state.classes)
+
+    def changed_pixels(self, before: MaskState, after: MaskState) -> NDArray[np.int64]:
+        """(M,) pixels of each mask whose label differs between two states."""
+        old, new = before.classes, after.classes
+        # Where one of the two is the first labels, those may be several: their pairs say which pixels agree.
+        one_first = (old == FIRST) != (new == FIRST)
+        given = np.where(old == FIRST, new, old)
+        agree = self.pair_pixels * (self.pair_label == given[self.pair_row])
+        kept = np.bincount(self.pair_row, weights=agree, minlength=len(self)).astype(np.int64)
+        return np.where(one_first, self.area - kept, np.where(old != new, self.area, 0)).astype(np.int64)
+
+    def pixels_by_class(
+        self, state: MaskState, num_classes: int, keep: NDArray[Any] | None = None
+    ) -> tuple[NDArray[np.int64], int]:
+        """Pixels by current label, (K,), and those without a class, in all masks or those `keep` names."""
+        keep = np.ones(len(self), dtype=bool) if keep is None else keep
+        untouched = keep & (state.classes == FIRST)
+        corrected = keep & ~untouched
+        pairs = untouched[self.pair_row]
+        labels = np.concatenate([self.pair_label[pairs], state.classes[corrected]])
+        pixels = np.concatenate([self.pair_pixels[pairs], self.area[corrected]])
+        counts = np.bincount(labels + 1, weights=pixels, minlength=num_classes + 1).astype(np.int64)
+        return counts[1:], int(counts[0])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TruthTable(Table):
+    """Ground truth joined with masks and first labels: what the simulated annotator and the metrics hold.
+
+    No method is ever given one.
+
+    Attributes:
+        row: (T,) row of the mask, -1 for pixels outside masks.
+        label: (T,) first label, VOID for the ignore value.
+        truth: (T,) true class, VOID for the ignore value.
+        pixels: (T,) pixels of this combination.
+        layer: (T,) class that a layer of labels below the mask gives, VOID, or KEEP; None without a layer.
+    """
+
+    row: Int
+    label: Int
+    truth: Int
+    pixels: Int
+    layer: Int | None = None
+
+    def seen_by(self, view: ClassView) -> TruthTable:
+        """The same with classes as a view counts them."""
+        return self._translated(view.indices)
+
+    def coded(self, view: ClassView) -> TruthTable:
+        """The same with the codes of classes, as they are kept."""
+        return self._translated(view.coded)
+
+    def _translated(self, translate: Callable[[NDArray[Any]], NDArray[Any]]) -> TruthTable:
+        layer = None if self.layer is None else translate(self.layer)
+        return replace(self, label=translate(self.label), truth=translate(self.truth), layer=layer)
+
+    def confusion(self, state: MaskState, num_classes: int) -> ConfusionCounts:
+        """Confusion of the corrected labels against ground truth, for any state of the ledger."""
+        counts = ConfusionCounts(num_classes, VOID)
+        inside = self.row >= 0
+        labels = self.label.copy()
+        now = state.classes[self.row[inside]]
+        labels[inside] = np.where(now == FIRST, labels[inside], now)
+        if self.layer is not None:
+            said = self.layer != KEEP
+            if state.newer is not None:
+                said[inside] &= ~state.newer[self.row[inside]]
+            labels = np.where(said, self.layer, labels)
+        counts.add(labels, self.truth, self.pixels)
+        return counts
+
+    def masks(self, state: MaskState, rows: NDArray[Any], num_classes: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Pixels of masks that agree with ground truth now, (n,), and pixels by true class, (n, K + 1), void last."""
+        place = np.full(len(state.classes) + 1, -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        place[-1] = -1  # pixels outside masks have row -1
+        position = place[self.row]
+        some = position >= 0
+        position, truth, pixels = position[some], self.truth[some], self.pixels[some]
+        now = state.classes[self.row[some]]
+        label = np.where(now == FIRST, self.label[some], now)
+        # Ground truth without a class counts as a mismatch, as published.
+        right = np.bincount(position, weights=pixels * ((label == truth) & (truth != VOID)), minlength=len(rows))
+        column = np.where(truth == VOID, num_classes, truth)
+        by_class = np.zeros((len(rows), num_classes + 1), dtype=np.int64)
+        np.add.at(by_class, (position, column), pixels)
+        return right.astype(np.int64), by_class

@@ -1,0 +1,65 @@
+"""Choose the temperature under which held-out audits are predicted best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.posterior.features import MaskFeatures
+from a2lc.posterior.regression import fit_posterior, softmax
+
+__all__ = ["calibrate"]
+
+
+def calibrate(
+    features: MaskFeatures,
+    rows: NDArray[Any],
+    classes: NDArray[Any],
+    weights: NDArray[Any],
+    drawn: NDArray[Any],
+    *,
+    num_classes: int,
+    ridge: float = 10.0,
+    folds: int = 4,
+    fewest: int = 24,
+) -> float:
+    """The temperature under which masks drawn at random, each left out of the fit, are foretold best.
+
+    Args:
+        features: Of all masks.
+        rows: (n,) masks to learn from.
+        classes: (n,) their classes in [0, K].
+        weights: (n,) weights in the fit.
+        drawn: (n,) weight of each as a random draw, one over its inclusion probability; 0 for masks that were chosen.
+        num_classes: K.
+        ridge: As in `fit_posterior`.
+        folds: Parts that are left out in turn.
+        fewest: Draws below which nothing is changed: 1 comes back.
+
+    Source:
+        Temperature scaling (Guo et al. 2017, arXiv:1706.04599), on weighted out-of-fold predictions.
+    """
+    random = np.flatnonzero(drawn > 0)
+    if len(random) < fewest:
+        return 1.0
+    # Very heavy draws would decide alone.
+    heavy = np.minimum(drawn[random], 10 * np.median(drawn[random]))
+    logits = np.empty((len(random), num_classes + 1), dtype=np.float32)
+    for fold in range(folds):
+        out = np.arange(len(random)) % folds == fold
+        keep = np.ones(len(rows), dtype=bool)
+        keep[np.isin(rows, rows[random[out]])] = False
+        if not keep.any():
+            return 1.0
+        fitted = fit_posterior(features, rows[keep], classes[keep], weights[keep], num_classes=num_classes, ridge=ridge)
+        logits[out] = features.logits(rows[random[out]], fitted.weights)
+    best, lowest = 1.0, np.inf
+    for temperature in np.exp(np.linspace(np.log(0.5), np.log(4.0), 25)):
+        probs = softmax(logits / np.float32(temperature))
+        said = probs[np.arange(len(random)), classes[random]]
+        value = -float((heavy * np.log(np.maximum(said, 1e-6))).sum())
+        if value < lowest:
+            best, lowest = float(temperature), value
+    return best

@@ -1,0 +1,175 @@
+"""Facts of a project that the report's sections share, read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc.classes.sentinels import VOID
+from a2lc.ledger.records import RoundRecord, StageRecord
+from a2lc.ledger.replay import SOURCES, CorrectionRows, MaskState, UndoRecord, replay
+from a2lc.ledger.undo import deciders, taken_back
+from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.project.project import Project
+from a2lc.records import Answer, Query
+from a2lc.rounds.status import project_status
+
+__all__ = ["AUTOMATIC", "MANUAL", "UNDO", "Facts", "load_facts", "true_classes"]
+
+
+UNKNOWN = -3
+"""In true classes: ground truth says nothing of the mask."""
+
+
+MANUAL = SOURCES.index("manual")
+
+
+AUTOMATIC = SOURCES.index("automatic")
+
+
+UNDO = SOURCES.index("undo")
+
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Facts:
+    """All that sections are made from, read once. M masks, n corrections, K classes.
+
+    Attributes:
+        project: The project.
+        through: Last round looked at, None for all.
+        status: What `project_status` found; its `rounds` only up to `through`.
+        rounds: Rounds as they were opened, up to `through`.
+        stages: Finished stages of those rounds.
+        masks: The mask table.
+        truth: Ground truth joined with it, None where there is none.
+        rows: The n corrections.
+        confidence: (n,) confidence of each, NaN where it has none.
+        taken_back: (n,) True where an undo took the correction back.
+        first: The state before any correction.
+        now: The state after all of them.
+        changed_pixels: (M,) pixels of each mask whose class differs from the first labels.
+        by: (M,) position in SOURCES of what the standing class comes from, 0 where nothing was corrected.
+        decider: (M,) row of the correction it comes from, -1 where nothing was corrected.
+        true_class: (M,) most frequent true class, VOID, or UNKNOWN.
+        queries: Questions of those rounds.
+        answers: Their standing answers, with clicks.
+        undos: What was taken back.
+    """
+
+    project: Project
+    through: int | None
+    status: dict[str, Any]
+    rounds: list[RoundRecord]
+    stages: list[StageRecord]
+    masks: MaskTable
+    truth: TruthTable | None
+    rows: CorrectionRows
+    confidence: NDArray[np.float64]
+    taken_back: NDArray[np.bool_]
+    first: MaskState
+    now: MaskState
+    changed_pixels: Int
+    by: NDArray[np.int8]
+    decider: Int
+    true_class: Int
+    queries: list[Query]
+    answers: list[tuple[Answer, float]]
+    undos: list[UndoRecord]
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.project.classes.num_classes
+
+    def name(self, index: int) -> str:
+        """Name of a class, `void` for none."""
+        return "void" if index < 0 else self.project.classes.names[index]
+
+
+def load_facts(project: Project, through: int | None = None) -> Facts:
+    """Read tables and ledger.
+
+    Args:
+        project: Opened.
+        through: As of the end of this round; None for all that is there.
+    """
+    last = float("inf") if through is None else through
+    status = project_status(project)
+    status["rounds"] = [row for row in status["rounds"] if row["round"] <= last]
+    rounds = [record for record in project.ledger.rounds() if record.round <= last]
+    masks = project.masks
+    truth = project.truth if project.has_ground_truth else None
+    rows = project.corrections(through)
+    sure = {detail.id: detail.confidence for detail in project.ledger.correction_details()}
+    found = (sure[row] for row in rows.ids.tolist())
+    confidence = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+    undos = [undo for undo in project.ledger.undos() if through is None or undo.round < through]
+    gone = taken_back(rows, undos)
+    first = replay(rows.take(np.zeros(len(rows), dtype=bool)), masks.keys)
+    now = project.with_layer(replay(rows, masks.keys), rows, through)
+    decider = deciders(rows, undos, now, masks.keys)
+    by = np.where(decider >= 0, rows.source[decider] if len(rows) else 0, 0).astype(np.int8)
+    closed = {stage.round for stage in project.ledger.stages() if stage.stage == "answer"}
+    answered = {answer.query_id for answer, _ in project.ledger.answers()}
+    # Questions left over when the clicks of their round were spent were put to no one.
+    queries = [
+        query
+        for query in project.ledger.queries()
+        if query.round <= last and (query.round not in closed or query.query_id in answered)
+    ]
+    asked = {query.query_id for query in queries}
+    return Facts(
+        project=project,
+        through=through,
+        status=status,
+        rounds=rounds,
+        stages=[stage for stage in project.ledger.stages() if stage.round <= last],
+        masks=masks,
+        truth=truth,
+        rows=rows,
+        confidence=confidence,
+        taken_back=gone,
+        first=first,
+        now=now,
+        changed_pixels=masks.changed_pixels(first, now),
+        by=by,
+        decider=decider,
+        true_class=(
+            np.full(len(masks), UNKNOWN, dtype=np.int64)
+            if truth is None
+            else true_classes(truth, len(masks), project.classes.num_classes)
+        ),
+        queries=queries,
+        answers=[(answer, clicks) for answer, clicks in project.ledger.answers() if answer.query_id in asked],
+        undos=undos,
+    )
+
+
+def true_classes(truth: TruthTable, num_masks: int, num_classes: int) -> Int:
+    """Most frequent true class of each mask; among equal ones the lowest, void last, as `automatic_precision` has it.
+
+    Args:
+        truth: Ground truth joined with the masks.
+        num_masks: M.
+        num_classes: K.
+
+    Returns:
+        (M,) class in [0, K), VOID, or UNKNOWN where ground truth has no pixel of the mask.
+    """
+    inside = truth.row >= 0
+    column = np.where(truth.truth[inside] == VOID, num_classes, truth.truth[inside]).astype(np.int64)
+    pairs, place = np.unique(truth.row[inside].astype(np.int64) * (num_classes + 1) + column, return_inverse=True)
+    pixels = np.bincount(place, weights=truth.pixels[inside], minlength=len(pairs))
+    row, column = pairs // (num_classes + 1), pairs % (num_classes + 1)
+    order = np.lexsort((column, -pixels, row))
+    rows, leading = np.unique(row[order], return_index=True)
+    found = np.full(num_masks, UNKNOWN, dtype=np.int64)
+    best = column[order][leading]
+    found[rows] = np.where(best == num_classes, VOID, best)
+    return found

@@ -1,0 +1,78 @@
+"""Labels by class, before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from a2lc.classes.sentinels import VOID
+from a2lc.report.facts import Facts
+
+__all__ = ["ClassRow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow:
+    """A class before and after.
+
+    Attributes:
+        index: Of the class, VOID for pixels without one.
+        name: Its name.
+        colour: RGB, 0..255.
+        pixels_before: Pixels of the first labels inside masks.
+        pixels_after: The same now.
+        iou_before: Against ground truth, None without it, NaN where the class does not occur.
+        iou_after: The same now.
+    """
+
+    index: int
+    name: str
+    colour: tuple[int, int, int]
+    pixels_before: int
+    pixels_after: int
+    iou_before: float | None
+    iou_after: float | None
+
+    @property
+    def change(self) -> float | None:
+        """IoU after less IoU before."""
+        return None if self.iou_before is None or self.iou_after is None else self.iou_after - self.iou_before
+
+
+VOID_COLOUR = (224, 224, 192)
+"""Of pixels without a class, as in the palettes of VOC."""
+
+
+def class_rows(facts: Facts) -> list[ClassRow]:
+    """Make section 3: a row a class, and one for void where it occurs."""
+    before, void_before = facts.masks.pixels_by_class(facts.first, facts.num_classes)
+    after, void_after = facts.masks.pixels_by_class(facts.now, facts.num_classes)
+    iou: list[tuple[float | None, float | None]] = [(None, None)] * facts.num_classes
+    if facts.truth is not None:
+        old, new = (facts.project.confusion(state).iou for state in (facts.first, facts.now))
+        iou = list(zip(old.tolist(), new.tolist(), strict=True))
+    table = facts.project.classes
+    rows = [
+        ClassRow(
+            index=index,
+            name=table.names[index],
+            colour=table.colours[index],
+            pixels_before=int(before[index]),
+            pixels_after=int(after[index]),
+            iou_before=iou[index][0],
+            iou_after=iou[index][1],
+        )
+        for index in range(facts.num_classes)
+    ]
+    if void_before or void_after:
+        rows.append(
+            ClassRow(
+                index=VOID,
+                name="void",
+                colour=VOID_COLOUR,
+                pixels_before=void_before,
+                pixels_after=void_after,
+                iou_before=None,
+                iou_after=None,
+            )
+        )
+    return rows

@@ -1,0 +1,590 @@
+"""Rounds of the method gain on made-up scenes with probabilities from files: asking, audits, promises, figures."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from a2lc.audits import effects
+from a2lc.audits.knowledge import UNKNOWN, error_rate_of, standing_answers
+from a2lc.audits.wording import describe_promise
+from a2lc.cli.app import _main
+from a2lc.errors import ImageFileError, InputError, MissingFileError
+from a2lc.images.label_maps import read_ids, write_ids
+from a2lc.ledger import FIRST
+from a2lc.ledger.replay import SOURCES, mask_keys
+from a2lc.project.project import Project
+from a2lc.records import Answer, AnswerKind, Reason
+from a2lc.rounds.loop import Loop
+from a2lc.rounds.recorder import record_answer
+from a2lc.rounds.stages import next_stage
+from a2lc.rounds.status import label_quality, project_status
+from a2lc.rounds.stopping import parse_until
+
+AUTOMATIC = SOURCES.index("automatic")
+
+
+@pytest.fixture(scope="module")
+def made(scored):
+    """Scenes and probabilities; projects are made beside them."""
+    return scored
+
+
+def loop_of(project, made, budget=60, settings=None, **annotator):
+    return Loop(project, made.plan(project, budget, settings=settings, **annotator))
+
+
+@pytest.fixture
+def project(made, request):
+    name = request.node.name.translate(str.maketrans("[]/", "---"))
+    with made.project(f"{name}.a2lc") as opened:
+        yield opened
+
+
+def asked_of(project):
+    return [
+        (q.image, q.mask_ids, q.reason, q.score, q.inclusion_probability, q.suggestions)
+        for q in project.ledger.queries()
+    ]
+
+
+def found_in(project, number=1):
+    (stage,) = [s for s in project.ledger.stages() if (s.round, s.stage) == (number, "correct")]
+    return stage.details
+
+
+# ---- questions ------------------------------------------------------------------------------------------------------
+
+
+def test_a_round_asks_in_batches_and_ends_with_audits(project, made):
+    assert loop_of(project, made, settings={"gold": 0.0}).run(1)
+    queries = project.ledger.queries(1)
+    assert len(queries) == 60
+    audits = [q for q in queries if q.reason == Reason.AUDIT]
+    chosen = [q for q in queries if q.reason == Reason.ACQUISITION]
+    assert len(audits) + len(chosen) == 60 and 25 <= len(audits) <= 30
+    assert queries[-1].reason == Reason.AUDIT and [q.reason for q in queries[:30]] == [Reason.ACQUISITION] * 30
+    assert all(q.inclusion_probability == 1 for q in chosen)
+    assert all(0 < q.inclusion_probability <= 1 for q in audits)
+    assert len({q.inclusion_probability for q in audits}) > 5, "drawn with probabilities of their own"
+    keys = [(q.image, q.mask_ids) for q in queries]
+    assert len(set(keys)) == len(keys)
+    for start in range(0, 30, 10):
+        scores = [q.score for q in queries[start : start + 10]]
+        assert scores == sorted(scores, reverse=True)
+    assert all(len(set(q.suggestions)) == len(q.suggestions) for q in queries)
+
+
+def test_answers_change_what_is_asked_next(project, made):
+    loop = loop_of(project, made)
+    for stage in ("train", "evaluate", "score", "select"):
+        loop.run_stage(stage)
+    first = {(q.image, q.mask_ids) for q in project.ledger.queries(1)}
+    asking = loop.asking(1)
+    known = asking._known()
+    before = asking._posterior(known)
+    loop.run_stage("answer")
+    after = asking._posterior(asking._known())
+    assert len(first) == 10
+    assert np.abs(after - before).max() > 0.2
+
+
+def test_the_same_seed_asks_the_same(made):
+    found = []
+    for name in ("same-a.a2lc", "same-b.a2lc"):
+        with made.project(name) as project:
+            loop_of(project, made).run(2)
+            found.append((asked_of(project), project.state().classes.tolist()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("calls", [1, 3, 4, 6, 8, 9])
+def test_killed_between_batches_it_goes_on_as_if_it_had_not_been(made, monkeypatch, calls):
+    """Five lots of questions a round; in the second there are audits enough for a temperature."""
+    with made.project(f"whole{calls}.a2lc") as project:
+        loop_of(project, made).run(2)
+        wanted, labels = asked_of(project), project.state().classes.tolist()
+    with made.project(f"killed{calls}.a2lc") as project:
+        loop = loop_of(project, made)
+        real, left = project.ledger.add_queries, [calls]
+
+        def dying(*args, **kwargs):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(project.ledger, "add_queries", dying)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(2)
+        assert len(project.ledger.queries()) < 120
+    with Project(made.root / f"killed{calls}.a2lc") as project:
+        assert loop_of(project, made).run(2)
+        assert asked_of(project) == wanted
+        assert project.state().classes.tolist() == labels
+
+
+@pytest.mark.parametrize("gold", [0.0, 0.9])
+def test_batches_of_one_ask_as_much(project, made, gold):
+    assert loop_of(project, made, settings={"batch": 1, "gold": gold}).run(1)
+    queries = project.ledger.queries(1)
+    assert len(queries) == 60
+    assert sum(q.reason != Reason.AUDIT for q in queries) == 30
+
+
+def test_a_person_answers_batch_by_batch(project, made):
+    loop = loop_of(project, made, kind="human")
+    assert not loop.run(1), "questions wait"
+    seen = set()
+    for _ in range(20):
+        waiting = project.ledger.queries(1, unanswered=True)
+        if not waiting:
+            break
+        assert not seen & {q.query_id for q in waiting}
+        for query in waiting:
+            seen.add(query.query_id)
+            named = (0,) if query.proposed is None else (query.proposed,)
+            kind = AnswerKind.CORRECT if query.proposed is None else AnswerKind.CONFIRM
+            assert record_answer(project, Answer(query_id=query.query_id, annotator="eve", kind=kind, classes=named))
+        done = loop.run(1)
+    assert done and len(seen) == 60
+
+
+# ---- changes --------------------------------------------------------------------------------------------------------
+
+
+def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(project, made):
+    loop = loop_of(project, made, budget=150, settings={"certify": 0.4})
+    loop.run(3)
+    asked = np.isin(project.masks.keys, project.ledger.asked_masks())
+    for number in (1, 2, 3):
+        state = project.state(through=number)
+        measured, frozen = (getattr(loop.asking(number), name)() for name in ("_measured", "_frozen"))
+        wanted = np.full(len(state.classes), FIRST)
+        wanted[measured.accepted] = frozen.labels[measured.accepted]
+        automatic = state.source == AUTOMATIC
+        unseen = ~asked
+        np.testing.assert_array_equal(
+            np.where(automatic, state.classes, FIRST)[unseen], np.where(unseen, wanted, FIRST)[unseen]
+        )
+    assert sum(found_in(project, n)["automatic"] for n in (1, 2, 3)) > 0, "the test must see changes"
+    status = project_status(project)
+    first, last = status["rounds"][0]["data_miou"], status["rounds"][-1]["data_miou"]
+    assert last > first + 0.1
+
+
+@pytest.fixture(scope="module")
+def proved(made):
+    """A project after a round whose audits proved changes."""
+    with made.project("proved.a2lc") as project:
+        loop_of(project, made, budget=200, settings=PROVES).run(1)
+        assert (project.state().source == AUTOMATIC).sum() > 20
+    return made.root / "proved.a2lc"
+
+
+PROVES = {"certify": 0.4, "measure": 0.3}
+SILENT = {"certify": 0.0, "measure": 0.3}  # no audits of proposals: nothing can be proved
+
+
+def copied(made, proved, name):
+    shutil.copytree(proved, made.root / name)
+    return Project(made.root / name)
+
+
+def test_what_a_round_proved_stands_while_no_audit_speaks_against_it(made, proved):
+    with copied(made, proved, "stands.a2lc") as project:
+        before = project.state()
+        held = before.source == AUTOMATIC
+        loop = loop_of(project, made, budget=60, settings=SILENT)
+        for number in (2, 3):
+            asked_before = np.isin(project.masks.keys, project.ledger.asked_masks())
+            loop.run(number)
+            after, details = project.state(through=number), found_in(project, number)
+            stand = after.source == AUTOMATIC
+            asked = np.isin(project.masks.keys, project.ledger.asked_masks())
+            frozen = loop.asking(number)._frozen()
+            # All of them, but what was asked about and what the posterior takes back.
+            wanted = held & ~asked & (frozen.labels == before.classes)
+            assert np.array_equal(stand, wanted) and stand.sum() > 10 and not (held & asked_before & stand).any()
+            assert (after.classes[stand] == before.classes[stand]).all()
+            promise = details["promise"]
+            assert promise["accepted"] == 0 and promise["reason"] == "no audits" and promise["kept"] == stand.sum()
+            assert f"{stand.sum()} of earlier rounds stand by their audits" in describe_promise(details)
+            held = stand
+        # Taken back by hand, they do not come back.
+        assert _main(["undo", str(project.folder), "1", "--source", "automatic"]) == 0
+        assert not (project.state().source == AUTOMATIC).any()
+        loop.run(4)
+        assert not (project.state().source == AUTOMATIC).any()
+
+
+def test_what_someone_leaves_out_is_not_made_and_the_figures_say_so(made):
+    found = []
+    for name, left_out in (("all", False), ("some", True)):
+        with made.project(f"left-out-{name}.a2lc") as project:
+            loop = loop_of(project, made, budget=200, settings=PROVES)
+            while next_stage(project) != (1, "correct"):
+                loop.run_stage(next_stage(project)[1])
+            changes, promise = loop.spread()
+            assert len(changes.rows) > 20 and "mean IoU" in promise
+            old, new = loop.old_and_new(changes)
+            pair = (int(old[0]), int(new[0]))
+            threshold = float(np.median(changes.confidences))
+            out = (changes.confidences < threshold) | ((old == pair[0]) & (new == pair[1]))
+            loop.correct(threshold=threshold if left_out else 0.0, rejected=[pair] if left_out else [])
+            state, details = project.state(), found_in(project)
+            assert (state.classes[changes.rows[~out]] == changes.classes[~out]).all()
+            assert (state.classes[changes.rows[out]] == (FIRST if left_out else changes.classes[out])).all()
+            assert details.get("left_out", 0) == details["promise"].get("left_out", 0) == left_out * out.sum()
+            found.append((details["after"], label_quality(project)["true"]["after"]))
+    (all_made, all_true), (some_made, some_true) = found
+    # The same audits on other labels: what is measured moves as the truth does.
+    moved = some_made["pixel_accuracy"]["estimate"] - all_made["pixel_accuracy"]["estimate"]
+    assert moved == pytest.approx(some_true["pixel_accuracy"] - all_true["pixel_accuracy"], abs=0.03) and abs(moved) > 0
+
+
+@pytest.mark.parametrize("stricter", [{"min_precision": 0.8}, {"confidence": 0.99}])
+def test_what_was_proved_under_a_laxer_promise_does_not_stand_under_a_stricter(made, proved, stricter):
+    (name,) = stricter
+    with copied(made, proved, f"stricter-{name}.a2lc") as project:
+        loop_of(project, made, budget=60, settings=SILENT | stricter).run(2)
+        assert found_in(project, 2)["promise"]["kept"] == 0
+        assert not (project.state().source == AUTOMATIC).any()
+
+
+def test_what_was_proved_goes_when_audits_speak_against_it(made, proved):
+    with copied(made, proved, "against.a2lc") as project:
+        audited = loop_of(project, made).asking(1)._measured()
+        rows = np.intersect1d(audited.accepted, audited.drawn)
+        assert len(rows), "masks accepted and then drawn to measure"
+        wrong = dict(zip(project.masks.keys[rows].tolist(), project.masks.label[rows].tolist(), strict=True))
+        said = {answer.query_id: answer.answer_id for answer, _ in project.ledger.answers()}
+        for query in project.ledger.queries(1):
+            (key,) = mask_keys(np.array([query.image]), np.array(query.mask_ids)).tolist()
+            if key in wrong:
+                # The first label was right after all.
+                answer = Answer(
+                    query_id=query.query_id,
+                    annotator="eve",
+                    kind=AnswerKind.CORRECT,
+                    classes=(wrong[key],),
+                    replaces=said[query.query_id],
+                )
+                assert record_answer(project, answer)
+        loop_of(project, made, budget=60, settings=SILENT).run(2)
+        assert found_in(project, 2)["promise"]["kept"] == 0
+        assert not (project.state().source == AUTOMATIC).any()
+
+
+def test_a_precision_proved_stands_until_audits_speak_against_it(made):
+    asked = {"min_precision": 0.4}
+    with made.project("precise.a2lc") as project:
+        loop_of(project, made, budget=120, settings={"certify": 0.3, "measure": 0.2} | asked).run(1)
+        held = int((project.state().source == AUTOMATIC).sum())
+        assert held > 10, found_in(project)["promise"]
+        loop = loop_of(project, made, budget=60, settings=SILENT | asked)
+        loop.run(2)
+        kept = int((project.state().source == AUTOMATIC).sum())
+        assert held / 3 < kept <= held
+        # Half of what a later promise asks for cannot be shown by them.
+        loop_of(project, made, budget=60, settings=SILENT | {"min_precision": 0.9}).run(3)
+        assert not (project.state().source == AUTOMATIC).any()
+
+
+def test_no_answer_is_ever_changed(project, made):
+    loop_of(project, made, budget=80).run(2)
+    state = project.state()
+    for query, answer in standing_answers(project):
+        row = int(project.masks.rows(np.array([query.image]), np.array(query.mask_ids))[0])
+        assert state.source[row] != AUTOMATIC
+        if answer.kind == AnswerKind.CORRECT and query.reason != Reason.GOLD:
+            assert state.classes[row] == answer.classes[0]
+
+
+def test_labels_without_errors_are_left_alone(made):
+    clean = made.root / "clean"
+    with made.project("clean-truth.a2lc") as project:
+        for image in project.images:
+            # Each mask of its most frequent true class, void elsewhere, as right masks are.
+            truth, masks = project.ground_truth(image), project.mask_map(image)
+            labels = np.full(truth.shape, 255, dtype=np.uint8)
+            for mask in np.unique(masks[masks > 0]):
+                labels[masks == mask] = np.bincount(truth[masks == mask]).argmax()
+            write_ids(clean / f"{image.image_id}.png", labels)
+    with made.project("clean.a2lc", labels=clean) as project:
+        loop_of(project, made, budget=80).run(2)
+        changed = (project.state().source == AUTOMATIC).sum()
+        assert changed <= 0.001 * len(project.masks)
+        assert (
+            "do not show a gain" in found_in(project)["promise"]["reason"]
+            or not found_in(project)["promise"]["proposed"]
+        )
+        after = label_quality(project)["after"]["pixel_accuracy"]
+        assert after["high"] == pytest.approx(1.0, abs=0.02) and after["low"] > 0.75
+
+
+def test_labels_at_random_are_said_to_tell_nothing(made, capsys):
+    random = made.root / "random"
+    rng = np.random.default_rng(1)
+    for path in sorted((made.root / "scenes" / "labels").rglob("*.png")):
+        masks = read_ids(made.root / "scenes" / "masks" / path.relative_to(made.root / "scenes" / "labels"))
+        table = rng.integers(0, 8, masks.max() + 1).astype(np.uint8)
+        write_ids(
+            random / path.relative_to(made.root / "scenes" / "labels"),
+            np.where(masks > 0, table[masks], 255).astype(np.uint8),
+        )
+    with made.project("random.a2lc", labels=random) as project:
+        loop_of(project, made, budget=80).run(1)
+        assert label_quality(project)["agreement"]["informative"] is False
+        folder = project.folder
+    assert _main(["status", str(folder)]) == 0
+    assert "first labels agree with the answers no more often than chance" in capsys.readouterr().out
+
+
+def test_too_few_audits_promise_nothing(project, made):
+    loop_of(project, made, budget=40, settings={"min_precision": 0.9}).run(1)
+    promise = found_in(project)["promise"]
+    assert promise["kind"] == "precision" and promise["accepted"] == 0 and promise["reason"] == "too few"
+    assert not (project.state().source == AUTOMATIC).any()
+
+
+def test_no_audits_change_nothing(project, made):
+    loop_of(project, made, settings={"certify": 0.0}).run(1)
+    assert found_in(project)["promise"]["accepted"] == 0
+    assert "no audits" in found_in(project)["promise"]["reason"]
+
+
+def test_automatic_changes_can_be_switched_off(project, made):
+    loop_of(project, made, settings={"automatic": False}).run(1)
+    assert found_in(project)["automatic"] == 0 and found_in(project)["promise"]["reason"] == "switched off"
+    audits = [q for q in project.ledger.queries(1) if q.reason == Reason.AUDIT]
+    assert len(audits) == 15, "no questions are spent on proposals that nobody wants"
+
+
+def test_the_precision_promised_is_reached(project, made):
+    loop_of(project, made, budget=200, settings={"min_precision": 0.4, "certify": 0.4}).run(1)
+    promise = found_in(project)["promise"]
+    assert promise["accepted"] > 0 and promise["lower"] >= 0.4
+    row = project_status(project)["rounds"][1]
+    assert row["automatic_precision"] >= promise["lower"]
+
+
+def test_taking_back_what_was_changed_leaves_the_answers(project, made):
+    loop_of(project, made, budget=150, settings={"certify": 0.4}).run(1)
+    by_hand = (project.state().source == SOURCES.index("manual")).sum()
+    assert (project.state().source == AUTOMATIC).any()
+    folder = project.folder
+    project.close()
+    assert _main(["undo", str(folder), "1", "--source", "automatic"]) == 0
+    with Project(folder) as again:
+        assert not (again.state().source == AUTOMATIC).any()
+        assert (again.state().source == SOURCES.index("manual")).sum() == by_hand
+
+
+def test_a_preview_writes_nothing_and_says_what_will_be(project, made, capsys):
+    loop = loop_of(project, made, budget=150, settings={"certify": 0.4})
+    for stage in ("train", "evaluate", "score", "select", "answer"):
+        loop.run_stage(stage)
+    before = len(project.corrections())
+    told = loop.preview("correct")
+    assert len(project.corrections()) == before
+    loop.run_stage("correct")
+    rows = project.corrections()
+    assert told["total"] == (rows.source == AUTOMATIC).sum() > 0
+    assert told["total"] == sum(pair["masks"] for pair in told["pairs"])
+    assert all(pair["old"] != pair["new"] and pair["examples"] for pair in told["pairs"])
+    with pytest.raises(InputError, match=r"^--preview is of `a2lc correct`"):
+        loop.preview("train")
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def test_figures_hold_the_truth_and_need_none(made):
+    with made.project("figures.a2lc") as project:
+        loop_of(project, made, budget=120).run(2)
+        quality = label_quality(project)
+        for when in ("before", "after"):
+            for name in ("pixel_accuracy", "miou"):
+                interval, true = quality[when][name], quality["true"][when][name]
+                assert interval["low"] <= true <= interval["high"], (when, name)
+                assert interval["low"] <= interval["estimate"] <= interval["high"]
+        assert quality["after"]["audits"] > 20
+        assert len(quality["after"]["recall"]) == project.classes.num_classes
+        assert label_quality(project, 0) is None and label_quality(project, 1)["round"] == 1
+        assert quality["next"]["gain"]["low"] <= quality["next"]["gain"]["estimate"] <= quality["next"]["gain"]["high"]
+        folder = project.folder
+    # The same without ground truth: nothing of it went into the figures.
+    shutil.rmtree(folder / "ground_truth")
+    (folder / "tables" / "truth.parquet").unlink()
+    with Project(folder) as project:
+        blind = label_quality(project)
+    assert blind["true"] is None
+    assert {**blind, "true": 0} == {**quality, "true": 0}
+
+
+def test_until_ends_a_run(project, made):
+    said = []
+    loop = loop_of(project, made, budget=80)
+    loop.say = said.append
+    assert loop.run(9, parse_until("accuracy=0.5"))
+    assert project.ledger.rounds()[-1].round == 1
+    assert said[-1].startswith("stopped after round 1: pixel accuracy at least 0.")
+    assert loop.run(2, parse_until("gain<0.0001")), "never reached: all rounds are run"
+    assert project.ledger.rounds()[-1].round == 2
+
+
+def test_until_needs_audits(project, made):
+    loop = loop_of(project, made, settings={"measure": 0.0})
+    with pytest.raises(InputError, match=r"^--until rests on audits"):
+        loop.run(1, parse_until("accuracy=0.5"))
+
+
+def test_figures_of_labels_taken_back_stop_nothing_and_are_told_so(project, made, capsys):
+    loop_of(project, made, budget=80).run(2)
+    folder = project.folder
+    project.close()
+    assert _main(["undo", str(folder), "2"]) == 0
+    with Project(folder) as again:
+        assert label_quality(again)["undone"] and label_quality(again, 1)["undone"]
+        assert loop_of(again, made, budget=80).run(3, parse_until("accuracy=0.1"))
+        assert again.ledger.rounds()[-1].round == 3, "the rule did not end it on figures of other labels"
+        assert not label_quality(again)["undone"]
+    capsys.readouterr()
+
+
+def test_what_is_promised_is_less_what_was_asked_about_since(project, made):
+    loop = loop_of(project, made, budget=200, settings={"certify": 0.4, "measure": 0.3})
+    loop.run(1)
+    asking = loop.asking(1)
+    frozen, measured = asking._frozen(), asking._measured()
+    rows, told = asking.accepted(frozen)
+    gone = np.setdiff1d(measured.accepted, rows)
+    assert len(gone), "the test must see masks that were drawn to measure"
+    assert not asking._known().asked[rows].any() and told["accepted"] == len(rows)
+    posterior = frozen.posteriors(project.classes.num_classes)
+    unions, ious = asking._unions(frozen.labels, posterior)
+    masks, classes = project.masks, project.classes.num_classes
+
+    def brought(some):
+        true = project.truth.masks(project.state(through=0), some, classes)[1].argmax(axis=1)
+        true = np.where(true == classes, -1, true)
+        return effects(masks.area[some], masks.label[some], frozen.labels[some], true, unions, ious).sum() / classes
+
+    assert brought(rows) >= told["lower"]
+    # As it was before they were drawn: the same bound of all that was accepted then.
+    before = told["lower"] + brought(gone)
+    assert before > told["lower"] or brought(gone) <= 0
+    assert brought(measured.accepted) >= before > 0
+
+
+def test_answers_that_name_no_class_change_nothing_and_say_so(project, made):
+    loop = loop_of(project, made, kind="human")
+    rng = np.random.default_rng(0)
+    while not loop.run(1):
+        for query in project.ledger.queries(1, unanswered=True):
+            kind = [AnswerKind.SKIP, AnswerKind.MIXED, AnswerKind.VOID][rng.integers(3)]
+            record_answer(project, Answer(query_id=query.query_id, annotator="eve", kind=kind))
+    assert project_status(project)["rounds"][1]["finished"]
+    unsaid = [q for q, a in standing_answers(project) if a.kind in {AnswerKind.SKIP, AnswerKind.MIXED}]
+    rows = project.masks.rows(np.array([q.image for q in unsaid]), np.array([q.mask_ids[0] for q in unsaid]))
+    assert (project.state().classes[rows] == FIRST).all()
+
+
+# ---- annotators err -------------------------------------------------------------------------------------------------
+
+
+def test_an_error_rate_is_found_by_asking_again_and_the_labels_still_improve(project, made):
+    loop_of(project, made, budget=150, settings={"gold": 0.3}, error_rate=0.1).run(2)
+    gold = [q for q in project.ledger.queries() if q.reason == Reason.GOLD]
+    assert len(gold) > 20 and all(0 < q.inclusion_probability <= 1 for q in gold)
+    assert 0.01 < label_quality(project)["error_rate"] < 0.3
+    rounds = project_status(project)["rounds"]
+    assert rounds[-1]["data_miou"] > rounds[0]["data_miou"] + 0.1
+
+
+def test_without_errors_nobody_is_said_to_err(project, made):
+    loop_of(project, made, budget=150, settings={"gold": 0.3}).run(1)
+    assert label_quality(project)["error_rate"] == 0 and label_quality(project)["gold"] >= 8
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_error_rate_from_disagreement(rate):
+    rng = np.random.default_rng(0)
+    classes, n = 6, 20_000
+
+    def answers():
+        wrong = rng.random(n) < rate
+        return np.where(wrong, rng.integers(1, classes, n), 0)
+
+    pairs = [(1.0, bool(differ)) for differ in answers() != answers()]
+    assert error_rate_of(pairs, classes) == pytest.approx(rate, abs=0.01)
+    assert error_rate_of(pairs[:7], classes) == 0
+
+
+def test_disputed_answers_are_asked_a_third_time(project, made):
+    loop = loop_of(project, made, budget=150, settings={"gold": 0.3}, error_rate=0.3)
+    loop.run(1)
+    said = {}
+    for query, _ in standing_answers(project):
+        said.setdefault((query.image, query.mask_ids), []).append(query.query_id)
+    times = [len(ids) for ids in said.values()]
+    assert max(times) == 3 and times.count(2) > 3
+    assert (loop.asking(1)._known().truth != UNKNOWN).sum() == len(said)
+
+
+# ---- features of one's own ------------------------------------------------------------------------------------------
+
+
+def test_embeddings_from_files_are_used(project, made, tmp_path):
+    for image in project.images:
+        truth = project.ground_truth(image)[::8, ::8].astype(int)
+        np.save(tmp_path / f"{image.image_id}.npy", np.eye(256, dtype=np.float32)[truth].transpose(2, 0, 1)[:9])
+    loop = loop_of(project, made, settings={"embeddings": str(tmp_path)})
+    for stage in ("train", "evaluate", "score"):
+        loop.run_stage(stage)
+    plain = loop_of(project, made)
+    _, with_them = loop.asking(1)._pool
+    _, without = plain.asking(1)._pool
+    assert with_them.base.shape[1] == without.base.shape[1] + 9
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda path: path.unlink(), MissingFileError, r"No embedding of image .*: expected .*\.npy"),
+        (lambda path: path.write_bytes(b"no"), ImageFileError, "not a plain NumPy array"),
+        (
+            lambda path: np.save(path, np.zeros((3, 4))),
+            ImageFileError,
+            r"expected floats \(D, h, w\), found float64 \(3, 4\)",
+        ),
+        (lambda path: np.save(path, np.full((3, 4, 4), np.nan)), ImageFileError, "holds values that are not finite"),
+        (lambda path: np.save(path, np.zeros((5, 4, 4))), ImageFileError, "5 features, but 3 in the files before"),
+    ],
+)
+def test_bad_embeddings_are_named(project, made, tmp_path, spoil, error, message):
+    for image in project.images:
+        np.save(tmp_path / f"{image.image_id}.npy", np.zeros((3, 4, 4), dtype=np.float32))
+    spoil(tmp_path / f"{project.images[1].image_id}.npy")
+    loop = loop_of(project, made, settings={"embeddings": str(tmp_path)})
+    for stage in ("train", "evaluate", "score"):
+        loop.run_stage(stage)
+    with pytest.raises(error, match=message):
+        loop.run_stage("select")
+
+
+def test_looks_of_other_masks_are_made_anew(project, made):
+    loop = loop_of(project, made)
+    first, _ = loop.asking(1)._appearance()
+    path = project.folder / "tables" / "appearance.parquet"
+    assert path.is_file()
+    again, _ = loop.asking(1)._appearance()
+    np.testing.assert_array_equal(first, again)
+    from a2lc.audits.tables import AppearanceTable
+
+    table = AppearanceTable.load(path)
+    others = dataclasses.replace(table, area=table.area + 1, looks=table.looks * 0)
+    others.save(path)
+    np.testing.assert_array_equal(loop.asking(1)._appearance()[0], first)
