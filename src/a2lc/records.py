@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,12 @@ from a2lc.statistics.features import FeatureMap
 from a2lc.statistics.mask_stats import MaskStats
 
 __all__ = [
+    "SUGGESTIONS",
     "Answer",
     "AnswerKind",
     "Changes",
     "ImageRecord",
     "Inspection",
-    "MaskKey",
     "PixelView",
     "PoolTotals",
     "Query",
@@ -31,11 +31,8 @@ __all__ = [
 ]
 
 
-class MaskKey(NamedTuple):
-    """The name of a mask, stable over the life of a project."""
-
-    image_id: str
-    mask_id: int
+SUGGESTIONS = 9
+"""Classes suggested with a query at most: as many as an annotator has digits."""
 
 
 class AnswerKind(StrEnum):
@@ -225,7 +222,7 @@ class RoundView:
 
     Attributes:
         stats: Statistics of M masks, of the whole data set or of a part of it.
-        current: (M,) class each mask carries now, or `ignore_index`.
+        current: (M,) class each mask carries now, VOID (-1) for none.
         asked: (M,) True where a person, or the oracle, has answered for the mask.
         pixels_per_class: (K,) pixels by current label in masks not asked about before this round.
         void_pixels: Pixels without a class in those masks.

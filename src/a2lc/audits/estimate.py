@@ -46,8 +46,6 @@ from a2lc.audits.intervals import Interval, QualityEstimate
 from a2lc.audits.resampling import (
     REPLICATES,
     SEED,
-    UNKNOWN,
-    VOID,
     check_inputs,
     class_means,
     class_sums,
@@ -63,6 +61,7 @@ from a2lc.audits.resampling import (
     sure_bounds,
     unrefuted,
 )
+from a2lc.classes.sentinels import UNKNOWN, VOID
 from a2lc.errors import InputError, ShapeError
 
 __all__ = ["estimate_quality", "expected_gain"]

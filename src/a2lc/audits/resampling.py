@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.audits.intervals import Interval, QualityEstimate
+from a2lc.classes.sentinels import UNKNOWN, VOID
 from a2lc.errors import InputError, LabelRangeError, ShapeError
 
 __all__ = [
     "REPLICATES",
     "SEED",
-    "UNKNOWN",
-    "VOID",
     "check_inputs",
     "class_means",
     "class_sums",
@@ -33,14 +32,6 @@ __all__ = [
     "sure_bounds",
     "unrefuted",
 ]
-
-
-VOID = -1
-"""Label or truth of a mask that belongs to no class."""
-
-
-UNKNOWN = -2
-"""Truth of a mask nobody was asked about."""
 
 
 Floats = NDArray[np.float64]
@@ -288,8 +279,9 @@ def check_inputs(
         raise ShapeError(f"{drawn.shape} audits have {probabilities.shape} probabilities; expected (n,) of both.")
     classes = posterior.shape[1] - 1
     for name, values, lowest in (("label", labels, VOID), ("label", now, VOID), ("truth", truth, UNKNOWN)):
-        if masks and not (values.min() >= lowest and values.max() < classes):
-            raise LabelRangeError(f"A {name} is not in {lowest}..{classes - 1}.")
+        given = values[values != UNKNOWN] if lowest == UNKNOWN else values
+        if len(given) and not (given.min() >= VOID and given.max() < classes):
+            raise LabelRangeError(f"A {name} is not in {VOID}..{classes - 1}.")
     if len(drawn):
         if not (drawn.min() >= 0 and drawn.max() < masks and len(np.unique(drawn)) == len(drawn)):
             raise InputError(f"Audited rows must be different ones in 0..{masks - 1}.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.classes.sentinels import NO_ANSWER, UNKNOWN
 from a2lc.masks.tables import Int, MaskTable, Table
 from a2lc.statistics.appearance import Borders
 
@@ -68,7 +70,7 @@ class FrozenTable(Table):
         posterior: (M * (K + 1),) probabilities, row by row.
         drawn: (n,) rows drawn; one may come more than once where draws are independent.
         probability: Inclusion probability of each different row drawn, ascending by row.
-        known: (M,) class, VOID, -2 for a mask not asked about, or -3 for one asked about and given no class, as it was then.
+        known: (M,) what was known of the true class then: class, VOID, UNKNOWN, or NO_ANSWER.
     """
 
     labels: Int
@@ -76,6 +78,20 @@ class FrozenTable(Table):
     drawn: NDArray[np.int64]
     probability: NDArray[np.float64]
     known: Int
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote, in this version or in 0.1.0.
+
+        Raises:
+            MissingFileError: It is not there.
+        """
+        table = super().load(path)
+        # Version 0.1.0 wrote -2 and -3, which are other sentinels elsewhere. Neither is written any more.
+        known = table.known.copy()
+        known[table.known == -2] = UNKNOWN
+        known[table.known == -3] = NO_ANSWER
+        return replace(table, known=known)
 
     def posteriors(self, num_classes: int) -> NDArray[np.float32]:
         """(M, K + 1)."""

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["describe_promise", "promise_sentence", "rounded_down"]
+__all__ = ["describe_guarantee", "promise_sentence", "rounded_down"]
 
 
-def describe_promise(details: dict[str, Any]) -> str:
+def describe_guarantee(details: dict[str, Any]) -> str:
     """What the stage `correct` did, in a line: the changes and what is promised of them."""
     if "promise" not in details:
         return "no automatic corrections: nothing was audited"

@@ -71,6 +71,16 @@ Snap = Annotated[
 ]
 
 
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes that share the work on images; default: one per core. Results do not change.",
+    ),
+]
+
+
 MinPrecision = Annotated[
     float | None,
     typer.Option("--min-precision", help="Change unseen masks only if audits prove so many right, such as 0.9 (gain)."),

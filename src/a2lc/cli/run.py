@@ -20,6 +20,7 @@ from a2lc.cli.options import (
     Preview,
     ProjectDir,
     Settings,
+    Workers,
 )
 from a2lc.cli.settings import check_masks, configure, first_figures, make_loop, run_rounds
 from a2lc.errors import MissingExtraError
@@ -51,6 +52,7 @@ def run(
         str | None,
         typer.Option("--until", help="Stop early, by audits: accuracy=0.95, miou=0.7, gain<0.1 or errors<200 (gain)."),
     ] = None,
+    workers: Workers = None,
 ) -> None:
     """Run rounds: score, select, answer, correct, train, evaluate. Killed anywhere, the same command goes on."""
     from a2lc.project.project import Project
@@ -72,7 +74,7 @@ def run(
             locked=True,
         )
         first_figures(project)
-        run_rounds(project, rounds, rule)
+        run_rounds(project, rounds, rule, workers)
     if (folder / "report.html").is_file():
         print_line(f"report: {folder / 'report.html'}")
 
@@ -92,6 +94,7 @@ def stage_command(stage: str, text: str) -> None:
         min_precision: MinPrecision = None,
         confidence: Confidence = None,
         preview: Preview = False,
+        workers: Workers = None,
     ) -> None:
         from a2lc.project.project import Project
 
@@ -109,7 +112,7 @@ def stage_command(stage: str, text: str) -> None:
                 confidence=confidence,
                 locked=True,
             )
-            loop = make_loop(project)
+            loop = make_loop(project, workers)
             if preview:
                 _print_preview(project, loop.preview(stage))
             else:
@@ -192,7 +195,7 @@ def _print_preview(project: Project, changes: dict[str, Any]) -> None:
     def name(value: int) -> str:
         return "void" if value < 0 else names[value]
 
-    print_line(f"{changes['total']:,} masks would change; nothing is written. {changes['promise']}")
+    print_line(f"{changes['total']:,} masks would change; nothing is written. {changes['guarantee']}")
     for pair in changes["pairs"]:
         print_line(f"{pair['masks']:>7,} {name(pair['old'])} -> {name(pair['new'])}, {pair['pixels']:,} pixels")
         for example in pair["examples"]:

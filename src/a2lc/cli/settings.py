@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from a2lc.project.config import ProjectConfig
     from a2lc.project.project import Project
     from a2lc.rounds.loop import Loop
+    from a2lc.rounds.result import StageResult
     from a2lc.rounds.stopping import Until
 
 __all__ = ["check_masks", "configure", "first_figures", "make_loop", "run_rounds"]
@@ -101,9 +102,13 @@ def check_masks(project: Project) -> None:
         )
 
 
-def make_loop(project: Project, after_round: Callable[[int], None] = lambda number: None) -> Loop:
+def make_loop(
+    project: Project, workers: int | None = None, after_round: Callable[[int], None] = lambda round_index: None
+) -> Loop:
+    """Make the loop of a project, its results printed as stages end; keep the settings once the open round accepts them."""
     from a2lc.rounds.loop import Loop
     from a2lc.rounds.plan import RoundPlan
+    from a2lc.rounds.shards import available_cores
 
     config = project.config
     check_masks(project)
@@ -123,11 +128,24 @@ def make_loop(project: Project, after_round: Callable[[int], None] = lambda numb
             "with --images."
         )
     plan = RoundPlan.of(config)
-    loop = Loop(project, plan, track=console_progress(error_console), say=print_line, after_round=after_round)
+    loop = Loop(
+        project,
+        plan,
+        workers=workers or available_cores(),
+        track=console_progress(error_console),
+        on_stage=print_stage,
+        after_round=after_round,
+    )
     loop.check()
     # Only what the round accepts is kept for the next command.
     config.save(project.folder / "project.yaml")
     return loop
+
+
+def print_stage(result: StageResult) -> None:
+    """Print what a stage did."""
+    for line in result.lines():
+        print_line(line)
 
 
 def first_figures(project: Project) -> None:
@@ -138,7 +156,7 @@ def first_figures(project: Project) -> None:
     print_line(f"{line}; method {project.config.method.name}, {project.config.method.budget:g} clicks a round")
 
 
-def run_rounds(project: Project, rounds: int, until: Until | None = None) -> None:
+def run_rounds(project: Project, rounds: int, until: Until | None = None, workers: int | None = None) -> None:
     from a2lc.report import write_report
     from a2lc.rounds.stages import next_stage
     from a2lc.rounds.status import project_status
@@ -146,7 +164,10 @@ def run_rounds(project: Project, rounds: int, until: Until | None = None) -> Non
     def report_of(number: int) -> None:
         write_report(project, project.round_folder(number) / "report.html", through=number)
 
-    done = make_loop(project, report_of).run(rounds, until)
+    loop = make_loop(project, workers, report_of)
+    done = loop.run(rounds, until)
+    if loop.stopped:
+        print_line(f"stopped {loop.stopped}")
     write_report(project, project.folder / "report.html")
     print_status(json_safe(project_status(project)))
     if not done:

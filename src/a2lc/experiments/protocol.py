@@ -167,8 +167,8 @@ class Run(_Strict):
         told = self.model_dump(mode="json", include={"seed", "start", "masks", "data", "subset"})
         told["data"].pop("root", None)
         if self.start != "nothing":  # else nothing is trained
-            method = METHODS[self.method]
-            told |= {"training": self.training.model_dump(mode="json"), "head": method.head, "on": method.training}
+            network = create_method(self.method).network
+            told |= {"training": self.training.model_dump(mode="json"), "head": network.head, "on": network.objective}
         return f"{self.start}-{self.seed}-{_digest(told)[:8]}"
 
 

@@ -177,8 +177,13 @@ class Ledger:
                 for row in connection.execute(select(schema.rounds).order_by(schema.rounds.c.round))
             ]
 
-    def stages(self) -> list[StageRecord]:
-        """All finished stages, in the order they ended."""
+    def stages(self, round_index: int | None = None, stage: str | None = None) -> list[StageRecord]:
+        """Return finished stages in the order they ended, of one round or one kind where these are given."""
+        rows = select(schema.stages).order_by(schema.stages.c.id)
+        if round_index is not None:
+            rows = rows.where(schema.stages.c.round == round_index)
+        if stage is not None:
+            rows = rows.where(schema.stages.c.stage == stage)
         with self._read() as connection:
             return [
                 StageRecord(
@@ -188,7 +193,7 @@ class Ledger:
                     details=json.loads(row.details),
                     ended=row.ended,
                 )
-                for row in connection.execute(select(schema.stages).order_by(schema.stages.c.id))
+                for row in connection.execute(rows)
             ]
 
     def finish_stage(self, number: int, stage: str, seconds: float, details: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.classes.sentinels import FIRST
+from a2lc.statistics.keys import mask_keys
 
 __all__ = ["SOURCES", "CorrectionRows", "MaskState", "UndoRecord", "mask_keys", "replay"]
 
@@ -89,11 +90,6 @@ class MaskState:
     winner: NDArray[np.int64]
     layer: int | None = None
     newer: NDArray[np.bool_] | None = None
-
-
-def mask_keys(image: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[np.uint64]:
-    """One number a mask, ordered by image and then mask id: image · 2³² + mask id."""
-    return (np.asarray(image).astype(np.uint64) << np.uint64(32)) | np.asarray(mask_ids).astype(np.uint64)
 
 
 def replay(rows: CorrectionRows, keys: NDArray[np.uint64]) -> MaskState:

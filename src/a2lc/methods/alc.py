@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from a2lc.methods.base import Method, register
+from a2lc.methods.base import Method, QuerySpec, register
 from a2lc.records import QueryKind
 
 __all__ = ["ALC"]
@@ -32,16 +32,7 @@ class ALC(Method):
     memory: bool = True  # False: masks may be asked about again, as in the released scripts
 
     @property
-    def query_kind(self) -> QueryKind:
-        """Is the mask's class right, or the one of its representative pixel?"""
-        return QueryKind.PIXEL if self.ask == "pixel" else QueryKind.CORRECTION
-
-    @property
-    def remembers(self) -> bool:
-        """As set."""
-        return self.memory
-
-    @property
-    def gates(self) -> bool:
-        """As set."""
-        return self.gate
+    def query(self) -> QuerySpec:
+        """Ask whether the mask's class is right, or that of its representative pixel."""
+        kind = QueryKind.PIXEL if self.ask == "pixel" else QueryKind.CORRECTION
+        return QuerySpec(kind=kind, once=self.memory, gated=self.gate)

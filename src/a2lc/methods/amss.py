@@ -13,7 +13,7 @@ from a2lc.classes.sentinels import KEEP, VOID
 from a2lc.correction.sieve import sieve
 from a2lc.errors import ConfigError, require_known
 from a2lc.masks.merge import adjacency, merge_masks
-from a2lc.methods.base import Labeller, MaskColumns, Method, register
+from a2lc.methods.base import Labeller, MaskColumns, Method, PixelLabels, PoolSpec, QuerySpec, register
 from a2lc.records import AnswerKind, Inspection, PixelView, QueryKind, RoundView
 from a2lc.statistics.mask_stats import MaskStats
 
@@ -46,8 +46,7 @@ class AMSS(Method):
     share_divisor: float = 1.0  # 4 as coded on Cityscapes: pixels counted at half, divided at full resolution
 
     starts: ClassVar[str] = "nothing"
-    needs_totals: ClassVar[bool] = True
-    extra_columns: ClassVar[tuple[str, ...]] = ("region",)
+    pool: ClassVar[PoolSpec] = PoolSpec(totals=True, extra_columns=("region",))
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing.
@@ -66,16 +65,6 @@ class AMSS(Method):
             )
         if self.sieve_points < 2 or self.sieve_pixels < 1 or not self.share_divisor > 0:
             raise ConfigError("sieve_points must be 2 or more, sieve_pixels 1 or more, share_divisor above 0.")
-
-    @property
-    def query_kind(self) -> QueryKind:
-        """The main class of a merged superpixel."""
-        return QueryKind.DOMINANT
-
-    @property
-    def remembers(self) -> bool:
-        """Unless set otherwise."""
-        return not self.ask_again
 
     def columns(self) -> frozenset[str]:
         """Sums that groups of masks are scored by."""
@@ -104,11 +93,6 @@ class AMSS(Method):
         weights = share_weights(view.totals.pixels_by_dominant) ** (1 / self.share_divisor)
         return score("amss", view.stats, weights=weights)
 
-    @property
-    def labels_pixels(self) -> bool:
-        """With sieving."""
-        return self.sieving
-
     def labeller(self, view: PixelView) -> Labeller:
         """Void for the pixels of answered regions that the model finds unlikely to be of the class answered."""
 
@@ -133,3 +117,13 @@ class AMSS(Method):
             return said
 
         return label
+
+    @property
+    def query(self) -> QuerySpec:
+        """Ask for the main class of a merged superpixel."""
+        return QuerySpec(kind=QueryKind.DOMINANT, once=not self.ask_again)
+
+    @property
+    def pixel_labels(self) -> PixelLabels | None:
+        """Sieve the pixels of answered regions, unless sieving is off."""
+        return PixelLabels(labeller=self.labeller) if self.sieving else None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,122 +15,191 @@ from a2lc.errors import A2LCError, ConfigError, require_known
 from a2lc.records import Changes, Inspection, PixelView, QueryKind, RoundView
 from a2lc.statistics.mask_stats import MaskStats
 
-__all__ = ["METHODS", "Method", "create_method", "register"]
+if TYPE_CHECKING:
+    from a2lc.audits.session import Session
+    from a2lc.audits.source import RoundSource
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "NetworkSpec",
+    "PixelLabels",
+    "PoolSpec",
+    "QuerySpec",
+    "create_method",
+    "register",
+]
 
 
 Labeller = Callable[[int], "NDArray[np.int32] | None"]
-"""From an image to (H, W) labels of single pixels: class, VOID, or KEEP where it says nothing; None for nothing at all."""
+"""From an image to (H, W) pixel-level labels: class, VOID, or KEEP where the mask's class stays; None to leave all as it is."""
 
 MaskColumns = Callable[[int, Inspection, MaskStats, NDArray[Any]], dict[str, NDArray[Any]]]
-"""From an image, what the network says of it, its M mask statistics and its (H, W) mask ids to (M,) or (M, D) columns by name."""
+"""From an image, its inspection, its M mask statistics and its (H, W) mask ids to (M,) or (M, D) columns by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuerySpec:
+    """How a method asks.
+
+    Attributes:
+        kind: What a query asks.
+        once: Whether a mask that was asked about is never asked about again.
+        overshoots: Whether the answer that passes the budget is still taken, where answers differ in clicks.
+        gated: Whether the simulated annotator keeps masks that are mostly right, though it is asked about one pixel.
+    """
+
+    kind: QueryKind = QueryKind.CORRECTION
+    once: bool = True
+    overshoots: bool = False
+    gated: bool = False
+
+    @property
+    def priced_by_answer(self) -> bool:
+        """Whether the clicks of an answer are known only when it is given."""
+        return self.kind in {QueryKind.CLASSES, QueryKind.PRECISE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSpec:
+    """What a method's scores read beside the statistics of the masks in view.
+
+    Attributes:
+        totals: Sums over the whole pool, handed over as `RoundView.totals`.
+        whole: All masks at once, in one piece.
+        extra_columns: Columns that `Method.mask_columns` adds to the statistics. A column `region` merges masks.
+        by_settings: Whether the method's settings decide what those columns hold.
+    """
+
+    totals: bool = False
+    whole: bool = False
+    extra_columns: tuple[str, ...] = ()
+    by_settings: bool = True
+
+    @property
+    def merges(self) -> bool:
+        """Whether masks are merged, so that those of one region are asked about as one."""
+        return "region" in self.extra_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """The network a method trains.
+
+    Attributes:
+        head: Classifier: `linear`, `cosine` or `error`.
+        objective: `labels`, or `semi` to learn from unlabeled pixels as well.
+        trusts_initial_labels: Whether `semi` takes initial labels for given ones.
+    """
+
+    head: str = "linear"
+    objective: str = "labels"
+    trusts_initial_labels: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelLabels:
+    """How a method labels single pixels once answers are in; each round's labels replace the last one's.
+
+    Attributes:
+        labeller: Makes the labeller of a round.
+        region_losses: Arguments of `a2lc.training.tasks.regions` for a network that is first trained on the classes of
+            regions and then inspected; None to inspect the round's own model.
+        by_hand: Whether all of these labels come with answers.
+    """
+
+    labeller: Callable[[PixelView], Labeller]
+    region_losses: dict[str, Any] | None = None
+    by_hand: bool = False
 
 
 class Method:
-    """A method of active label correction: how masks are ranked, what is asked, and what answers are spread to.
+    """A method of active label correction: how masks are ranked, what is asked, and how answers propagate.
 
     Subclasses are frozen dataclasses whose fields are the method's settings, so that they are checked, printed and
-    kept with every round.
+    recorded with every round. A method gets views without ground truth; docs/guides/add-a-method.md walks through one.
 
     Attributes:
-        name: As the command line has it.
-        paper: Where it comes from.
-        summary: One line.
+        name: Name on the command line, set by `register`.
+        paper: Source, set by `register`.
+        summary: One line, set by `register`.
         starts: Labels it is made for: `pseudo` (all images, doubtful), `nothing`, or `subset` (some images, trusted).
-        head: Classifier of the network it trains: `linear`, `cosine` or `error`.
-        training: What its networks are trained on: `labels`, or `semi` for unlabelled pixels as well.
-        needs_totals: Its scores need sums over the whole pool.
-        whole_pool: Its scores need all masks at once: they are handed to it in one piece.
-        extra_columns: Columns it adds to the statistics of masks.
-        columns_by_settings: Whether its settings decide what those hold.
+        query: How it asks.
+        pool: What its scores read.
+        network: The network it trains.
+        acquisition: Acquisition function that `score` uses unless it is overridden.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     summary: ClassVar[str]
     starts: ClassVar[str] = "pseudo"
-    head: ClassVar[str] = "linear"
-    training: ClassVar[str] = "labels"
-    needs_totals: ClassVar[bool] = False
-    whole_pool: ClassVar[bool] = False
-    extra_columns: ClassVar[tuple[str, ...]] = ()
-    columns_by_settings: ClassVar[bool] = True
+    pool: ClassVar[PoolSpec] = PoolSpec()
     acquisition: str = ""
 
     @property
-    def asks_in_batches(self) -> bool:
-        """Whether questions are chosen a batch at a time, each after the answers to the last (see `a2lc.asking`)."""
-        return False
+    def query(self) -> QuerySpec:
+        """How the method asks."""
+        return QuerySpec()
 
     @property
-    def query_kind(self) -> QueryKind:
-        """What a question asks."""
-        return QueryKind.CORRECTION
+    def network(self) -> NetworkSpec:
+        """The network the method trains."""
+        return NetworkSpec()
 
     @property
-    def remembers(self) -> bool:
-        """Whether a mask that was asked about is never asked about again."""
-        return True
+    def pixel_labels(self) -> PixelLabels | None:
+        """How the method labels single pixels; None if it labels whole masks alone."""
+        return None
 
     @property
-    def overshoots(self) -> bool:
-        """Whether the answer that passes the budget is still taken, where answers differ in clicks."""
-        return False
+    def asks_in_batches(self) -> bool:  # SHIM
+        """SHIM."""
+        return type(self).session is not Method.session
 
     @property
-    def gates(self) -> bool:
-        """Whether the oracle keeps masks that are mostly right, though it is asked about one pixel."""
-        return False
-
-    @property
-    def trains_regions(self) -> bool:
-        """Whether a network is first trained on the classes of regions, to label their pixels (see `labeller`)."""
-        return False
-
-    def region_losses(self) -> dict[str, Any]:
-        """How that network is trained: arguments of `a2lc.training.tasks.regions`."""
-        return {}
-
-    @property
-    def labels_pixels(self) -> bool:
-        """Whether it gives labels below the mask."""
-        return False
-
-    @property
-    def pixels_by_hand(self) -> bool:
-        """Whether all of those labels are pixel labels that came with answers."""
-        return False
-
-    @property
-    def trusts_first_labels(self) -> bool:
-        """Whether first labels count as given, where the networks tell given labels from others."""
-        return True
-
-    def labeller(self, view: PixelView) -> Labeller:
-        """What labels single pixels, once answers are in; each round's labels take the place of the last one's."""
-        return lambda image: None
-
-    def mask_columns(self, view: PixelView) -> MaskColumns:
-        """What adds columns to the statistics of an image's masks, while its probabilities are at hand.
-
-        A column `region` joins masks: those of one number are asked about as one.
-        """
-        return lambda image, inspection, stats, mask_map: {}
-
-    def columns(self) -> frozenset[str]:
-        """Fields of `MaskStats` that `score` reads."""
-        return ACQUISITIONS[self.acquisition].columns
-
-    def score(self, view: RoundView) -> NDArray[np.float64]:
-        """(M,) scores of the masks in view, higher asked first; masks asked before are left out by the caller."""
-        return score(self.acquisition, view.stats, seed=view.seed)
+    def labels_pixels(self) -> bool:  # SHIM
+        """SHIM."""
+        return self.pixel_labels is not None
 
     @property
     def corrects(self) -> bool:
-        """Whether the method changes masks nobody looked at."""
+        """Whether the method corrects masks nobody looked at."""
         return False
 
+    @property
+    def audited(self) -> bool:
+        """Whether rounds end with audits that measure the labels."""
+        return False
+
+    def session(self, source: RoundSource, round_index: int, *, seed: int, questions: int) -> Session | None:
+        """Open a session that asks in batches, each after the answers to the last.
+
+        Args:
+            source: The data of the round.
+            round_index: The round.
+            seed: Of the round.
+            questions: How many queries the round may ask.
+
+        Returns:
+            None where all queries of a round are chosen at once, by `score`.
+        """
+        return None
+
+    def mask_columns(self, view: PixelView) -> MaskColumns:
+        """Return what adds columns to the statistics of an image's masks, while its probabilities are at hand."""
+        return lambda image, inspection, stats, mask_map: {}
+
+    def columns(self) -> frozenset[str]:
+        """Return the fields of `MaskStats` that `score` reads."""
+        return ACQUISITIONS[self.acquisition].columns
+
+    def score(self, view: RoundView) -> NDArray[np.float64]:
+        """Score the M masks in view, higher asked first: (M,). The caller leaves out masks that were asked about."""
+        return score(self.acquisition, view.stats, seed=view.seed)
+
     def propagate(self, view: RoundView, answered: NDArray[Any], classes: NDArray[Any]) -> Changes:
-        """Changes for masks nobody looked at.
+        """Propose corrections of masks nobody looked at.
 
         Args:
             view: All masks of the project.

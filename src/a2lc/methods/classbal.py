@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.acquisition.functions import score, share_weights
-from a2lc.methods.base import Method, register
+from a2lc.methods.base import Method, PixelLabels, PoolSpec, QuerySpec, register
 from a2lc.records import QueryKind, RoundView
 
 __all__ = ["ClassBal"]
@@ -34,7 +34,7 @@ class ClassBal(Method):
     overshoot: bool = False  # True: the answer that passes the budget is taken, as coded
 
     starts: ClassVar[str] = "nothing"
-    needs_totals: ClassVar[bool] = True
+    pool: ClassVar[PoolSpec] = PoolSpec(totals=True)
 
     def score(self, view: RoundView) -> NDArray[np.float64]:
         """BvSB by e to the minus share of masks that are mainly taken for the same class."""
@@ -43,21 +43,14 @@ class ClassBal(Method):
         return score("classbal", view.stats, weights=share_weights(view.totals.masks_by_dominant))
 
     @property
-    def query_kind(self) -> QueryKind:
-        """The main class of a region, or the class of each of its pixels."""
-        return QueryKind.DOMINANT if self.labelling == "dominant" else QueryKind.PRECISE
+    def query(self) -> QuerySpec:
+        """Ask for the main class of a region, or for the class of each of its pixels."""
+        kind = QueryKind.DOMINANT if self.labelling == "dominant" else QueryKind.PRECISE
+        return QuerySpec(kind=kind, overshoots=self.overshoot)
 
     @property
-    def overshoots(self) -> bool:
-        """As set."""
-        return self.overshoot
-
-    @property
-    def labels_pixels(self) -> bool:
-        """With precise labelling: the pixels are in the answers."""
-        return self.labelling == "precise"
-
-    @property
-    def pixels_by_hand(self) -> bool:
-        """The loop lays pixel labels of answers over whatever a method says; this one adds nothing to them."""
-        return self.labels_pixels
+    def pixel_labels(self) -> PixelLabels | None:
+        """With precise labelling, the pixels come with the answers; the method adds nothing to them."""
+        return (
+            PixelLabels(labeller=lambda view: lambda image: None, by_hand=True) if self.labelling == "precise" else None
+        )

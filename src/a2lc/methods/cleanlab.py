@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.errors import MissingExtraError
-from a2lc.methods.base import Method, register
+from a2lc.methods.base import Method, PoolSpec, register
 from a2lc.records import RoundView
 
 __all__ = ["Cleanlab"]
@@ -32,7 +32,7 @@ class Cleanlab(Method):
     quality: Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"] = "self_confidence"
     adjust: bool = True
 
-    whole_pool: ClassVar[bool] = True
+    pool: ClassVar[PoolSpec] = PoolSpec(whole=True)
 
     def columns(self) -> frozenset[str]:
         """Mean probabilities, and what `lcil` reads."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from a2lc.acquisition.functions import pixbal_weights, score
 from a2lc.correction.localise import localise
 from a2lc.errors import ConfigError
-from a2lc.methods.base import Labeller, Method, register
+from a2lc.methods.base import Labeller, Method, NetworkSpec, PixelLabels, PoolSpec, QuerySpec, register
 from a2lc.records import AnswerKind, PixelView, QueryKind, RoundView
 
 __all__ = ["MulActSeg"]
@@ -42,8 +42,7 @@ class MulActSeg(Method):
     overshoot: bool = False  # True: the answer that passes the budget is taken, as coded
 
     starts: ClassVar[str] = "nothing"
-    head: ClassVar[str] = "cosine"
-    needs_totals: ClassVar[bool] = True
+    pool: ClassVar[PoolSpec] = PoolSpec(totals=True)
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing.
@@ -55,40 +54,11 @@ class MulActSeg(Method):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or more, found {getattr(self, name)}.")
 
-    @property
-    def query_kind(self) -> QueryKind:
-        """All classes of a region; each is a click."""
-        return QueryKind.CLASSES
-
-    @property
-    def overshoots(self) -> bool:
-        """As set."""
-        return self.overshoot
-
     def score(self, view: RoundView) -> NDArray[np.float64]:
         """PixBal, by the mean prediction over the whole pool."""
         if self.acquisition != "pixbal" or view.totals is None:
             return super().score(view)
         return score("pixbal", view.stats, weights=pixbal_weights(view.totals.mean_probs, self.nu))
-
-    @property
-    def trains_regions(self) -> bool:
-        """The first network."""
-        return True
-
-    def region_losses(self) -> dict[str, Any]:
-        """λ of the three losses, and how they are pooled."""
-        return {
-            "pooling": self.variant,
-            "single_weight": self.single_weight,
-            "several_weight": self.several_weight,
-            "prototype_weight": self.prototype_weight,
-        }
-
-    @property
-    def labels_pixels(self) -> bool:
-        """The second network's targets."""
-        return True
 
     def labeller(self, view: PixelView) -> Labeller:
         """Labels inside the answered regions of an image, by their prototypes, and in the regions beside them."""
@@ -116,3 +86,24 @@ class MulActSeg(Method):
             )
 
         return label
+
+    @property
+    def query(self) -> QuerySpec:
+        """Ask for all classes of a region; each is a click."""
+        return QuerySpec(kind=QueryKind.CLASSES, overshoots=self.overshoot)
+
+    @property
+    def network(self) -> NetworkSpec:
+        """Train with a cosine classifier, whose weights are the prototypes."""
+        return NetworkSpec(head="cosine")
+
+    @property
+    def pixel_labels(self) -> PixelLabels:
+        """Localise the classes of answered regions by the features of a first network; a second one learns from them."""
+        losses = {
+            "pooling": self.variant,
+            "single_weight": self.single_weight,
+            "several_weight": self.several_weight,
+            "prototype_weight": self.prototype_weight,
+        }
+        return PixelLabels(labeller=self.labeller, region_losses=losses)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from a2lc.classes.sentinels import KEEP, VOID
 from a2lc.correction.clusters import ClassClusters, ClusterSums
 from a2lc.errors import ConfigError, InputError
-from a2lc.methods.base import Labeller, MaskColumns, Method, register
+from a2lc.methods.base import Labeller, MaskColumns, Method, NetworkSpec, PixelLabels, PoolSpec, QuerySpec, register
 from a2lc.records import AnswerKind, Inspection, PixelView, QueryKind, RoundView
 from a2lc.statistics.features import FeatureMap
 from a2lc.statistics.mask_stats import MaskStats
@@ -46,9 +46,7 @@ class PLAR(Method):
     first_labels: Literal["trusted", "doubtful"] = "trusted"  # doubtful: only answers count as labelled
 
     starts: ClassVar[str] = "subset"
-    head: ClassVar[str] = "error"
-    training: ClassVar[str] = "semi"
-    extra_columns: ClassVar[tuple[str, ...]] = ("undecided",)
+    pool: ClassVar[PoolSpec] = PoolSpec(extra_columns=("undecided",))
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing.
@@ -61,23 +59,23 @@ class PLAR(Method):
                 raise ConfigError(f"{name} must be in [0, 1], found {getattr(self, name)}.")
 
     @property
-    def query_kind(self) -> QueryKind:
-        """The main class of a mask."""
-        return QueryKind.DOMINANT
+    def query(self) -> QuerySpec:
+        """Ask for the main class of a mask."""
+        return QuerySpec(kind=QueryKind.DOMINANT)
+
+    @property
+    def network(self) -> NetworkSpec:
+        """Train with a head that predicts errors, on unlabeled pixels as well."""
+        return NetworkSpec(head="error", objective="semi", trusts_initial_labels=self.first_labels == "trusted")
+
+    @property
+    def pixel_labels(self) -> PixelLabels:
+        """Refine the pseudo labels of unlabeled pixels."""
+        return PixelLabels(labeller=self.labeller)
 
     def score(self, view: RoundView) -> NDArray[np.float64]:
         """Expected wrong pixels among the undecided of a mask, then its margin."""
         return view.extra["undecided"].astype(np.float64) + 1e-3 * super().score(view)
-
-    @property
-    def labels_pixels(self) -> bool:
-        """Refined pseudo labels."""
-        return True
-
-    @property
-    def trusts_first_labels(self) -> bool:
-        """As set."""
-        return self.first_labels == "trusted"
 
     def mask_columns(self, view: PixelView) -> MaskColumns:
         """`undecided`: summed chance of an error over the unlabelled pixels of a mask that nothing decides."""

@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-__all__ = ["FeatureMap", "interpolation_matrix"]
+__all__ = ["EMBEDDING", "FeatureMap", "interpolation_matrix", "mask_embedding"]
+
+EMBEDDING = "embedding"
+"""Column of statistics that holds the mean features of each mask."""
 
 FloatArray = NDArray[np.float32]
 
@@ -97,3 +101,26 @@ def interpolation_matrix(size: int, fitted: float, cells: int, stride: float) ->
     if last > 0:
         weights[np.arange(size), low + 1] += part
     return weights
+
+
+def mask_embedding(features: FeatureMap, mask_map: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[np.float32]:
+    """Average features over each mask, each pixel taking those of the cell it weighs most: (M, D) float32.
+
+    Args:
+        features: Of the image, (D, h, w) on their grid.
+        mask_map: (H, W) mask ids.
+        mask_ids: (M,) ids, ascending.
+    """
+    width = features.values.shape[2]
+    cells = features.rows.argmax(axis=1)[:, None] * width + features.cols.argmax(axis=1)[None]
+    place = np.searchsorted(mask_ids, mask_map)
+    inside = (
+        mask_ids[np.minimum(place, len(mask_ids) - 1)] == mask_map if len(mask_ids) else np.zeros_like(mask_map, bool)
+    )
+    size = features.values.shape[1] * width
+    counts = sparse.coo_matrix(
+        (np.ones(int(inside.sum()), dtype=np.float32), (place[inside], cells[inside])), shape=(len(mask_ids), size)
+    ).tocsr()
+    area = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
+    total = counts @ features.values.reshape(len(features.values), -1).T
+    return np.asarray(total / area[:, None], dtype=np.float32)

@@ -36,6 +36,11 @@ class ConfusionCounts:
         self.counts: NDArray[np.int64] = np.zeros((num_classes, num_classes), dtype=np.int64)
         self.unlabelled = 0
 
+    def merge(self, other: ConfusionCounts) -> None:
+        """Add the counts of other images."""
+        self.counts += other.counts
+        self.unlabelled += other.unlabelled
+
     def update(self, labels: NDArray[Any], ground_truth: NDArray[Any]) -> None:
         """Count an image.
 

@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +28,12 @@ from a2lc.project.config import TrainingConfig
 from a2lc.project.project import Project
 from a2lc.training.canvas import Canvas, canvas_for
 from a2lc.training.dataset import StepSampler, TrainingSet, ValidationSet
+from a2lc.training.objectives import Fitted
 from a2lc.training.tasks import Task
 
 __all__ = ["Fitted", "fit_model", "load_model", "pick_precision", "project_canvas", "save_model"]
 
 _log = logging.getLogger("a2lc")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """What a training came to.
-
-    Attributes:
-        steps: Steps taken.
-        kept: `best` or `last`: which weights were kept.
-        validation_miou: mIoU of the best weights on the validation set, None without one.
-    """
-
-    steps: int
-    kept: str
-    validation_miou: float | None
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -114,7 +115,10 @@ def predict_from_model(
         return canvas_tensor(project.pixels(image), canvas)
 
     def forward(image: ImageRecord, given: Any) -> Inspection:
-        tensor, fitted = given
+        with _one_thread(torch, not use_gpu):
+            return compute(image, *given)
+
+    def compute(image: ImageRecord, tensor: Any, fitted: Any) -> Inspection:
         batch = normalise(tensor[None].to(device)).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(device.type, dtype=kind, enabled=kind is not None):
             output = network(batch)
@@ -146,6 +150,18 @@ def predict_from_model(
         return replace(found, features=features, class_logits=class_logits, errors=errors)
 
     return Predictor(read, forward, show_features)
+
+
+@contextmanager
+def _one_thread(torch: Any, wanted: bool) -> Iterator[None]:
+    """Compute on one thread: the number of threads changes the last bits of what a network predicts."""
+    threads = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def predict_uniform(project: Project) -> Predictor:

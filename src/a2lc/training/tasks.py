@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.ledger import VOID, MaskState
+from a2lc.ledger import MaskState
 from a2lc.project.config import TrainingConfig
 from a2lc.project.project import Project
-from a2lc.records import AnswerKind, ImageRecord, RegionAnswer
+from a2lc.records import ImageRecord, RegionAnswer
 from a2lc.training.module import HELD_OUT, PADDING, RegionModule, SegmentationModule, SemiModule
+from a2lc.training.objectives import labelled_images, names_classes
 
 __all__ = ["NO_REGION", "Task", "regions", "semi_supervised", "supervised"]
 
@@ -50,7 +51,7 @@ def supervised(project: Project, state: MaskState, config: TrainingConfig, seed:
     """Cross entropy on corrected labels, over the images that carry any."""
     return Task(
         name="labels",
-        images=_labelled(project, state),
+        images=labelled_images(project, state),
         targets=lambda record: project.corrected_labels(record, state),
         fill=project.classes.ignore_index,
         module=SegmentationModule,
@@ -82,7 +83,7 @@ def regions(
     numbers: dict[int, dict[int, int]] = {}
     for image, said in sorted(answers.items()):
         for answer in said:
-            if answer.kind in {AnswerKind.CLASSES, AnswerKind.CONFIRM, AnswerKind.CORRECT} and answer.classes:
+            if names_classes(answer):
                 for mask in answer.mask_ids:
                     numbers.setdefault(image, {})[mask] = len(sets)
                 sets.append(answer.classes)
@@ -148,7 +149,7 @@ def semi_supervised(
         held = (draw < share)[mask_map] & (trusted != ignore)
         return np.where(held, trusted + HELD_OUT, labels)
 
-    labelled = _labelled(project, by_masks)
+    labelled = labelled_images(project, by_masks)
     rest = sorted(set(range(len(project.images))) - set(labelled))
     # Half of what is drawn carries labels, however few they are: else the networks would learn from each other alone.
     times = max(1, round(len(rest) / len(labelled))) if labelled else 0
@@ -169,19 +170,3 @@ def _refined(project: Project, state: MaskState, record: ImageRecord, trusted: N
     if said is None:
         return trusted
     return np.where((trusted == project.classes.ignore_index) & (said >= 0), said, trusted)
-
-
-def _labelled(project: Project, state: MaskState) -> list[int]:
-    """Positions of the images with a label to learn from."""
-    sources = project.config.sources
-    if sources.labels is not None and not sources.partial:
-        return list(range(len(project.images)))
-    some = project.masks.current(state) != VOID
-    found = set(project.masks.image[some].tolist())
-    if state.layer is not None:
-        found |= set(project.ledger.layer_files(state.layer))
-    if sources.labels is not None or sources.format != "folder":
-        # Labels may lie outside all masks.
-        bare = set(range(len(project.images))) - set(project.masks.image.tolist())
-        found |= {i for i in bare if (project.first_labels(project.images[i]) != project.classes.ignore_index).any()}
-    return sorted(found)

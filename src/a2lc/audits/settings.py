@@ -1,0 +1,55 @@
+"""Settings of a session that asks in batches, audits, and certifies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from a2lc.errors import ConfigError
+
+__all__ = ["SessionSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """Settings of `a2lc.audits.session.Session`: the settings of the method `gain`."""
+
+    batch: int = 20  # queries between two refits
+    certify: float = 0.1  # share of a round's queries that audit proposed corrections
+    measure: float = 0.1  # share that measures the labels
+    gold: float = 0.02  # share that repeats an answered query, to learn how often answers are wrong
+    automatic: bool = True  # False: no correction without an answer
+    min_precision: float = 0.0  # of automatic corrections; 0: they only have to raise the mean IoU
+    confidence: float = 0.95  # of the guarantee and of all intervals
+    floor: float = 0.3  # probability below which no class is proposed
+    alike: float = 0.9  # cosine of features from which two masks are not asked about in one batch
+    ridge: float = 10.0
+    anchors: float = 20.0  # weight, in answers, of initial labels drawn at random
+    audit_weight: float = 2.0  # weight in the fit of an answer to a mask drawn at random
+    random_features: int = 256  # per block: of appearance, of surroundings
+    embeddings: str | None = None  # folder of IMAGE_ID.npy, (D, h, w) features of the user's own backbone
+
+    def __post_init__(self) -> None:
+        """Check the ranges of all settings.
+
+        Raises:
+            ConfigError: A share is outside [0, 1), or a number is below its minimum.
+        """
+        for name in ("certify", "measure", "gold", "min_precision", "floor"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ConfigError(f"{name} must be in [0, 1), found {value}.")
+        if self.certify + self.measure > 0.9:
+            raise ConfigError(f"certify and measure leave nothing to ask: {self.certify:g} and {self.measure:g}.")
+        if not 0.5 <= self.confidence < 1:
+            raise ConfigError(f"confidence must be in [0.5, 1), found {self.confidence}.")
+        for name, low in (("batch", 1), ("random_features", 1), ("anchors", 0), ("audit_weight", 0), ("alike", 0)):
+            value = getattr(self, name)
+            if not low <= value < float("inf"):
+                raise ConfigError(f"{name} must be {low} or more, found {value}.")
+        if not 0 < self.ridge < float("inf"):
+            raise ConfigError(f"ridge must be above 0, found {self.ridge}.")
+
+    @property
+    def corrects(self) -> bool:
+        """Whether masks nobody looked at may be corrected."""
+        return self.automatic
