@@ -191,7 +191,7 @@ def read_pool(folder):
         asking = Asking(project, Gain(), 1, seed=0, questions=0, read=lambda columns: iter(()))
         looks, near = asking._appearance()
         classes, images = project.classes.num_classes, len(project.images)
-        pool = Pool(stats=stats, embedding=embedding, masks=masks, truth=project.truth, looks=looks, near=near)
+        pool = Pool(stats=stats, embedding=embedding, masks=masks, truth=project.truth.table, looks=looks, near=near)
     return pool, classes, images
 
 

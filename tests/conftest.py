@@ -157,7 +157,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
     with found.project("probe.a2lc") as project:
         classes = project.classes.num_classes
         for image in project.all_images:
-            truth = project.ground_truth(image).astype(int)
+            truth = project.truth.pixels(image).astype(int)
             rng = np.random.default_rng([5, image.index])
             seen = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, classes, truth.shape))
             seen[truth == 255] = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,12 +16,15 @@ from a2lc.formats.base import Sources  # noqa: E402
 from a2lc.formats.reading import ReadRules
 from a2lc.images.label_maps import write_ids
 from a2lc.images.rgb import write_rgb  # noqa: E402
+from a2lc.audits.session import Session  # noqa: E402
 from a2lc.methods import METHODS, create_method  # noqa: E402
+from a2lc.methods.base import PixelLabels  # noqa: E402
 from a2lc.models.build import MODELS  # noqa: E402
 from a2lc.project.config import AnnotatorConfig, TrainingConfig  # noqa: E402
 from a2lc.project.project import Project  # noqa: E402
 from a2lc.records import QueryKind  # noqa: E402
 from a2lc.rounds.loop import Loop
+from a2lc.rounds.models import region_predictor
 from a2lc.rounds.plan import RoundPlan  # noqa: E402
 from a2lc.rounds.status import project_status  # noqa: E402
 
@@ -136,14 +141,14 @@ def test_rounds_keep_the_budget_and_ask_nothing_twice(variant, tmp_path):
         masks = [(q.image, m) for q in project.ledger.queries() if q.query_id in answered for m in q.mask_ids]
         assert len(masks) == len(set(masks)), "a mask was asked about twice"
         kinds = {q.kind for q in project.ledger.queries()}
-        assert kinds == {create_method(*VARIANTS[variant]).query_kind}
+        assert kinds == {create_method(*VARIANTS[variant]).query.kind}
         first = asked_of(project)
         labels = [project.corrected_labels(image) for image in project.images]
-        quality = project.confusion(project.state()).counts
+        quality = project.truth.confusion(project.state()).counts
     # The table's count of label quality is that of the pixels.
     by_pixel = np.zeros_like(quality)
     for image, found in zip(project.images, labels, strict=True):
-        truth = Project.ground_truth(project, image)
+        truth = project.truth.pixels(image)
         both = (truth != 255) & (found != 255)
         np.add.at(by_pixel, (truth[both].astype(int), found[both].astype(int)), 1)
     np.testing.assert_array_equal(quality, by_pixel)
@@ -154,44 +159,69 @@ def test_rounds_keep_the_budget_and_ask_nothing_twice(variant, tmp_path):
             np.testing.assert_array_equal(project.corrected_labels(image), found)
 
 
+class GuardedTruth:
+    """A store of ground truth that is closed while the code of a method runs."""
+
+    def __init__(self, store):
+        self.store, self.closed, self.reads = store, 0, 0
+
+    def __getattr__(self, name):
+        assert not self.closed, f"a method's code reached `{name}` of ground truth"
+        self.reads += 1
+        return getattr(self.store, name)
+
+
+class Closing:
+    """A method, or the session it opened, during whose calls ground truth is closed."""
+
+    def __init__(self, inner, truth):
+        self.__dict__.update(inner=inner, truth=truth)
+
+    def __getattr__(self, name):
+        return closing(getattr(self.inner, name), self.truth)
+
+
+def closing(value, truth):
+    if isinstance(value, Session):
+        return Closing(value, truth)
+    if isinstance(value, PixelLabels):
+        return replace(value, labeller=closing(value.labeller, truth))
+    if not callable(value) or isinstance(value, type):
+        return value
+
+    def call(*args, **kwargs):
+        truth.closed += 1
+        try:
+            return closing(value(*args, **kwargs), truth)
+        finally:
+            truth.closed -= 1
+
+    return call
+
+
 @every
-def test_ground_truth_is_read_by_oracle_and_metrics_alone(variant, tmp_path, monkeypatch):
+def test_no_method_reaches_ground_truth(variant, tmp_path):
     with make_project(tmp_path / "a", variant) as project:
         loop = loop_of(project, variant)
-        joined = loop._joined_with_truth
-        allowed = []
+        truth = GuardedTruth(project.truth)
+        # The one store of the project: who asks the project for it, or the context, gets the guarded one.
+        loop.context.truth = project.__dict__["truth"] = truth
+        loop.context.__dict__["method"] = Closing(loop.context.method, truth)
+        loop.run(2)
+        assert truth.reads, "the oracle and the metrics read it"
 
-        def guarded(real):
-            def read(self, *args):
-                assert allowed, "ground truth was read where a method could see it"
-                return real(self, *args)
 
-            return read
+def test_a_method_that_looks_is_caught(tmp_path):
+    """The guard of the test above bites."""
+    with make_project(tmp_path / "a", "random") as project:
+        truth = GuardedTruth(project.truth)
 
-        def for_metrics(*args):
-            allowed.append(1)
-            found = joined(*args)
-            allowed.pop()
-            return found
+        class Peeking:
+            def score(self):
+                return truth.table
 
-        monkeypatch.setattr(Project, "ground_truth", guarded(Project.ground_truth))
-        monkeypatch.setattr(Project, "truth", property(guarded(Project.truth.func)))
-        replies = loop._replies
-
-        def by_the_oracle(*args):
-            allowed.append(1)
-            yield from replies(*args)
-            allowed.clear()
-
-        monkeypatch.setattr(loop, "_joined_with_truth", for_metrics)
-        monkeypatch.setattr(loop, "_replies", by_the_oracle)
-        for _ in range(2):
-            for stage in ("train", "evaluate", "score", "select", "answer", "correct"):
-                # Questions chosen between two lots of answers must not see it either: only the oracle may.
-                if stage in {"evaluate", "answer"} and not (stage == "answer" and loop.method.asks_in_batches):
-                    allowed.append(1)
-                loop.run_stage(stage)
-                allowed.clear()
+        with pytest.raises(AssertionError, match="a method's code reached `table`"):
+            Closing(Peeking(), truth).score()
 
 
 @every
@@ -250,7 +280,7 @@ def test_columns_of_another_method_are_not_taken_for_ones_own(tmp_path):
         message = r"Round 2 was scored for method 'classbal', and what method 'amss' asks by is not in it\. Go on"
         with pytest.raises(StageError, match=message):
             loop_of(project, "amss").run_stage("select")
-        assert other.run_stage("select"), "the method it was scored for goes on"
+        assert other.run_stage("select").complete, "the method it was scored for goes on"
 
 
 def test_files_a_killed_score_left_with_other_settings_are_made_again(tmp_path, monkeypatch):
@@ -260,12 +290,13 @@ def test_files_a_killed_score_left_with_other_settings_are_made_again(tmp_path, 
     with make_project(tmp_path / "a", "amss") as project:
         loop_of(project, "amss").run(1)
         loop = loop_of(project, "alone")
-        monkeypatch.setattr(loop, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(project.ledger, "finish_stage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             loop.run_stage("score")
         (part,) = (project.round_folder(2) / "stats").glob("part-*.parquet")
         alone = pq.read_table(part)
         assert alone["region"].to_pylist() == alone["mask_ids"].to_pylist()
+        monkeypatch.undo()
         loop_of(project, "amss").run_stage("score")
         assert pq.read_table(part)["region"].to_pylist() != alone["mask_ids"].to_pylist(), "merged anew"
 
@@ -277,12 +308,12 @@ def test_what_was_taken_back_does_not_come_back_with_the_next_layer(tmp_path):
     with make_project(tmp_path / "a", "classbal precise") as project:
         loop_of(project, "classbal precise", budget=30).run(2)
         folder = project.folder
-        ended = project.confusion(project.state(through=1)).coverage
-        both = project.confusion(project.state()).coverage
+        ended = project.truth.confusion(project.state(through=1)).coverage
+        both = project.truth.confusion(project.state()).coverage
     assert 0 < ended < both
     assert _main(["undo", str(folder), "2"]) == 0
     with Project(folder) as project:
-        assert project.confusion(project.state()).coverage == ended
+        assert project.truth.confusion(project.state()).coverage == ended
         asked = {(q.image, m) for q in project.ledger.queries(2) for m in q.mask_ids}
         loop_of(project, "classbal precise", budget=30).run(3)
         for answer, _ in project.ledger.answers(2):
@@ -300,9 +331,7 @@ def test_networks_of_ones_own_cannot_be_files(tmp_path):
     for name in ("mulactseg", "plar"):
         with make_project(tmp_path / name, name) as project:
             plan = loop_of(project, name).plan
-            from dataclasses import replace
-
-            with pytest.raises(
+                    with pytest.raises(
                 ConfigError, match=rf"Method '{name}' trains networks of its own and cannot work from files"
             ):
                 Loop(project, replace(plan, training=files))
@@ -338,17 +367,15 @@ def test_a_person_may_tick_classes_until_the_clicks_are_spent(tmp_path):
 
 
 def test_regions_network_of_other_settings_is_trained_anew(tmp_path):
-    from dataclasses import replace
-
     with make_project(tmp_path / "a", "mulactseg") as project:
         loop = loop_of(project, "mulactseg")
         for stage in ("train", "evaluate", "score", "select", "answer"):
             loop.run_stage(stage)
-        loop._region_predictor(1)
+        region_predictor(loop.context, 1)
         weights = project.round_folder(1) / "regions.ckpt"
         first = torch.load(weights, weights_only=True)
         other = Loop(project, replace(loop.plan, training=TRAINING.model_copy(update={"iterations": 5})))
-        other._region_predictor(1)
+        region_predictor(other.context, 1)
         second = torch.load(weights, weights_only=True)
         assert any(not torch.equal(first[k], second[k]) for k in first)
         for stage in ("correct", "train", "evaluate", "score"):
@@ -361,7 +388,7 @@ def test_a_budget_that_pays_for_nothing_can_be_raised(tmp_path):
 
     with make_project(tmp_path / "a", "classbal precise") as project:
         loop = loop_of(project, "classbal precise", budget=1)
-        with pytest.raises(PoolExhaustedError, match=r"pays for none of the .* costs \d+\. Raise --budget\.$"):
+        with pytest.raises(PoolExhaustedError, match=r"pays for none of the .* costs \d+\. Raise the budget\.$"):
             loop.run(1)
         assert loop_of(project, "classbal precise", budget=30).run(1), "the same round goes on"
         assert 1 < project_status(project)["rounds"][1]["clicks"] <= 30

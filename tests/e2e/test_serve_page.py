@@ -129,7 +129,9 @@ class Book:
     def __init__(self, folder):
         with Project(folder) as project:
             masks, classes = project.masks, project.classes
-            _, by_class = project.truth.masks(project.state(through=0), np.arange(len(masks)), classes.num_classes)
+            _, by_class = project.truth.table.masks(
+                project.state(through=0), np.arange(len(masks)), classes.num_classes
+            )
             self.names = classes.names
             self.by_caption, self.captions, self.right = {}, {}, {}
             for query in project.ledger.queries():

@@ -37,7 +37,7 @@ def _between_rounds(folder: Path) -> Iterator[Project]:
     from a2lc.rounds.stages import require_between_rounds
 
     with Project(folder) as project, project.lock():
-        project.see_classes()  # as they are under the lock
+        project.reload_classes()  # as they are under the lock
         require_between_rounds(project)
         yield project
 

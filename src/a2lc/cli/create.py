@@ -352,7 +352,7 @@ def pseudo(
         # What was mended when the project was first opened here may be this very command's work.
         project.mended_masks = project.mended_masks or mended
         found = make_pseudo_labels(project, settings, found_by, masked_by, replace=replace, track=track, say=print_line)
-        quality = project.confusion(project.state()) if project.has_ground_truth else None
+        quality = project.truth.confusion(project.state()) if project.has_ground_truth else None
         has_labels = bool((project.masks.pair_label >= 0).any())
     print_line(
         f"{found.masks:,} masks in {found.images:,} images, {found.objects:,} of them objects; {found.coverage:.1%} of pixels "

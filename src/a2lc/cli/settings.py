@@ -151,7 +151,7 @@ def print_stage(result: StageResult) -> None:
 def first_figures(project: Project) -> None:
     line = f"{project.config.name}: {len(project.images):,} images, {len(project.masks):,} masks"
     if project.has_ground_truth:
-        quality = project.confusion(project.state())
+        quality = project.truth.confusion(project.state())
         line += f", data mIoU {format_figure(json_safe(quality.miou))}"
     print_line(f"{line}; method {project.config.method.name}, {project.config.method.budget:g} clicks a round")
 

@@ -306,7 +306,7 @@ def _compose_all(job: Job, folder: Path, looked: int, track: Track) -> PseudoSum
         stored = np.where(composed.labels == project.classes.ignore_index, len(values) - 1, composed.labels)
         write_ids(folder / "labels" / f"{image.image_id}.png", values[stored], palette)
         write_ids(folder / "masks" / f"{image.image_id}.png", composed.masks)
-        truth = project.ground_truth(image) if has_truth else None
+        truth = project.truth.pixels(image) if has_truth else None
         columns = mask_columns(composed.masks, composed.labels, truth, project.classes)
         of_objects = composed.labels[np.isin(composed.masks, np.flatnonzero(composed.origin >= 0) + 1)]
         pixels = Counter(dict(enumerate(np.bincount(of_objects, minlength=project.classes.num_classes).tolist())))

@@ -129,7 +129,7 @@ def _maps(project: Project, image: ImageRecord, kinds: list[str]) -> list[tuple[
             continue
         try:
             width, height, _ = stored_size(path, project.config.sources.max_pixels)
-            read = {"labels": project.raw_labels, "masks": project.mask_map, "ground_truth": project.ground_truth}
+            read = {"labels": project.raw_labels, "masks": project.mask_map, "ground_truth": project.truth.pixels}
             read[kind](image)
         except InputError as error:
             found.append(("file-damaged", str(error)))

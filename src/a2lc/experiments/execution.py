@@ -300,7 +300,7 @@ def begin(run: Run, out: Path, root: Path | None, say: Say) -> Path:
                 # What these labels cost is not given to anyone for free.
                 void = project.classes.ignore_index
                 some = [image for image in project.images if bool((project.first_labels(image) != void).any())]
-                labelled = [precise_clicks(project.ground_truth(image)) for image in some]
+                labelled = [precise_clicks(project.truth.pixels(image)) for image in some]
         record_state(folder, start_clicks=sum(labelled), labelled_images=len(labelled))
     with Project(folder) as project, project.lock():
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from a2lc.classes.decoding import decode_labels
 from a2lc.classes.edits import ClassEdit, ClassView, class_change, replay_edits, view_of
-from a2lc.classes.sentinels import KEEP, VOID
+from a2lc.classes.sentinels import KEEP
 from a2lc.classes.table import ClassTable
 from a2lc.errors import (
     ConfigError,
@@ -39,12 +39,12 @@ from a2lc.images.rgb import read_rgb
 from a2lc.io.files import sha256, write_bytes, write_text
 from a2lc.ledger import CorrectionRows, LayerRecord, Ledger, MaskState, apply_layer, apply_to_labels, replay
 from a2lc.ledger.undo import deciders
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
 from a2lc.project.config import ProjectConfig, read_config, reading_of
 from a2lc.project.lock import lock_holder, user_name
 from a2lc.project.mask_swap import MADE_MASKS
+from a2lc.project.truth import TruthStore
 from a2lc.records import ImageRecord
-from a2lc.statistics.metrics import ConfusionCounts
 
 __all__ = ["Project"]
 
@@ -99,16 +99,15 @@ class Project:
                     self.install_masks()
             self.mended_masks = json.loads((self.folder / "tables" / "masks.json").read_text(encoding="utf-8"))
         self.ledger = Ledger(self.folder / "ledger.sqlite")
-        self.see_classes()
+        self.reload_classes()
         self._layer_files: dict[int, dict[int, tuple[str, int]]] = {}
 
-    def see_classes(self) -> None:
+    def reload_classes(self) -> None:
         """Take the classes as the ledger has them now: those imported, and what was done to them."""
         self._edits = self.ledger.class_edits()
         self.view: ClassView = self.classes_before(None)
         self.classes: ClassTable = self.view.table
-        self.ledger.speak(self.view)
-        self._layer_truth: dict[int, TruthTable] = {}
+        self.ledger.set_class_view(self.view)
         for name in ("masks", "truth"):
             self.__dict__.pop(name, None)
 
@@ -156,7 +155,7 @@ class Project:
     def edit_classes(self, edit: ClassEdit) -> None:
         """Record what is done to the classes; the caller holds the lock, and no round is open."""
         self.ledger.add_class_edit(edit)
-        self.see_classes()
+        self.reload_classes()
 
     def close(self) -> None:
         """Let go of the files."""
@@ -215,29 +214,14 @@ class Project:
     @property
     def has_ground_truth(self) -> bool:
         """Whether the images to correct came with ground truth."""
-        return (self.folder / "tables" / "truth.parquet").is_file()
+        return self.truth.exists
 
     @cached_property
-    def truth(self) -> TruthTable:
-        """Ground truth, for the simulated annotator and the metrics alone.
-
-        Raises:
-            InputError: The project has none.
-        """
-        if not self.has_ground_truth:
-            raise InputError(
-                "The project has no ground truth: nothing can be simulated or measured against it. "
-                "Use --annotator human, or make the project with --ground-truth."
-            )
-        return self.read_truth(self.folder / "tables" / "truth.parquet")
-
-    def read_truth(self, path: Path) -> TruthTable:
-        """A table of ground truth, in classes as they are now."""
-        return TruthTable.load(path).seen_by(self.view)
-
-    def write_truth(self, path: Path, table: TruthTable) -> None:
-        """Keep a table of ground truth, in codes of classes."""
-        table.coded(self.view).save(path)
+    def truth(self) -> TruthStore:
+        """Ground truth, for the simulated annotator, the metrics and the report alone."""
+        return TruthStore(
+            self.folder, self.imported_classes, self.view, self.config.sources.max_pixels, self.round_folder
+        )
 
     def record(self, image_id: str) -> ImageRecord:
         """An image by its name.
@@ -320,17 +304,6 @@ class Project:
     def mask_map(self, image: ImageRecord) -> NDArray[np.uint16]:
         """(H, W) mask ids, 0 where there is no mask."""
         return read_ids(self._kept("masks", image), max_pixels=self.config.sources.max_pixels)
-
-    def ground_truth(self, image: ImageRecord) -> NDArray[Any]:
-        """(H, W) true class indices of an image: for metrics, the simulated annotator and the report alone."""
-        found = read_ids(self._kept("ground_truth", image), max_pixels=self.config.sources.max_pixels)
-        if self.view.plain:
-            return found
-        # The file holds codes, and the ignore index of as many classes as there were.
-        void = self.imported_classes.ignore_index
-        now = np.where(found == void, VOID, found.astype(np.int32))
-        now = self.view.indices(now)
-        return np.where(now == VOID, self.classes.ignore_index, now).astype(self.classes.dtype)
 
     def _kept(self, kind: str, image: ImageRecord) -> Path:
         path = self.folder / kind / f"{image.image_id}.png"
@@ -432,20 +405,6 @@ class Project:
         if sha256(path) != digest:
             raise LedgerError(f"{path} is not the file that the ledger recorded. Restore it from a copy.")
         return self.view.indices(read_ids(path, max_pixels=self.config.sources.max_pixels).astype(np.int32) + KEEP)
-
-    def confusion(self, state: MaskState) -> ConfusionCounts:
-        """Confusion of the corrected labels in a state against ground truth.
-
-        Raises:
-            InputError: The project has none.
-        """
-        truth = self.truth
-        if state.layer is not None:
-            if state.layer not in self._layer_truth:
-                path = self.round_folder(state.layer) / "truth.parquet"
-                self._layer_truth[state.layer] = self.read_truth(path)
-            truth = self._layer_truth[state.layer]
-        return truth.confusion(state, self.classes.num_classes)
 
     def corrected_labels(
         self,

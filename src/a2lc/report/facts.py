@@ -104,7 +104,7 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
     status["rounds"] = [row for row in status["rounds"] if row["round"] <= last]
     rounds = [record for record in project.ledger.rounds() if record.round <= last]
     masks = project.masks
-    truth = project.truth if project.has_ground_truth else None
+    truth = project.truth.table if project.has_ground_truth else None
     rows = project.corrections(through)
     sure = {detail.id: detail.confidence for detail in project.ledger.correction_details()}
     found = (sure[row] for row in rows.ids.tolist())

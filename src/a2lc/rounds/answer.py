@@ -10,7 +10,6 @@ from typing import Any
 
 from a2lc.errors import PoolExhaustedError
 from a2lc.ledger.replay import MaskState
-from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Query, QueryKind, Reason
 from a2lc.rounds.context import Context
 from a2lc.rounds.oracle import Oracle, Seen
@@ -133,12 +132,12 @@ def _replies(
     )
     by_table = {QueryKind.CORRECTION, QueryKind.DOMINANT}
     asked = [query for query in queries if query.kind in by_table]
-    replies = dict(zip(asked, oracle.answer(asked, project.masks, project.truth, state), strict=True))
+    replies = dict(zip(asked, oracle.answer(asked, project.masks, context.truth.table, state), strict=True))
     looked: dict[Query, Seen] = {}
     # An image is read once, however many queries there are about it.
     for index in sorted({query.image for query in queries if query.kind not in by_table}):
         image = project.images[index]
-        mask_map, truth = project.mask_map(image), project.ground_truth(image)
+        mask_map, truth = project.mask_map(image), context.truth.pixels(image)
         labels = project.corrected_labels(image, state, mask_map=mask_map)
         mine = [query for query in queries if query.image == index and query.kind not in by_table]
         seen_here = oracle.look(mine, mask_map, truth, labels, project.classes.ignore_index)
@@ -148,16 +147,17 @@ def _replies(
         clicks = context.cost.of_answer(seen.answer.kind, len(seen.answer.classes))
         yield (
             query,
-            partial(_with_pixels, project, oracle, query, seen.answer),
+            partial(_with_pixels, context, oracle, query, seen.answer),
             clicks if seen.clicks is None else seen.clicks,
         )
 
 
-def _with_pixels(project: Project, oracle: Oracle, query: Query, answer: Answer) -> Answer:
+def _with_pixels(context: Context, oracle: Oracle, query: Query, answer: Answer) -> Answer:
     """Return an answer, with its pixel-level labels written down where it is a precise one."""
     if query.kind != QueryKind.PRECISE:
         return answer
+    project = context.project
     image = project.images[query.image]
-    mask_map, truth = project.mask_map(image), project.ground_truth(image)
+    mask_map, truth = project.mask_map(image), context.truth.pixels(image)
     drawn = oracle.draw(query, mask_map, truth, project.classes.ignore_index)
     return replace(answer, pixels=project.write_answered_pixels(drawn))

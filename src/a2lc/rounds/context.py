@@ -14,6 +14,7 @@ from a2lc.errors import ConfigError, InputError
 from a2lc.io.progress import Track, no_progress
 from a2lc.methods import Method, create_method
 from a2lc.project.project import Project
+from a2lc.project.truth import TruthStore
 from a2lc.records import QueryKind
 from a2lc.rounds.plan import RoundPlan
 from a2lc.statistics.store import ParquetStats
@@ -39,6 +40,7 @@ class Context:
         workers: Processes that share the work on images; 1 works in this process.
         shard_size: Images of a shard.
         track: Shows progress.
+        truth: Ground truth of the project, read by the simulated annotator and the metrics alone.
 
     Raises:
         UnknownNameError: There is no such method or setting.
@@ -52,11 +54,13 @@ class Context:
     workers: int = 1
     shard_size: int = SHARD
     track: Track = no_progress
+    truth: TruthStore = field(init=False)
     loaded: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     """Models and views that work on shards has loaded, emptied when the stage ends."""
 
     def __post_init__(self) -> None:
         """Refuse plans that cannot be carried out."""
+        self.truth = self.project.truth
         method, plan = self.method, self.plan
         labels = method.pixel_labels
         own_network = method.network.head != "linear" or (labels is not None and labels.region_losses is not None)

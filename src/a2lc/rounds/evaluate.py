@@ -24,7 +24,7 @@ def run(context: Context, round_index: int) -> StageResult:
     began = time.perf_counter()
     project = context.project
     details: dict[str, Any] = {"model_miou": None, "model_iou": None, "measured_on": None}
-    images = project.validation_images or (project.images if project.has_ground_truth else [])
+    images = project.validation_images or (project.images if context.truth.exists else [])
     if context.is_warm_up(round_index + 1):
         images = []  # nothing was trained
     missing = ""
@@ -49,8 +49,8 @@ def run(context: Context, round_index: int) -> StageResult:
                 "measured_on": "validation images" if project.validation_images else "training images",
             }
     parts = []
-    if project.has_ground_truth:
-        quality = project.confusion(project.state())
+    if context.truth.exists:
+        quality = context.truth.confusion(project.state())
         details |= {"coverage": quality.coverage}
         details |= {"data_miou": quality.miou, "data_iou": [None if np.isnan(v) else float(v) for v in quality.iou]}
         parts.append("no label yet" if np.isnan(quality.miou) else f"data mIoU {quality.miou:.4f}")
@@ -83,5 +83,5 @@ def evaluate_shard(context: Context, round_index: int, shard: Shard) -> tuple[Co
     for image in shard.records(project):
         probs: Any = predictor(image).probs
         pred = np.asarray(probs.argmax(0) if isinstance(probs, np.ndarray) else probs.argmax(0).cpu())
-        counts.update(pred, project.ground_truth(image))
+        counts.update(pred, context.truth.pixels(image))
     return counts, predictor.forward_seconds - before

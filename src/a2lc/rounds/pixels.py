@@ -48,11 +48,11 @@ def write_pixel_labels(context: Context, round_index: int) -> tuple[LayerFiles |
     for written, joined in map_shards(context, round_index, label_shard, shards, "labelling pixels"):
         files |= written
         truth += joined
-    if project.has_ground_truth:
+    if context.truth.exists:
         table = np.concatenate(truth, axis=1)
         names = ("row", "label", "truth", "layer", "pixels")
         columns = {name: values.astype(np.int32) for name, values in zip(names, table, strict=True)}
-        project.write_truth(project.round_folder(round_index) / "truth.parquet", TruthTable(**columns))
+        context.truth.write(project.round_folder(round_index) / "truth.parquet", TruthTable(**columns))
     return files, by
 
 
@@ -68,8 +68,8 @@ def label_shard(context: Context, round_index: int, shard: Shard) -> tuple[Layer
             written = project.write_layer(round_index, image, labels)
             if written is not None:
                 files[image.index] = written
-        if project.has_ground_truth:
-            truth.append(join_with_truth(project, image, labels))
+        if context.truth.exists:
+            truth.append(join_with_truth(project, image, labels, context.truth.pixels(image)))
     return files, truth
 
 
@@ -106,13 +106,16 @@ class _Labelling:
         return labels
 
 
-def join_with_truth(project: Project, image: ImageRecord, labels: NDArray[Any] | None) -> NDArray[np.int64]:
+def join_with_truth(
+    project: Project, image: ImageRecord, labels: NDArray[Any] | None, truth: NDArray[Any]
+) -> NDArray[np.int64]:
     """Count the pixels of each (mask row, initial label, true class, pixel-level label) of an image.
 
     Args:
-        project: With ground truth.
+        project: Opened.
         image: The image.
         labels: (H, W) its pixel-level labels, or None.
+        truth: (H, W) its true classes.
 
     Returns:
         (5, n): row of the mask or -1, initial label, true class, pixel-level label, pixels.
@@ -123,7 +126,7 @@ def join_with_truth(project: Project, image: ImageRecord, labels: NDArray[Any] |
     position = np.zeros(int(mask_map.max(initial=0)) + 1, dtype=np.int64)
     position[project.masks.mask_ids[first:last]] = np.arange(1, last - first + 1)
     classes, ignore = project.classes.num_classes, project.classes.ignore_index
-    initial, truth = project.first_labels(image).astype(np.int64), project.ground_truth(image).astype(np.int64)
+    initial, truth = project.first_labels(image).astype(np.int64), truth.astype(np.int64)
     layer = np.full(mask_map.shape, KEEP) if labels is None else labels
     row, label, true, own, pixels = joint_counts(
         position[mask_map],

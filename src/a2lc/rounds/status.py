@@ -134,7 +134,7 @@ def project_status(project: Project) -> dict[str, Any]:
             row |= _quality(project, number)
             if automatic.any():
                 row["automatic_precision"] = automatic_precision(
-                    project.masks, project.truth, changes["row"][automatic], changes["new"][automatic], classes
+                    project.masks, project.truth.table, changes["row"][automatic], changes["new"][automatic], classes
                 )
         rounds.append(row)
     number, following = next_stage(project)
@@ -214,7 +214,7 @@ def _by_masks(project: Project, labels: NDArray[Any]) -> dict[str, float]:
         source=np.zeros(len(masks), dtype=np.int8),
         winner=np.full(len(masks), -1, dtype=np.int64),
     )
-    _, by_class = project.truth.masks(nothing, np.arange(len(masks)), classes)
+    _, by_class = project.truth.table.masks(nothing, np.arange(len(masks)), classes)
     true = np.argmax(by_class, axis=1)
     counts = ConfusionCounts(classes, VOID)
     counts.add(np.asarray(labels), np.where(true == classes, VOID, true), masks.area)
@@ -222,5 +222,5 @@ def _by_masks(project: Project, labels: NDArray[Any]) -> dict[str, float]:
 
 
 def _quality(project: Project, through: int | None) -> dict[str, Any]:
-    counts = project.confusion(project.state(through))
+    counts = project.truth.confusion(project.state(through))
     return {"data_miou": counts.miou, "coverage": counts.coverage, "pixel_accuracy": counts.pixel_accuracy}

@@ -147,7 +147,7 @@ class ValidationSet(Dataset[tuple[torch.Tensor, torch.Tensor, tuple[int, int]]])
         """Image (3, h, w) uint8, ground truth (H, W) int64, and the part of the canvas the image fills."""
         record = self.project.validation_images[index]
         image, fitted = canvas_tensor(self.project.pixels(record), self.canvas)
-        return image, torch.from_numpy(self.project.ground_truth(record).astype(np.int64)), fitted
+        return image, torch.from_numpy(self.project.truth.pixels(record).astype(np.int64)), fitted
 
 
 def canvas_tensor(pixels: NDArray[np.uint8], canvas: Canvas) -> tuple[torch.Tensor, tuple[int, int]]:

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from a2lc.audits import effects
-from a2lc.audits.knowledge import UNKNOWN, error_rate_of, standing_answers
+from a2lc.audits.knowledge import error_rate_of
 from a2lc.audits.wording import describe_guarantee
+from a2lc.classes.sentinels import UNKNOWN
 from a2lc.cli.app import _main
 from a2lc.errors import ImageFileError, InputError, MissingFileError
 from a2lc.images.label_maps import read_ids, write_ids
 from a2lc.ledger import FIRST
 from a2lc.ledger.replay import SOURCES, mask_keys
+from a2lc.ledger.standing import standing_answers
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Reason
 from a2lc.rounds.loop import Loop
@@ -81,11 +83,10 @@ def test_answers_change_what_is_asked_next(project, made):
     for stage in ("train", "evaluate", "score", "select"):
         loop.run_stage(stage)
     first = {(q.image, q.mask_ids) for q in project.ledger.queries(1)}
-    asking = loop.asking(1)
-    known = asking._known()
-    before = asking._posterior(known)
+    belief = loop.questioner(1).session.belief
+    before = belief.posterior(belief.known())
     loop.run_stage("answer")
-    after = asking._posterior(asking._known())
+    after = belief.posterior(belief.known())
     assert len(first) == 10
     assert np.abs(after - before).max() > 0.2
 
@@ -160,7 +161,9 @@ def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(projec
     asked = np.isin(project.masks.keys, project.ledger.asked_masks())
     for number in (1, 2, 3):
         state = project.state(through=number)
-        measured, frozen = (getattr(loop.asking(number), name)() for name in ("_measured", "_frozen"))
+        measured, frozen = (
+            getattr(loop.questioner(number).session.certification, name)() for name in ("measured", "frozen")
+        )
         wanted = np.full(len(state.classes), FIRST)
         wanted[measured.accepted] = frozen.labels[measured.accepted]
         automatic = state.source == AUTOMATIC
@@ -203,7 +206,7 @@ def test_what_a_round_proved_stands_while_no_audit_speaks_against_it(made, prove
             after, details = project.state(through=number), found_in(project, number)
             stand = after.source == AUTOMATIC
             asked = np.isin(project.masks.keys, project.ledger.asked_masks())
-            frozen = loop.asking(number)._frozen()
+            frozen = loop.questioner(number).session.certification.frozen()
             # All of them, but what was asked about and what the posterior takes back.
             wanted = held & ~asked & (frozen.labels == before.classes)
             assert np.array_equal(stand, wanted) and stand.sum() > 10 and not (held & asked_before & stand).any()
@@ -226,7 +229,7 @@ def test_what_someone_leaves_out_is_not_made_and_the_figures_say_so(made):
             loop = loop_of(project, made, budget=200, settings=PROVES)
             while next_stage(project) != (1, "correct"):
                 loop.run_stage(next_stage(project)[1])
-            changes, promise = loop.spread()
+            changes, promise = loop.proposed()
             assert len(changes.rows) > 20 and "mean IoU" in promise
             old, new = loop.old_and_new(changes)
             pair = (int(old[0]), int(new[0]))
@@ -255,7 +258,7 @@ def test_what_was_proved_under_a_laxer_promise_does_not_stand_under_a_stricter(m
 
 def test_what_was_proved_goes_when_audits_speak_against_it(made, proved):
     with copied(made, proved, "against.a2lc") as project:
-        audited = loop_of(project, made).asking(1)._measured()
+        audited = loop_of(project, made).questioner(1).session.certification.measured()
         rows = np.intersect1d(audited.accepted, audited.drawn)
         assert len(rows), "masks accepted and then drawn to measure"
         wrong = dict(zip(project.masks.keys[rows].tolist(), project.masks.label[rows].tolist(), strict=True))
@@ -295,7 +298,7 @@ def test_a_precision_proved_stands_until_audits_speak_against_it(made):
 def test_no_answer_is_ever_changed(project, made):
     loop_of(project, made, budget=80).run(2)
     state = project.state()
-    for query, answer in standing_answers(project):
+    for query, answer in standing_answers(project.ledger):
         row = int(project.masks.rows(np.array([query.image]), np.array(query.mask_ids))[0])
         assert state.source[row] != AUTOMATIC
         if answer.kind == AnswerKind.CORRECT and query.reason != Reason.GOLD:
@@ -307,7 +310,7 @@ def test_labels_without_errors_are_left_alone(made):
     with made.project("clean-truth.a2lc") as project:
         for image in project.images:
             # Each mask of its most frequent true class, void elsewhere, as right masks are.
-            truth, masks = project.ground_truth(image), project.mask_map(image)
+            truth, masks = project.truth.pixels(image), project.mask_map(image)
             labels = np.full(truth.shape, 255, dtype=np.uint8)
             for mask in np.unique(masks[masks > 0]):
                 labels[masks == mask] = np.bincount(truth[masks == mask]).argmax()
@@ -457,18 +460,18 @@ def test_figures_of_labels_taken_back_stop_nothing_and_are_told_so(project, made
 def test_what_is_promised_is_less_what_was_asked_about_since(project, made):
     loop = loop_of(project, made, budget=200, settings={"certify": 0.4, "measure": 0.3})
     loop.run(1)
-    asking = loop.asking(1)
-    frozen, measured = asking._frozen(), asking._measured()
-    rows, told = asking.accepted(frozen)
+    certification = loop.questioner(1).session.certification
+    frozen, measured = certification.frozen(), certification.measured()
+    rows, told = certification.accepted(frozen)
     gone = np.setdiff1d(measured.accepted, rows)
     assert len(gone), "the test must see masks that were drawn to measure"
-    assert not asking._known().asked[rows].any() and told["accepted"] == len(rows)
+    assert not certification.belief.known().asked[rows].any() and told["accepted"] == len(rows)
     posterior = frozen.posteriors(project.classes.num_classes)
-    unions, ious = asking._unions(frozen.labels, posterior)
+    unions, ious = certification.unions(frozen.labels, posterior)
     masks, classes = project.masks, project.classes.num_classes
 
     def brought(some):
-        true = project.truth.masks(project.state(through=0), some, classes)[1].argmax(axis=1)
+        true = project.truth.table.masks(project.state(through=0), some, classes)[1].argmax(axis=1)
         true = np.where(true == classes, -1, true)
         return effects(masks.area[some], masks.label[some], frozen.labels[some], true, unions, ious).sum() / classes
 
@@ -487,7 +490,7 @@ def test_answers_that_name_no_class_change_nothing_and_say_so(project, made):
             kind = [AnswerKind.SKIP, AnswerKind.MIXED, AnswerKind.VOID][rng.integers(3)]
             record_answer(project, Answer(query_id=query.query_id, annotator="eve", kind=kind))
     assert project_status(project)["rounds"][1]["finished"]
-    unsaid = [q for q, a in standing_answers(project) if a.kind in {AnswerKind.SKIP, AnswerKind.MIXED}]
+    unsaid = [q for q, a in standing_answers(project.ledger) if a.kind in {AnswerKind.SKIP, AnswerKind.MIXED}]
     rows = project.masks.rows(np.array([q.image for q in unsaid]), np.array([q.mask_ids[0] for q in unsaid]))
     assert (project.state().classes[rows] == FIRST).all()
 
@@ -527,11 +530,11 @@ def test_disputed_answers_are_asked_a_third_time(project, made):
     loop = loop_of(project, made, budget=150, settings={"gold": 0.3}, error_rate=0.3)
     loop.run(1)
     said = {}
-    for query, _ in standing_answers(project):
+    for query, _ in standing_answers(project.ledger):
         said.setdefault((query.image, query.mask_ids), []).append(query.query_id)
     times = [len(ids) for ids in said.values()]
     assert max(times) == 3 and times.count(2) > 3
-    assert (loop.asking(1)._known().truth != UNKNOWN).sum() == len(said)
+    assert (loop.questioner(1).session.belief.known().truth != UNKNOWN).sum() == len(said)
 
 
 # ---- features of one's own ------------------------------------------------------------------------------------------
@@ -539,14 +542,13 @@ def test_disputed_answers_are_asked_a_third_time(project, made):
 
 def test_embeddings_from_files_are_used(project, made, tmp_path):
     for image in project.images:
-        truth = project.ground_truth(image)[::8, ::8].astype(int)
+        truth = project.truth.pixels(image)[::8, ::8].astype(int)
         np.save(tmp_path / f"{image.image_id}.npy", np.eye(256, dtype=np.float32)[truth].transpose(2, 0, 1)[:9])
     loop = loop_of(project, made, settings={"embeddings": str(tmp_path)})
     for stage in ("train", "evaluate", "score"):
         loop.run_stage(stage)
     plain = loop_of(project, made)
-    _, with_them = loop.asking(1)._pool
-    _, without = plain.asking(1)._pool
+    with_them, without = (one.questioner(1).session.belief.pool.features for one in (loop, plain))
     assert with_them.base.shape[1] == without.base.shape[1] + 9
 
 
@@ -577,14 +579,14 @@ def test_bad_embeddings_are_named(project, made, tmp_path, spoil, error, message
 
 def test_looks_of_other_masks_are_made_anew(project, made):
     loop = loop_of(project, made)
-    first, _ = loop.asking(1)._appearance()
+    first, _ = loop.questioner(1).session.source.appearance()
     path = project.folder / "tables" / "appearance.parquet"
     assert path.is_file()
-    again, _ = loop.asking(1)._appearance()
+    again, _ = loop.questioner(1).session.source.appearance()
     np.testing.assert_array_equal(first, again)
     from a2lc.audits.tables import AppearanceTable
 
     table = AppearanceTable.load(path)
     others = dataclasses.replace(table, area=table.area + 1, looks=table.looks * 0)
     others.save(path)
-    np.testing.assert_array_equal(loop.asking(1)._appearance()[0], first)
+    np.testing.assert_array_equal(loop.questioner(1).session.source.appearance()[0], first)

@@ -190,7 +190,7 @@ def project(scored, tmp_path_factory):
 def test_merge_keeps_every_answer(scored, project):
     run(scored, project, 1)
     before = {image.image_id: project.corrected_labels(image) for image in project.images}
-    truth = {image.image_id: project.ground_truth(image) for image in project.images}
+    truth = {image.image_id: project.truth.pixels(image) for image in project.images}
     answers = project.ledger.answers()
     with sqlite3.connect(project.ledger.path) as connection:
         rows = (
@@ -209,7 +209,7 @@ def test_merge_keeps_every_answer(scored, project):
         assert (project.corrected_labels(image) == expected).all()
         was = truth[image.image_id]
         assert (
-            project.ground_truth(image) == np.where(was == 255, 255, places[np.minimum(was, len(places) - 1)])
+            project.truth.pixels(image) == np.where(was == 255, 255, places[np.minimum(was, len(places) - 1)])
         ).all()
     assert places[first] == places[second]
     now = project.ledger.answers()
@@ -224,8 +224,8 @@ def test_merge_keeps_every_answer(scored, project):
     assert again == rows, "a row was written anew"
     counts = ConfusionCounts(project.classes.num_classes, 255)
     for image in project.images:
-        counts.update(project.corrected_labels(image), project.ground_truth(image))
-    found = project.confusion(project.state())
+        counts.update(project.corrected_labels(image), project.truth.pixels(image))
+    found = project.truth.confusion(project.state())
     assert (found.counts == counts.counts).all(), "the tables say the same as the pixels"
     # Masks have the most frequent label as it is now.
     for image in project.images[:5]:
@@ -254,7 +254,7 @@ def test_rounds_go_on_after_each_edit(scored, project, method):
         assert project.corrected_labels(image).max() <= 255
     with Project(project.folder) as again:
         assert again.classes == project.classes
-        assert again.confusion(again.state()).miou == project.confusion(project.state()).miou
+        assert again.truth.confusion(again.state()).miou == project.truth.confusion(project.state()).miou
 
 
 def test_split_asks_again(scored, project):
@@ -441,7 +441,7 @@ def test_nothing_left_to_ask_opens_no_round(scored, project):
 
 def test_a_class_in_use_cannot_be_taken_back(scored, project, capsys):
     assert _main(["classes", "add", str(project.folder), "unicorn"]) == 0
-    project.see_classes()
+    project.reload_classes()
     run(scored, project, 1)
     mask = project.masks
     project.ledger.add_corrections(

@@ -54,7 +54,7 @@ def test_everything_is_imported_and_the_users_files_stay(make_dataset, snapshot)
             np.testing.assert_array_equal(project.first_labels(image), labels)
             np.testing.assert_array_equal(project.corrected_labels(image), labels)
             np.testing.assert_array_equal(project.mask_map(image), (labels == 1) * 300)
-            np.testing.assert_array_equal(project.ground_truth(image), np.roll(labels, 1, axis=1))
+            np.testing.assert_array_equal(project.truth.pixels(image), np.roll(labels, 1, axis=1))
             assert project.pixels(image).shape == (6, 9, 3)
         truth = np.stack([np.roll(data.labels_of(n), 1, axis=1) for n in "abc"])
         labels = np.stack([data.labels_of(n) for n in "abc"])
@@ -82,7 +82,7 @@ def test_table_of_masks_counts_labels_and_truth(make_dataset):
             assert dict(zip(table.pair_label[mine].tolist(), table.pair_pixels[mine].tolist(), strict=True)) == pairs
             best = max(pairs.values())
             assert table.label[row] == min((v for v in pairs if pairs[v] == best), key=lambda v: v if v >= 0 else 999)
-        found = project.truth
+        found = project.truth.table
         assert found.pixels.sum() == 54
         for row in range(-1, 3):
             for label in (0, 1, 2, 255):
@@ -131,7 +131,7 @@ def test_without_labels_every_pixel_is_void_and_there_are_no_masks(make_dataset,
             assert (project.corrected_labels(image) == 255).all()
             assert not project.mask_map(image).any()
             np.testing.assert_array_equal(
-                project.ground_truth(image), np.roll(data.labels_of(image.image_id), 1, axis=1)
+                project.truth.pixels(image), np.roll(data.labels_of(image.image_id), 1, axis=1)
             )
         assert project.truth.pixels.sum() == 2 * 54, "truth outside masks is kept for the figures"
 
@@ -298,7 +298,7 @@ def test_validation_images_only_measure(make_dataset):
         assert [i.image_id for i in project.images] == ["a"]
         (held_out,) = project.validation_images
         assert held_out.index == 1
-        np.testing.assert_array_equal(project.ground_truth(held_out), data.labels_of("v"))
+        np.testing.assert_array_equal(project.truth.pixels(held_out), data.labels_of("v"))
         assert project.pixels(held_out).shape == (6, 9, 3)
         assert not (data.project / "labels" / "v.png").exists()
 
@@ -769,7 +769,7 @@ def test_same_project_from_the_same_files(make_dataset, tmp_path):
     for name in ("one", "two"):
         create_project(tmp_path / name, data.sources(), data.classes)
         with Project(tmp_path / name) as project:
-            tables.append((project.masks, project.truth, project.all_images))
+            tables.append((project.masks, project.truth.table, project.all_images))
     for field in ("image", "mask_ids", "area", "label", "pair_row", "pair_label", "pair_pixels"):
         np.testing.assert_array_equal(getattr(tables[0][0], field), getattr(tables[1][0], field))
     for field in ("row", "label", "truth", "pixels"):

@@ -49,13 +49,13 @@ def check_agree(folder):
                 row += 1
         assert row == len(project.masks)
         if project.has_ground_truth:
-            assert project.truth.row.max() == row - 1
+            assert project.truth.table.row.max() == row - 1
             assert project.truth.pixels.sum() == sum(image.width * image.height for image in project.images)
             right = project.truth.pixels[
-                (project.truth.label == project.truth.truth) & (project.truth.label >= 0)
+                (project.truth.table.label == project.truth.table.truth) & (project.truth.table.label >= 0)
             ].sum()
             both = sum(
-                ((a := project.first_labels(i)) == project.ground_truth(i))[a != project.classes.ignore_index].sum()
+                ((a := project.first_labels(i)) == project.truth.pixels(i))[a != project.classes.ignore_index].sum()
                 for i in project.images
             )
             assert right == both
@@ -96,11 +96,11 @@ def test_components_of_the_labels(tiny_project_dir):
 
 
 def test_an_open_project_goes_on_with_the_new_masks(tiny_project):
-    before = len(tiny_project.masks), tiny_project.truth.row.max()
+    before = len(tiny_project.masks), tiny_project.truth.table.row.max()
     with tiny_project.lock():
         number = make_masks(tiny_project, "grid", size=8, replace=True)
     assert number == len(tiny_project.masks) == 4 * 48 != before[0]
-    assert tiny_project.truth.row.max() == number - 1 != before[1]
+    assert tiny_project.truth.table.row.max() == number - 1 != before[1]
     assert tiny_project.state().classes.shape == (number,)
     assert (
         tiny_project.corrected_labels(tiny_project.images[0]) == tiny_project.first_labels(tiny_project.images[0])
@@ -113,7 +113,7 @@ def test_classes_that_were_merged(tiny_project_dir):
 
     def labels():
         with Project(tiny_project_dir) as project:
-            return set(project.masks.pair_label.tolist()), project.confusion(project.state()).miou
+            return set(project.masks.pair_label.tolist()), project.truth.confusion(project.state()).miou
 
     made(tiny_project_dir, size=16, replace=True)
     before = labels()

@@ -89,7 +89,7 @@ def test_tiles_hold_all_pixels(data):
                 whole[place] = project.pixels(image)
                 labels[place] = project.raw_labels(image)
                 ids[place] = project.mask_map(image)
-                truth[place] = project.ground_truth(image)
+                truth[place] = project.truth.pixels(image)
             assert (whole == picture(seed)).all() and (labels == labels_of(seed)).all()
             assert (ids == masks).all() and (truth == labels_of(seed)).all()
 
@@ -351,7 +351,7 @@ def test_ground_truth_of_some_images(data):
     assert summary.quality.miou == only.quality.miou < 1
     with Project(data / "p.a2lc") as project:
         assert project.config.sources.partial_ground_truth
-        assert (project.ground_truth(project.record("b")) == 255).all()
+        assert (project.truth.pixels(project.record("b")) == 255).all()
 
 
 # ---- lossy labels ---------------------------------------------------------------------------------------------------

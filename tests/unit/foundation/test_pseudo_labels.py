@@ -285,10 +285,10 @@ def test_ground_truth_goes_along(scenes_dir, tmp_path, make):
         make(project)
         pixels = right = 0
         for image in project.images:
-            labels, truth = project.first_labels(image), project.ground_truth(image)
+            labels, truth = project.first_labels(image), project.truth.pixels(image)
             both = (labels != 255) & (truth != 255)
             pixels, right = pixels + both.sum(), right + (labels == truth)[both].sum()
-        found = project.confusion(project.state())
+        found = project.truth.confusion(project.state())
         assert found.pixel_accuracy == pytest.approx(right / pixels)
 
 

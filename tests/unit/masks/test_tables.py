@@ -22,7 +22,7 @@ def test_joint_counts(rng, sizes):
 
 
 def test_tables_are_read_as_written(tiny_project, tmp_path):
-    for table, cls in ((tiny_project.masks, MaskTable), (tiny_project.truth, TruthTable)):
+    for table, cls in ((tiny_project.masks, MaskTable), (tiny_project.truth.table, TruthTable)):
         table.save(tmp_path / "t.parquet")
         back = cls.load(tmp_path / "t.parquet")
         for name, values in vars(table).items():
@@ -73,8 +73,8 @@ def test_confusion_is_that_of_the_corrected_labels(tiny_project, rng):
     state = changed_state(tiny_project, rng)
     expected = ConfusionCounts(11)
     for image in tiny_project.images:
-        expected.update(tiny_project.corrected_labels(image, state), tiny_project.ground_truth(image))
-    found = tiny_project.truth.confusion(state, 11)
+        expected.update(tiny_project.corrected_labels(image, state), tiny_project.truth.pixels(image))
+    found = tiny_project.truth.table.confusion(state, 11)
     np.testing.assert_array_equal(found.counts, expected.counts)
     assert found.unlabelled == expected.unlabelled
 

@@ -53,7 +53,7 @@ def add_layer(project, number, said):
 def counts_by_pixel(project):
     total = 0
     for image in project.images:
-        truth, labels = project.ground_truth(image).astype(int), project.corrected_labels(image).astype(int)
+        truth, labels = project.truth.pixels(image).astype(int), project.corrected_labels(image).astype(int)
         both = (truth != 255) & (labels != 255)
         k = project.classes.num_classes
         total = total + np.bincount(truth[both] * k + labels[both], minlength=k * k).reshape(k, k)
@@ -82,7 +82,7 @@ def test_a_layer_changes_labels_and_quality_alike(project, said):
     now = project.corrected_labels(image)
     assert (now[4:9] == 2).all() and (now[20:22] == 255).all()
     np.testing.assert_array_equal(now[said == KEEP], before[said == KEEP])
-    np.testing.assert_array_equal(project.confusion(project.state()).counts, counts_by_pixel(project))
+    np.testing.assert_array_equal(project.truth.confusion(project.state()).counts, counts_by_pixel(project))
     np.testing.assert_array_equal(project.corrected_labels(image, through=0), before)
 
 
@@ -98,7 +98,7 @@ def test_the_next_layer_takes_its_place_and_an_undo_brings_it_back(project, said
     project.ledger.add_undo(2, "automatic", 2, none, none, none, none)
     np.testing.assert_array_equal(project.corrected_labels(image), first)
     assert (project.corrected_labels(image, through=2) == second).all(), "what the round ended with stays known"
-    np.testing.assert_array_equal(project.confusion(project.state()).counts, counts_by_pixel(project))
+    np.testing.assert_array_equal(project.truth.confusion(project.state()).counts, counts_by_pixel(project))
 
 
 def test_taking_back_answers_takes_back_the_layers_that_rest_on_them(project, said):
@@ -126,7 +126,7 @@ def test_an_undone_correction_leaves_the_mask_to_the_layer_below(project, said):
     assert (project.corrected_labels(image)[mask_map == mask] == 3).all()
     project.ledger.add_undo(2, "automatic", 2, *[np.array([v]) for v in (0, mask, 3, FIRST)])
     np.testing.assert_array_equal(project.corrected_labels(image), ended)
-    np.testing.assert_array_equal(project.confusion(project.state()).counts, counts_by_pixel(project))
+    np.testing.assert_array_equal(project.truth.confusion(project.state()).counts, counts_by_pixel(project))
 
 
 def test_a_later_answer_stands_above_the_layer(project, said):
@@ -143,7 +143,7 @@ def test_a_later_answer_stands_above_the_layer(project, said):
     assert (now[mask_map == mask] == 3).all()
     elsewhere = (mask_map != mask) & (said == 2)
     assert elsewhere.any() and (now[elsewhere] == 2).all()
-    np.testing.assert_array_equal(project.confusion(project.state()).counts, counts_by_pixel(project))
+    np.testing.assert_array_equal(project.truth.confusion(project.state()).counts, counts_by_pixel(project))
 
 
 def test_a_layer_is_exported_with_where_it_comes_from(project, said, tmp_path):

@@ -151,7 +151,7 @@ def test_no_ground_truth(make_dataset):
         with pytest.raises(
             InputError, match=r"no ground truth: .* Use --annotator human, or make the project with --ground"
         ):
-            project.truth
+            project.truth.table
 
 
 def test_image_by_name(tiny_project):

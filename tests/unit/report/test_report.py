@@ -543,11 +543,11 @@ def test_true_classes_are_those_automatic_precision_goes_by(tmp_path: Path) -> N
         save(tmp_path / f"truth/i{i}.png", truth)
     shutil.rmtree(folder)
     with Project(make_again(tmp_path)) as project:
-        found = true_classes(project.truth, 12, 3)
+        found = true_classes(project.truth.table, 12, 3)
         assert found[0] == 0 and found[3] == VOID and UNKNOWN not in found
         for row in range(12):
             for new in (-1, 0, 1, 2):
-                expected = automatic_precision(project.masks, project.truth, np.array([row]), np.array([new]), 3)
+                expected = automatic_precision(project.masks, project.truth.table, np.array([row]), np.array([new]), 3)
                 assert expected == float(found[row] == new)
 
 

@@ -24,9 +24,11 @@ from a2lc.formats.base import Sources
 from a2lc.project.config import AnnotatorConfig, TrainingConfig
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind
+from a2lc.rounds import score
 from a2lc.rounds.loop import Loop
 from a2lc.rounds.plan import RoundPlan
 from a2lc.rounds.recorder import record_answer
+from a2lc.rounds.settled import open_round
 from a2lc.rounds.stages import STAGES, next_stage
 from a2lc.rounds.status import project_status
 
@@ -39,7 +41,7 @@ def made(tmp_path_factory):
     with make_project(root, "probe.a2lc") as project:
         classes = project.classes.num_classes
         for image in project.all_images:
-            truth = project.ground_truth(image).astype(int)
+            truth = project.truth.pixels(image).astype(int)
             rng = np.random.default_rng([5, image.index])
             seen = np.where(rng.random(truth.shape) < 0.7, truth, rng.integers(0, classes, truth.shape))
             seen[truth == 255] = 0
@@ -128,25 +130,25 @@ def test_a_run_broken_after_every_stage_comes_to_the_same(made):
 
 
 def test_a_score_broken_between_its_files_does_not_repeat_them(made, project, monkeypatch):
-    monkeypatch.setattr("a2lc.loop.SHARD", 2)
     loop = Loop(project, plan(made))
+    loop.context.shard_size = 2
     loop.run(0)
-    real, calls = loop._image_statistics, []
+    real, calls = score.mask_statistics, []
 
-    def failing(seen, image, state, columns_of):
-        calls.append(image.image_id)
+    def failing(*args):
+        calls.append(1)
         if len(calls) == 4:
             raise RuntimeError("killed")
-        return real(seen, image, state, columns_of)
+        return real(*args)
 
-    monkeypatch.setattr(loop, "_image_statistics", failing)
+    monkeypatch.setattr(score, "mask_statistics", failing)
     with pytest.raises(RuntimeError, match="killed"):
         loop.run_stage("score")
-    again = Loop(project, plan(made))
-    real_again, second = again._image_statistics, []
-    monkeypatch.setattr(again, "_image_statistics", lambda p, i, *m: second.append(i.image_id) or real_again(p, i, *m))
-    assert again.run_stage("score")
-    assert second == calls[2:] + [image.image_id for image in project.images[4:]]
+    again, second = Loop(project, plan(made)), []
+    again.context.shard_size = 2
+    monkeypatch.setattr(score, "mask_statistics", lambda *args: second.append(1) or real(*args))
+    assert again.run_stage("score").complete
+    assert len(second) == len(project.images) - 2, "the first file was whole"
 
 
 def test_stages_come_in_order(made, project):
@@ -174,7 +176,7 @@ def test_a_wrong_folder_of_probabilities_can_be_mended(made, project, tmp_path):
     wrong = dataclasses.replace(plan(made), training=TrainingConfig(model="probabilities", probabilities=str(tmp_path)))
     lines = []
     with pytest.raises(MissingFileError, match="No probabilities of image"):
-        Loop(project, wrong, say=lines.append).run(1)
+        Loop(project, wrong, on_stage=lambda result: lines.extend(result.lines())).run(1)
     assert "model not measured" in lines[1]
     assert Loop(project, plan(made)).run(1)
 
@@ -182,13 +184,13 @@ def test_a_wrong_folder_of_probabilities_can_be_mended(made, project, tmp_path):
 def test_files_of_probabilities_score_the_round_after_whatever_trains_it(made, project):
     Loop(project, plan(made)).run(0)
     network = dataclasses.replace(plan(made), training=TrainingConfig(preset="tiny"))
-    assert Loop(project, network).run_stage("score")
+    assert Loop(project, network).run_stage("score").complete
 
 
 def test_missing_weights_are_said_by_name(made, project):
     network = dataclasses.replace(plan(made), training=TrainingConfig(preset="tiny"))
     loop = Loop(project, network)
-    loop._open(0)
+    open_round(loop.context, 0)
     for stage in ("train", "evaluate"):
         project.ledger.finish_stage(0, stage, 0.0, {"training": network.training.model_dump(mode="json")})
     with pytest.raises(MissingFileError, match=r"model\.ckpt is missing: the model of round 0 cannot score"):
@@ -302,7 +304,7 @@ def test_evaluation_matches_pixels(made, project):
     Loop(project, plan(made)).run(2)
     counts = ConfusionCounts(project.classes.num_classes)
     for image in project.images:
-        counts.update(project.corrected_labels(image), project.ground_truth(image))
+        counts.update(project.corrected_labels(image), project.truth.pixels(image))
     row = project_status(project)["rounds"][2]
     assert row["data_miou"] == pytest.approx(counts.miou, abs=1e-12)
     assert row["pixel_accuracy"] == pytest.approx(counts.pixel_accuracy, abs=1e-12)

@@ -169,7 +169,7 @@ def test_status_of_rounds(rounds):
     assert one["seconds"] == {"select": 0.25, "train": 1.5}
     assert one["model_miou"] is None
     assert (status["images"], status["validation_images"], status["masks"]) == (4, 2, len(project.masks))
-    truths = np.stack([project.ground_truth(i) for i in project.images])
+    truths = np.stack([project.truth.pixels(i) for i in project.images])
     labels = np.stack([project.corrected_labels(i, through=1) for i in project.images])
     both = (truths != 255) & (labels != 255)
     assert one["pixel_accuracy"] == pytest.approx((truths == labels)[both].mean())
@@ -208,11 +208,11 @@ def test_status_without_ground_truth(make_dataset):
 
 
 def test_automatic_precision(tiny_project):
-    masks, truth = tiny_project.masks, tiny_project.truth
+    masks, truth = tiny_project.masks, tiny_project.truth.table
     modes = []
     for row in range(3):
         image = tiny_project.images[int(masks.image[row])]
-        inside = tiny_project.ground_truth(image)[tiny_project.mask_map(image) == masks.mask_ids[row]]
+        inside = tiny_project.truth.pixels(image)[tiny_project.mask_map(image) == masks.mask_ids[row]]
         modes.append(int(np.bincount(inside, minlength=256).argmax()))
     new = np.array([modes[0], (modes[1] + 1) % 11, modes[2], modes[0]])
     found = automatic_precision(masks, truth, np.array([0, 1, 2, 0]), new, 11)

@@ -86,7 +86,7 @@ def answer_round(desk, annotator="eve", truth=False):
     if truth:
         masks = desk.project.masks
         nothing = desk.project.state(through=0)
-        _, by_class = desk.project.truth.masks(nothing, np.arange(len(masks)), desk.project.classes.num_classes)
+        _, by_class = desk.project.truth.table.masks(nothing, np.arange(len(masks)), desk.project.classes.num_classes)
     count, end = 0, time.monotonic() + 60
     while True:
         assert time.monotonic() < end, desk.status()
@@ -436,7 +436,7 @@ def test_what_was_taken_back_in_an_open_round_is_part_of_it(open_desk):
     (evaluated,) = [s.details["data_miou"] for s in project.ledger.stages() if (s.round, s.stage) == (1, "evaluate")]
     # Answers given ahead are the next round's, though its labels had them when they were evaluated.
     assert rows[2]["data_miou"] == pytest.approx(evaluated)
-    assert rows[1]["data_miou"] == pytest.approx(project.confusion(first).miou)
+    assert rows[1]["data_miou"] == pytest.approx(project.truth.confusion(first).miou)
 
 
 def test_a_round_is_opened_once_by_whoever_is_first(open_desk, monkeypatch):
@@ -497,7 +497,7 @@ def test_parts_of_a_mask_are_written_with_the_round(open_desk):
     others = ~np.isin(mask_map, [m for q in queries if q.image == image.index for m in q.mask_ids])
     np.testing.assert_array_equal(labels[others], before[others])
     assert project.layer().by_hand and np.array_equal(project.mask_map(image), mask_map)
-    quality = project.confusion(project.state())
+    quality = project.truth.confusion(project.state())
     assert np.isfinite(quality.miou)
     # Named as one class after all, it is one.
     (row,) = [a.answer_id for a, _ in project.ledger.answers() if a.query_id == query.query_id]

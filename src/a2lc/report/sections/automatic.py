@@ -167,7 +167,7 @@ def automatic(facts: Facts) -> AutomaticSection:
     right = changes.right
     with_them = without = float("nan")
     if facts.truth is not None:
-        with_them = facts.project.confusion(facts.now).miou
+        with_them = facts.project.truth.confusion(facts.now).miou
         without = _confusion_without(facts, facts.rows.source == AUTOMATIC).miou
     was_right = changes.old == changes.true_class
     numbers = [record.round for record in facts.rounds if record.round > 0]
@@ -256,7 +256,7 @@ def _confusion_without(facts: Facts, left_out: NDArray[np.bool_]) -> ConfusionCo
     """
     own = ~left_out & (facts.rows.source != UNDO) & ~facts.taken_back
     rows = facts.rows.take(own)
-    return facts.project.confusion(facts.project.with_layer(replay(rows, facts.masks.keys), rows, facts.through))
+    return facts.project.truth.confusion(facts.project.with_layer(replay(rows, facts.masks.keys), rows, facts.through))
 
 
 def _checked_later(facts: Facts, changes: AutomaticChanges) -> tuple[int, int]:

@@ -48,7 +48,7 @@ def class_rows(facts: Facts) -> list[ClassRow]:
     after, void_after = facts.masks.pixels_by_class(facts.now, facts.num_classes)
     iou: list[tuple[float | None, float | None]] = [(None, None)] * facts.num_classes
     if facts.truth is not None:
-        old, new = (facts.project.confusion(state).iou for state in (facts.first, facts.now))
+        old, new = (facts.project.truth.confusion(state).iou for state in (facts.first, facts.now))
         iou = list(zip(old.tolist(), new.tolist(), strict=True))
     table = facts.project.classes
     rows = [

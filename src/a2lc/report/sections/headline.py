@@ -69,8 +69,8 @@ def headline(facts: Facts) -> Headline:
     changed = facts.changed_pixels > 0
     first = now = None
     if facts.truth is not None:
-        first = facts.project.confusion(facts.first).miou
-        now = facts.project.confusion(facts.now).miou
+        first = facts.project.truth.confusion(facts.first).miou
+        now = facts.project.truth.confusion(facts.now).miou
     measured = [row for row in facts.status["rounds"] if row["model_miou"] is not None]
     by_method: dict[str, list[int]] = {}
     for record in facts.rounds:
