@@ -160,7 +160,7 @@ def undo(folder: ProjectDir) -> None:
         edit = taken_back(edits)
         last = next(one for one in edits if one.number == edit.details["edit"])
         count = {"add": 1, "split": len(last.details.get("classes", ())) - 1}.get(last.kind, 0)
-        first = project.codes_before(last)
+        first = project.history.codes_before(last)
         used = [code for code in range(first, first + count) if project.ledger.uses_code(code)]
         if used:
             raise InputError(

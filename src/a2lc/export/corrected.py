@@ -134,7 +134,7 @@ def _one(project: Project, replay: Replay, bounds: NDArray[np.int64], record: Im
         new = np.where(new == value, becomes, new).astype(np.uint16 if becomes > 255 else new.dtype)
     first, _ = decode_labels(raw, classes, project.config.sources.value_map)
     labels = by_masks = apply_to_labels(first, mask_map, mask_ids, now, classes.ignore_index)
-    said = None if state.layer is None else project.layer_pixels(state.layer, record)
+    said = None if state.layer is None else project.layers.pixels(state.layer, record)
     if said is not None and state.newer is not None:
         newer = state.newer[span]
         kind = np.uint16 if file_values.max() > 255 else new.dtype

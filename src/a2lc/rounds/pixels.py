@@ -65,7 +65,7 @@ def label_shard(context: Context, round_index: int, shard: Shard) -> tuple[Layer
     for image in shard.records(project):
         labels = labelling.image(image)
         if labels is not None:
-            written = project.write_layer(round_index, image, labels)
+            written = project.layers.write(round_index, image, labels)
             if written is not None:
                 files[image.index] = written
         if context.truth.exists:

@@ -191,7 +191,7 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
     found: dict[str, Any] = {"round": stage.round} | {name: stage.details.get(name) for name in _FINDINGS}
     found["undone"] = any(undo.undone == stage.round or undo.round >= stage.round for undo in project.ledger.undos())
     found["true"] = None
-    same = project.same_classes_since(stage.round)
+    same = project.history.same_since(stage.round)
     found["edited"] = same is not None
     if same is not None:
         # Figures of classes that are others now are of no class that there is.

@@ -166,7 +166,7 @@ def semi_supervised(
 def _refined(project: Project, state: MaskState, record: ImageRecord, trusted: NDArray[Any]) -> NDArray[Any]:
     """Given labels, and what the layer says elsewhere."""
     assert state.layer is not None
-    said = project.layer_pixels(state.layer, record)
+    said = project.layers.pixels(state.layer, record)
     if said is None:
         return trusted
     return np.where((trusted == project.classes.ignore_index) & (said >= 0), said, trusted)

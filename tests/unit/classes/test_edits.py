@@ -375,7 +375,7 @@ def test_trained_models_go_on(scenes_dir, tmp_path):
     assert _main(["classes", "merge", place, "car", "--into", "road"]) == 0
     assert _main(["classes", "add", place, "unicorn"]) == 0
     with Project(place) as project:
-        old = project.classes_before(1).table.num_classes
+        old = project.history.before(1).table.num_classes
         assert project.class_change_since(1).shape == (project.classes.num_classes, old)
     assert _main(["run", place, "--rounds", "2"]) == 0
     with Project(place) as project:

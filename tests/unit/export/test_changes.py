@@ -198,7 +198,7 @@ def test_labels_below_the_mask_have_lines_and_pictures(tmp_path):
         said[30:34, 30:40], said[12, 12] = 2, VOID
         record = project.record("a")
         none = np.empty(0, dtype=np.int64)
-        layer = {record.index: project.write_layer(0, record, said)}
+        layer = {record.index: project.layers.write(0, record, said)}
         project.ledger.add_corrections(0, Source.AUTOMATIC, none, none, none, none, model="m", layer=layer)
         summary = export_project(project, tmp_path / "pack", changes_only=True)
     rows = rows_of(tmp_path / "pack" / "changes.csv")

@@ -41,7 +41,7 @@ def add_layer(project, number, said):
     loop = Loop(project, plan)
     if number not in {r.round for r in project.ledger.rounds()}:
         project.ledger.open_round(number, method="random", config={}, model="m", seed=0, versions={})
-    files = {0: project.write_layer(number, project.images[0], said)}
+    files = {0: project.layers.write(number, project.images[0], said)}
     joined = [loop._joined_with_truth(i, said if i.index == 0 else None) for i in project.images]
     names = ("row", "label", "truth", "layer", "pixels")
     table = {n: v.astype(np.int32) for n, v in zip(names, np.concatenate(joined, axis=1), strict=True)}
@@ -177,5 +177,5 @@ def test_pixel_labels_of_an_answer_are_kept_by_their_hash(project, said):
 
 
 def test_nothing_said_is_no_file(project, said):
-    assert project.write_layer(1, project.images[0], np.full_like(said, KEEP)) is None
+    assert project.layers.write(1, project.images[0], np.full_like(said, KEEP)) is None
     assert not (project.round_folder(1) / "pixels").exists()

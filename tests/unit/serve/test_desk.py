@@ -496,7 +496,7 @@ def test_parts_of_a_mask_are_written_with_the_round(open_desk):
     before = project.corrected_labels(image, through=0)
     others = ~np.isin(mask_map, [m for q in queries if q.image == image.index for m in q.mask_ids])
     np.testing.assert_array_equal(labels[others], before[others])
-    assert project.layer().by_hand and np.array_equal(project.mask_map(image), mask_map)
+    assert project.layers.in_force().by_hand and np.array_equal(project.mask_map(image), mask_map)
     quality = project.truth.confusion(project.state())
     assert np.isfinite(quality.miou)
     # Named as one class after all, it is one.
