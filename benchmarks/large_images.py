@@ -17,7 +17,7 @@ from pathlib import Path
 
 _RUN = """
 import resource, sys
-from a2lc.cli import _main
+from a2lc.cli.app import _main
 code = _main(sys.argv[1:])
 print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
 """

@@ -1,10 +1,10 @@
 """Promises and intervals of the method `gain`, kept or broken over many simulated runs.
 
-python bench/promises.py --project A.a2lc --project B.a2lc --runs 40 --rounds 2 --questions 200 [--min-precision 0.9] \
+python benchmarks/promises.py --project A.a2lc --project B.a2lc --runs 40 --rounds 2 --questions 200 [--min-precision 0.9] \
     [--error-rate 0.05] [--skip-rate 0.1] [--labels clean|random] [--set certify=0.3] [--json OUT.json]
 
-A run takes images of a project by chance, with replacement, and plays rounds on them: the class `Asking` asks, freezes, audits
-and decides as it does in a project; the oracle answers from ground truth. Nothing is trained: the statistics are those that the
+A run takes images of a project by chance, with replacement, and plays rounds on them: a `Session` asks, freezes, audits and
+decides as it does in a project; the oracle answers from ground truth. Nothing is trained: the statistics are those that the
 project was scored with. After each round the truth, mask by mask, is held against what was promised.
 
 `--labels clean` gives each mask its most frequent true class; `random` gives each mask the label and the model's statistics of
@@ -15,32 +15,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pyarrow.parquet as pq
 from scipy.stats import beta
 
 from a2lc.acquisition.gain import expected_iou_gain
 from a2lc.audits import effects
-from a2lc.audits.knowledge import UNKNOWN
-from a2lc.audits.session import Asking
-from a2lc.audits.tables import AppearanceTable
-from a2lc.classes.sentinels import FIRST, VOID
-from a2lc.ledger.replay import SOURCES, MaskState, mask_keys
+from a2lc.audits.findings import realised_gain
+from a2lc.audits.memory import MemorySource
+from a2lc.audits.session import Session
+from a2lc.classes.sentinels import FIRST, UNKNOWN, VOID
+from a2lc.ledger.replay import SOURCES, mask_keys
 from a2lc.masks.tables import MaskTable, TruthTable
-from a2lc.methods.gain import EMBEDDING, Gain
+from a2lc.methods.gain import Gain
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Reason
-from a2lc.rounds.loop import _values
+from a2lc.rounds.context import Context
 from a2lc.rounds.oracle import Oracle
+from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.source import ProjectSource
 from a2lc.statistics.appearance import Borders
-from a2lc.statistics.mask_stats import _LAYOUT, _PAIRS, MaskStats
+from a2lc.statistics.features import EMBEDDING
+from a2lc.statistics.mask_stats import LAYOUT, PAIRS, MaskStats
 from a2lc.statistics.metrics import ConfusionCounts
+from a2lc.statistics.store import ParquetStats, joined
 
 NEXT = 100
 
@@ -169,7 +170,7 @@ def _owned(owner, rows):
 
 def _stats_rows(stats, rows, image):
     pair, pair_row = _owned(stats.pair_row, rows)
-    values = {name: getattr(stats, name)[pair if kind == _PAIRS else rows] for name, kind in _LAYOUT.items()}
+    values = {name: getattr(stats, name)[pair if kind == PAIRS else rows] for name, kind in LAYOUT.items()}
     values |= {"image": image, "pair_row": pair_row}
     return MaskStats(num_classes=stats.num_classes, ignore_index=stats.ignore_index, **values)
 
@@ -180,94 +181,40 @@ def read_pool(folder):
         scored = sorted((project.folder / "rounds").glob("*/stats/part-*.parquet"))
         if not scored:
             raise SystemExit(f"{folder} was never scored: a2lc train, evaluate, score.")
-        paths = sorted(scored[0].parent.glob("part-*.parquet"))
-        tables = [pq.read_table(path, use_threads=False) for path in paths]
-        stats = MaskStats.concat([MaskStats.from_table(table) for table in tables])
-        embedding = None
-        if all(EMBEDDING in table.column_names for table in tables):
-            embedding = np.concatenate([_values(table.column(EMBEDDING)) for table in tables])
+        store = ParquetStats(scored[0].parent, (EMBEDDING,))
+        stats, extra = next(joined(store.read(frozenset(LAYOUT) | {EMBEDDING})))
+        embedding = extra.get(EMBEDDING)
         masks = project.masks
         assert np.array_equal(mask_keys(stats.image, stats.mask_ids), masks.keys), "statistics of other masks"
-        asking = Asking(project, Gain(), 1, seed=0, questions=0, read=lambda columns: iter(()))
-        looks, near = asking._appearance()
+        looks, near = ProjectSource(Context(project=project, plan=RoundPlan.of(project.config)), 0).appearance()
         classes, images = project.classes.num_classes, len(project.images)
         pool = Pool(stats=stats, embedding=embedding, masks=masks, truth=project.truth.table, looks=looks, near=near)
     return pool, classes, images
 
 
-class Ledger:
-    """Questions and answers in memory, as far as `Asking` reads them."""
-
-    def __init__(self):
-        self.all_queries, self.all_answers, self.keys = [], [], np.empty(0, dtype=np.uint64)
-
-    def queries(self, number=None):
-        return [query for query in self.all_queries if number in {None, query.round}]
-
-    def answers(self, number=None):
-        return self.all_answers
-
-    def asked_masks(self):
-        return self.keys
-
-    def undos(self):
-        return []
-
-    def timed_answers(self):
-        return []
-
-    def add(self, queries, answers):
-        self.all_queries += queries
-        self.all_answers += [(answer, 1.0) for answer in answers]
-        new = mask_keys([query.image for query in queries], [query.mask_ids[0] for query in queries])
-        self.keys = np.union1d(self.keys, new)
-
-
 class Stage:
-    """A project in memory: the labels of a pool, the answers, and a folder for what `Asking` writes."""
+    """The data of a run in memory, and an oracle that may skip."""
 
-    def __init__(self, pool, classes, folder, seed):
-        self.masks, self.truth, self.folder = pool.masks, pool.truth, folder
-        self.classes, self.config = SimpleNamespace(num_classes=classes), SimpleNamespace(seed=seed)
-        self.images, self.ledger = (), Ledger()
-        count = len(pool.masks)
-        self.now = MaskState(
-            classes=np.full(count, FIRST, dtype=np.int32),
-            source=np.zeros(count, dtype=np.int8),
-            winner=np.full(count, -1, dtype=np.int64),
+    def __init__(self, pool, classes, seed):
+        extra = {} if pool.embedding is None else {EMBEDDING: pool.embedding}
+        self.masks, self.truth = pool.masks, pool.truth
+        self.source = MemorySource(
+            pool.masks, pool.stats, pool.looks, pool.near, num_classes=classes, seed=seed, extra=extra
         )
-        AppearanceTable.of(pool.masks, pool.looks, pool.near).save(folder / "tables" / "appearance.parquet")
 
-    def state(self):
-        return self.now
-
-    def round_folder(self, number):
-        return self.folder / "rounds" / f"{number:02d}"
+    @property
+    def now(self):
+        return self.source.state()
 
     def answer(self, queries, oracle, skip_rate):
-        """Put questions to the oracle and take its answers over, as `manual_corrections` does."""
-        first = len(self.ledger.all_queries) + 1
-        queries = [replace(query, query_id=first + place) for place, query in enumerate(queries)]
+        """Put queries to the oracle and record its answers."""
+        queries = self.source.ask(queries)
         answers = oracle.answer(queries, self.masks, self.truth, self.now)
         rows = self.masks.rows([query.image for query in queries], [query.mask_ids[0] for query in queries])
-        for place, (query, row) in enumerate(zip(queries, rows.tolist(), strict=True)):
-            said = answers[place]
-            if skip_rate and np.random.default_rng([oracle.seed, 9, row]).random() < skip_rate:
-                answers[place] = Answer(query_id=query.query_id, annotator="person", kind=AnswerKind.SKIP)
-            elif said.kind == AnswerKind.CORRECT or (
-                said.kind == AnswerKind.CONFIRM and self.now.classes[row] != FIRST
-            ):
-                self._set(row, said.classes[0], "manual")
-            elif said.kind == AnswerKind.VOID:
-                self._set(row, VOID, "manual")
-        self.ledger.add(queries, answers)
-
-    def change(self, changes):
-        self._set(changes.rows, changes.classes, "automatic")
-
-    def _set(self, rows, classes, source):
-        self.now.classes[rows] = classes
-        self.now.source[rows] = SOURCES.index(source)
+        for query, answer, row in zip(queries, answers, rows.tolist(), strict=True):
+            skips = skip_rate and np.random.default_rng([oracle.seed, 9, row]).random() < skip_rate
+            skipped = Answer(query_id=query.query_id, annotator="person", kind=AnswerKind.SKIP)
+            self.source.answer(query, skipped if skips else answer)
 
 
 def confusion(labels, true, area, classes):
@@ -322,11 +269,12 @@ def worth(labels, rows, first, true, area, classes):
     return confusion(labels, true, area, classes).miou - confusion(without, true, area, classes).miou
 
 
-def look_back(asking, stage, true, classes):
+def look_back(session, stage, true, classes):
     """What a round said, held against the truth."""
     masks, area = stage.masks, stage.masks.area
-    known, frozen, measured = asking._known(), asking._frozen(), asking._measured()
-    said, found = asking.findings(), {}
+    belief, certification = session.belief, session.certification
+    known, frozen, measured = belief.known(), certification.frozen(), certification.measured()
+    said, found = session.findings(), {}
     after = masks.current(stage.now)
     unknown = known.truth == UNKNOWN
     found["before"] = compare(said["before"], masks.label, true, area, classes, unknown)
@@ -350,20 +298,20 @@ def look_back(asking, stage, true, classes):
             "true_precision": float(right.mean()),
             "gain_of_changed": worth(after, changed, masks.label, true, area, classes),
         }
-        unions, ious = asking._unions(frozen.labels, frozen.posteriors(classes))
+        unions, ious = certification.unions(frozen.labels, frozen.posteriors(classes))
         told = effects(area[rows], masks.label[rows], frozen.labels[rows], true[rows], unions, ious)
         found["linear"] = float(told.sum()) / classes
 
     # The forecast: the masks it is about, answered rightly.
-    certain = asking._certain(frozen.posteriors(classes), known)
-    scores = np.where(known.asked, 0.0, expected_iou_gain(area, asking._labels(certain, known), certain))
+    certain = belief.certain(frozen.posteriors(classes), known)
+    scores = np.where(known.asked, 0.0, expected_iou_gain(area, belief.labels(certain, known), certain))
     top = np.argsort(-scores, kind="stable")[:NEXT]
     then = after.copy()
     then[top] = true[top]
     realised = 100 * (confusion(then, true, area, classes).miou - confusion(after, true, area, classes).miou)
     ends = said["next"]["gain"]
     found["next"] = {"estimate": ends["estimate"], "low": ends["low"], "high": ends["high"], "true": realised}
-    linear = asking._realised([(row, after[row], true[row]) for row in top.tolist()], certain, after)
+    linear = realised_gain(session.source, [(row, after[row], true[row]) for row in top.tolist()], certain, after)
     found["next"]["linear"] = 100 * float(linear.sum()) / classes
     found["next"]["inside"] = covers(
         {key: np.inf if ends[key] is None else ends[key] for key in ("low", "high")}, realised
@@ -385,27 +333,19 @@ def play(pool, classes, images, args, method, seed):
         here = here.random(rng)
     true = here.true_labels(classes)
     found = []
-    with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(here, classes, Path(folder), int(rng.integers(2**31)))
-        added = {} if here.embedding is None else {EMBEDDING: here.embedding}
-        for number in range(1, args.rounds + 1):
-            began = time.perf_counter()
-            oracle = Oracle(num_classes=classes, error_rate=args.error_rate, seed=int(rng.integers(2**31)))
-            asking = Asking(
-                stage,
-                method,
-                number,
-                seed=int(rng.integers(2**31)),
-                questions=args.questions,
-                read=lambda columns: iter([(here.stats, added)]),
-            )
-            while questions := asking.next_questions():
-                stage.answer(questions, oracle, args.skip_rate)
-            stage.change(asking.changes(stage.state()))
-            row = look_back(asking, stage, true, classes)
-            asked = stage.ledger.queries(number)
-            row["questions"] = {str(reason): sum(query.reason == reason for query in asked) for reason in Reason}
-            found.append(row | {"round": number, "seconds": time.perf_counter() - began, "masks": len(true)})
+    stage = Stage(here, classes, int(rng.integers(2**31)))
+    for number in range(1, args.rounds + 1):
+        began = time.perf_counter()
+        oracle = Oracle(num_classes=classes, error_rate=args.error_rate, seed=int(rng.integers(2**31)))
+        seed_of_round = int(rng.integers(2**31))
+        session = Session(stage.source, method, number, seed=seed_of_round, questions=args.questions)
+        while queries := session.next_questions():
+            stage.answer(queries, oracle, args.skip_rate)
+        stage.source.change(session.changes(stage.now))
+        row = look_back(session, stage, true, classes)
+        asked = stage.source.queries(number)
+        row["questions"] = {str(reason): sum(query.reason == reason for query in asked) for reason in Reason}
+        found.append(row | {"round": number, "seconds": time.perf_counter() - began, "masks": len(true)})
     return found
 
 

@@ -21,7 +21,7 @@ from a2lc.posterior.calibration import calibrate
 from a2lc.posterior.features import mask_features
 from a2lc.posterior.regression import fit_posterior
 from a2lc.statistics.appearance import APPEARANCE, Borders
-from a2lc.statistics.mask_stats import _DTYPES, _LAYOUT, _WIDE, MaskStats
+from a2lc.statistics.mask_stats import _DTYPES, _WIDE, LAYOUT, MaskStats
 
 CLASSES = 11
 
@@ -51,7 +51,7 @@ def data_set(masks, embedding, rng):
         "pair_doubt": (doubt * area).astype(np.float32),
         "pair_similar": (doubt * area * 0.9).astype(np.float32),
     }
-    for name in _LAYOUT:
+    for name in LAYOUT:
         shape = (masks, CLASSES) if name in _WIDE else (masks,)
         values.setdefault(name, np.broadcast_to(np.zeros((), dtype=_DTYPES[name]), shape))
     stats = MaskStats(num_classes=CLASSES, ignore_index=255, **values)

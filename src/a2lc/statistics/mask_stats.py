@@ -34,7 +34,7 @@ __all__ = ["MaskStats", "finish", "flat_ids", "mask_statistics"]
 _ROWS = "rows"
 
 
-_PAIRS = "pairs"
+PAIRS = "pairs"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -117,7 +117,7 @@ class MaskStats:
         position[index] = np.arange(len(index), dtype=np.int32)
         pairs = position[self.pair_row] >= 0
         chosen: dict[str, Any] = {}
-        for name, kind in _LAYOUT.items():
+        for name, kind in LAYOUT.items():
             values = getattr(self, name)
             chosen[name] = values[index] if kind == _ROWS else values[pairs]
         chosen["pair_row"] = position[self.pair_row[pairs]]
@@ -177,9 +177,9 @@ class MaskStats:
             "pair_pixels": add_pairs(self.pair_pixels),
             "pair_doubt": add_pairs(self.pair_doubt),
         }
-        for name, kind in _LAYOUT.items():
+        for name, kind in LAYOUT.items():
             if name not in values:
-                shape: tuple[int, ...] = (len(pairs),) if kind == _PAIRS else (groups,)
+                shape: tuple[int, ...] = (len(pairs),) if kind == PAIRS else (groups,)
                 shape = (groups, self.num_classes) if name in _WIDE else shape
                 values[name] = np.broadcast_to(np.zeros((), dtype=_DTYPES[name]), shape)
         return MaskStats(num_classes=self.num_classes, ignore_index=self.ignore_index, **values)
@@ -203,7 +203,7 @@ class MaskStats:
         if len(sizes) != 1:
             raise ShapeError(f"Statistics of different class counts or ignore values: {sorted(sizes)}.")
         offsets = np.cumsum([0, *(len(part) for part in parts[:-1])])
-        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _LAYOUT}
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in LAYOUT}
         joined["pair_row"] = np.concatenate(
             [part.pair_row + offset for part, offset in zip(parts, offsets, strict=True)]
         ).astype(np.int32)
@@ -216,11 +216,11 @@ class MaskStats:
 
         offsets = np.searchsorted(self.pair_row, np.arange(len(self) + 1)).astype(np.int32)
         columns: dict[str, pa.Array] = {}
-        for name, kind in _LAYOUT.items():
+        for name, kind in LAYOUT.items():
             values = getattr(self, name)
             if name == "pair_row":
                 continue
-            if kind == _PAIRS:
+            if kind == PAIRS:
                 columns[name] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
             elif values.ndim == 2:
                 columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
@@ -240,11 +240,11 @@ class MaskStats:
         rows = table.num_rows
         values: dict[str, Any] = {}
         lengths: NDArray[Any] = np.zeros(rows, dtype=np.int32)
-        for name, kind in _LAYOUT.items():
+        for name, kind in LAYOUT.items():
             if name not in table.column_names:
                 continue
             column = table.column(name).combine_chunks()
-            if kind == _PAIRS:
+            if kind == PAIRS:
                 offsets = column.offsets.to_numpy()
                 lengths = np.diff(offsets)
                 values[name] = column.values.to_numpy()[offsets[0] : offsets[-1]] if rows else column.values.to_numpy()
@@ -254,17 +254,17 @@ class MaskStats:
                 values[name] = column.to_numpy(zero_copy_only=False)
         values["pair_row"] = np.repeat(np.arange(rows, dtype=np.int32), lengths)
         pairs = len(values["pair_row"])
-        for name, kind in _LAYOUT.items():
+        for name, kind in LAYOUT.items():
             if name not in values:
-                shape: tuple[int, ...] = (pairs,) if kind == _PAIRS else (rows,)
+                shape: tuple[int, ...] = (pairs,) if kind == PAIRS else (rows,)
                 shape = (rows, num_classes) if name in _WIDE else shape
                 # A view of one zero: a column that was not asked for takes no memory.
                 values[name] = np.broadcast_to(np.zeros((), dtype=_DTYPES[name]), shape)
         return cls(num_classes=num_classes, ignore_index=ignore_index, **values)
 
 
-_LAYOUT = {
-    field.name: _PAIRS if field.name.startswith("pair_") else _ROWS
+LAYOUT = {
+    field.name: PAIRS if field.name.startswith("pair_") else _ROWS
     for field in fields(MaskStats)
     if field.name not in {"num_classes", "ignore_index"}
 }
@@ -276,7 +276,7 @@ _WIDE = frozenset({"prob_sums", "pred_counts", "pred_bvsb", "direction", "repres
 _DTYPES = {
     field.name: np.dtype(np.float32 if "Float" in str(field.type) else np.int32)
     for field in fields(MaskStats)
-    if field.name in _LAYOUT
+    if field.name in LAYOUT
 }
 
 

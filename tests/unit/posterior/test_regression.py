@@ -11,7 +11,7 @@ from a2lc.posterior.calibration import calibrate
 from a2lc.posterior.features import COLUMNS, MaskFeatures, mask_features
 from a2lc.posterior.regression import Posterior, fit_posterior, prior_posterior
 from a2lc.statistics.appearance import APPEARANCE, Borders
-from a2lc.statistics.mask_stats import _DTYPES, _LAYOUT, _WIDE, MaskStats
+from a2lc.statistics.mask_stats import _DTYPES, _WIDE, LAYOUT, MaskStats
 
 WIDTH = len(APPEARANCE)
 
@@ -27,7 +27,7 @@ def stats_of(probs, area=None) -> MaskStats:
         "pred_counts": np.round(probs * area[:, None]).astype(np.int32),
         "pair_row": np.arange(masks, dtype=np.int32),
     }
-    for name in _LAYOUT:
+    for name in LAYOUT:
         shape = (masks, classes) if name in _WIDE else (masks,)
         values.setdefault(name, np.zeros(shape, dtype=_DTYPES[name]))
     return MaskStats(num_classes=classes, ignore_index=255, **values)
@@ -119,7 +119,7 @@ def test_the_same_seed_gives_the_same_features(rng, make_stats):
 
 def test_only_the_columns_named_are_read(rng, make_stats):
     stats = make_stats()
-    few = MaskStats.from_table(stats.to_table().select(sorted((COLUMNS - {"pair_row"}) & set(_LAYOUT))))
+    few = MaskStats.from_table(stats.to_table().select(sorted((COLUMNS - {"pair_row"}) & set(LAYOUT))))
     looks, first = rng.normal(size=(len(stats), WIDTH)), np.zeros(len(stats), dtype=int)
     one, two = (mask_features(s, looks, chain(len(stats)), first, random=4) for s in (stats, few))
     np.testing.assert_array_equal(one.base, two.base)
