@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
+from a2lc.audits.session import Session  # noqa: E402
 from a2lc.creation.importer import create_project  # noqa: E402
 from a2lc.creation.masks import make_masks  # noqa: E402
 from a2lc.errors import StageError  # noqa: E402
@@ -16,7 +17,6 @@ from a2lc.formats.base import Sources  # noqa: E402
 from a2lc.formats.reading import ReadRules
 from a2lc.images.label_maps import write_ids
 from a2lc.images.rgb import write_rgb  # noqa: E402
-from a2lc.audits.session import Session  # noqa: E402
 from a2lc.methods import METHODS, create_method  # noqa: E402
 from a2lc.methods.base import PixelLabels  # noqa: E402
 from a2lc.models.build import MODELS  # noqa: E402
@@ -331,7 +331,7 @@ def test_networks_of_ones_own_cannot_be_files(tmp_path):
     for name in ("mulactseg", "plar"):
         with make_project(tmp_path / name, name) as project:
             plan = loop_of(project, name).plan
-                    with pytest.raises(
+            with pytest.raises(
                 ConfigError, match=rf"Method '{name}' trains networks of its own and cannot work from files"
             ):
                 Loop(project, replace(plan, training=files))
@@ -388,7 +388,7 @@ def test_a_budget_that_pays_for_nothing_can_be_raised(tmp_path):
 
     with make_project(tmp_path / "a", "classbal precise") as project:
         loop = loop_of(project, "classbal precise", budget=1)
-        with pytest.raises(PoolExhaustedError, match=r"pays for none of the .* costs \d+\. Raise the budget\.$"):
+        with pytest.raises(PoolExhaustedError, match=r"pays for none of the .* costs \d+\. Raise `budget`\.$"):
             loop.run(1)
         assert loop_of(project, "classbal precise", budget=30).run(1), "the same round goes on"
         assert 1 < project_status(project)["rounds"][1]["clicks"] <= 30

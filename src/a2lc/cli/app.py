@@ -13,6 +13,7 @@ import typer
 from a2lc.cli import create, doctor, exchange, experiments, inspect, run
 from a2lc.cli.classes import class_app
 from a2lc.cli.console import app
+from a2lc.cli.hints import with_flags
 from a2lc.errors import A2LCError
 from a2lc.io.files import free_space_error
 from a2lc.version import __version__
@@ -55,7 +56,7 @@ def _main(arguments: list[str] | None) -> int:
         result = command.main(args=arguments, prog_name="a2lc", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except A2LCError as error:
-        return _mistake(str(error))
+        return _mistake(with_flags(str(error)))
     except KeyboardInterrupt:
         return _mistake("interrupted; the same command goes on where this one stopped", 130)
     except BrokenPipeError:

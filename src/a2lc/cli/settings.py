@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import yaml
 from a2lc.cli.console import error_console, print_line
 from a2lc.cli.options import check_names
 from a2lc.cli.tables import format_figure, print_status
-from a2lc.errors import ConfigError, InputError, require_known
+from a2lc.errors import ConfigError, InputError
 from a2lc.io.files import json_safe
 from a2lc.io.progress import console_progress
 
@@ -39,53 +40,44 @@ def configure(
     confidence: float | None = None,
     locked: bool = False,
 ) -> None:
-    """Take what the command line says into the project's settings.
+    """Apply the options of a command to the project's settings.
 
-    `_loop` writes them to project.yaml for the next command, once the open round has accepted them; without the lock
+    `make_loop` writes them to project.yaml for the next command, once the open round has accepted them; without the lock
     they are written at once.
     """
-    from a2lc.methods import create_method
-    from a2lc.project.config import apply_settings
+    from a2lc.methods import METHODS, create_method
+    from a2lc.project.config import with_options
 
-    changes: dict[str, Any] = {}
     check_names(preset=preset, method=method)
-    if preset is not None and preset != project.config.training.preset:
-        changes["training.preset"] = preset
-    if probabilities is not None:
-        changes["training.model"] = "probabilities"
-        changes["training.probabilities"] = str(probabilities.absolute())
-    if method is not None and method != project.config.method.name:
-        changes |= {"method.name": method, "method.settings": {}}
-    if budget is not None:
-        changes["method.budget"] = budget
-    if annotator is not None:
-        changes["annotator.kind"] = require_known("annotator", annotator, ["oracle", "human"])
-    if error_rate is not None:
-        changes["annotator.error_rate"] = error_rate
-    for name, promised in (("min_precision", min_precision), ("confidence", confidence)):
-        if promised is not None:
+    changes: dict[str, Any] = {}
+    for name, value in (("min_precision", min_precision), ("confidence", confidence)):
+        if value is not None:
             chosen = method or project.config.method.name
-            if chosen != "gain":
+            able = [known for known, kind in METHODS.items() if name in {field.name for field in fields(kind)}]  # type: ignore[arg-type]
+            if chosen not in able:
                 raise InputError(
-                    f"--{name.replace('_', '-')} is a promise by audits: take --method gain, not {chosen}."
+                    f"--{name.replace('_', '-')} needs the guarantee that audits give: take --method {' or '.join(able)}, "
+                    f"not {chosen}."
                 )
-            changes[f"method.settings.{name}"] = promised
+            changes[f"method.{name}"] = value
     for setting in settings or []:
-        key, sign, value = setting.partition("=")
+        key, sign, text = setting.partition("=")
         if not sign or not key:
             raise ConfigError(f"--set {setting}: expected KEY=VALUE, such as training.iterations=600.")
         try:
-            parsed = yaml.safe_load(value)
+            changes[key] = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise ConfigError(f"--set {setting}: {value!r} is no YAML value.") from None
-        if key.startswith("method.") and key.removeprefix("method.") not in {"name", "budget", "settings"}:
-            key = f"method.settings.{key.removeprefix('method.')}"
-        elif key.split(".")[0] not in {"method", "training", "annotator"}:
-            require_known("group of settings", key.split(".")[0], ["method", "training", "annotator"])
-        changes[key] = parsed
-    if not changes:
-        return
-    config: ProjectConfig = apply_settings(project.config, changes)
+            raise ConfigError(f"--set {setting}: {text!r} is no YAML value.") from None
+    config: ProjectConfig = with_options(
+        project.config,
+        method=method,
+        budget=budget,
+        annotator=annotator,
+        error_rate=error_rate,
+        preset=preset,
+        probabilities=probabilities,
+        settings=changes,
+    )
     create_method(config.method.name, config.method.settings)
     if config == project.config:
         return

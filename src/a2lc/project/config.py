@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ __all__ = [
     "config_error",
     "read_config",
     "reading_of",
+    "with_options",
 ]
 
 
@@ -303,9 +305,59 @@ def apply_settings(config: ProjectConfig, settings: dict[str, Any]) -> ProjectCo
         for part in parts[:-1]:
             level = level.setdefault(part, {}) if isinstance(level, dict) else None
             if not isinstance(level, dict):
-                raise ConfigError(f"--set {key}: {part!r} has no settings below it.")
+                raise ConfigError(f"{key}: {part!r} has no settings below it.")
         level[parts[-1]] = value
     try:
         return ProjectConfig.model_validate(data)
     except ValidationError as error:
-        raise config_error(error, "--set", ProjectConfig) from None
+        raise config_error(error, "settings", ProjectConfig) from None
+
+
+def with_options(
+    config: ProjectConfig,
+    *,
+    method: str | None = None,
+    budget: float | None = None,
+    annotator: str | None = None,
+    error_rate: float | None = None,
+    preset: str | None = None,
+    probabilities: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> ProjectConfig:
+    """Return a configuration with the options that are given.
+
+    Args:
+        config: As it is.
+        method: Name of the method; another one drops the settings of the one before.
+        budget: Clicks per round.
+        annotator: `oracle` or `human`.
+        error_rate: Share of wrong answers of the oracle.
+        preset: Training preset; another one resets what the preset fills in.
+        probabilities: Folder of probabilities in place of a network.
+        settings: Dotted settings below `method`, `training` and `annotator`. A setting of the method may leave out
+            `settings`: `method.batch` is short for `method.settings.batch`.
+
+    Raises:
+        UnknownNameError: There is no such preset, annotator or group of settings.
+        ConfigError: A key is unknown or a value does not fit.
+    """
+    changes: dict[str, Any] = {}
+    if preset is not None and preset != config.training.preset:
+        changes["training.preset"] = preset
+    if probabilities is not None:
+        changes["training.model"] = "probabilities"
+        changes["training.probabilities"] = str(probabilities.absolute())
+    if method is not None and method != config.method.name:
+        changes |= {"method.name": method, "method.settings": {}}
+    if budget is not None:
+        changes["method.budget"] = budget
+    if annotator is not None:
+        changes["annotator.kind"] = require_known("annotator", annotator, ["oracle", "human"])
+    if error_rate is not None:
+        changes["annotator.error_rate"] = error_rate
+    for key, value in (settings or {}).items():
+        group = require_known("group of settings", key.split(".")[0], ["method", "training", "annotator"])
+        name = key.removeprefix("method.")
+        own = group == "method" and name not in {"name", "budget"} and name.split(".")[0] != "settings"
+        changes[f"method.settings.{name}" if own else key] = value
+    return apply_settings(config, changes) if changes else config

@@ -93,7 +93,7 @@ def _at_once(context: Context, round_index: int, questioner: Questioner, began: 
     if waiting and not rows and not answers:
         raise PoolExhaustedError(
             f"A budget of {plan.budget:g} clicks pays for none of the {len(waiting)} queries: the cheapest answer costs "
-            f"{cheapest:g}. Raise the budget."
+            f"{cheapest:g}. Raise `budget`."
         )
     details = {"answers": len(rows) + len(answers), "clicks": spent, "budget": plan.budget}
     seconds = time.perf_counter() - began

@@ -66,8 +66,8 @@ class Context:
         own_network = method.network.head != "linear" or (labels is not None and labels.region_losses is not None)
         if plan.training.model == "probabilities" and own_network:
             raise ConfigError(
-                f"Method {plan.method!r} trains networks of its own and cannot work from files of probabilities. Set "
-                "training.model to a network and training.probabilities to null, or take another method."
+                f"Method {plan.method!r} trains networks of its own and cannot work from files of probabilities. Leave out "
+                "`probabilities` and set training.model, or take another method."
             )
         if plan.annotator.kind == "human" and method.query.kind == QueryKind.PRECISE:
             raise ConfigError(

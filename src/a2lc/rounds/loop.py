@@ -134,10 +134,10 @@ class Loop:
         if missing > left and self.method.query.once and until is None:
             raise PoolExhaustedError(
                 f"{rounds} rounds of {self.plan.budget:g} clicks need {missing} more masks, but only {left} were not asked "
-                "about yet. Lower the budget or the number of rounds."
+                "about yet. Lower `budget` or `rounds`."
             )
         if until is not None and not self.method.audited:
-            raise InputError("A stopping rule needs audits: take method 'gain' with the setting `measure` above 0.")
+            raise InputError("`until` rests on audits: take method 'gain' with the setting `measure` above 0.")
         self.stopped = None
         while True:
             round_index, stage = next_stage(self.project)
@@ -288,7 +288,7 @@ class Loop:
         """
         if stage != "correct" or not self.method.corrects:
             raise InputError(
-                "Only the stage `correct` can be previewed, and only of a method that corrects masks nobody looked at."
+                "`preview` shows the stage correct alone, of a method that corrects masks nobody looked at."
             )
         require_stage(self.project, stage)
         project, (changes, guarantee) = self.project, self.proposed()

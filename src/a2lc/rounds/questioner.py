@@ -133,7 +133,7 @@ class OneShot:
         count = context.queries_prepared(left + len(asked)) - len(asked)
         if not asked and (count > left or count < 1):
             raise PoolExhaustedError(
-                f"Budget is {context.plan.budget:g} clicks, but only {left} masks are unanswered. Lower the budget or end "
+                f"Budget is {context.plan.budget:g} clicks, but only {left} masks are unanswered. Lower `budget` or end "
                 "the run."
             )
         queries, details = best_queries(context, self.round_index, self.scored, min(count, left))

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import beta
 
 from a2lc.audits import audit_sizes, draw, estimate_quality, expected_gain, inclusion_probabilities
-from a2lc.audits.resampling import UNKNOWN
+from a2lc.classes.sentinels import UNKNOWN
 from a2lc.errors import InputError, LabelRangeError, ShapeError
 from a2lc.statistics.metrics import ConfusionCounts
 
@@ -293,7 +293,7 @@ def test_where_no_audit_is_wrong_nothing_speaks_against_faultless_labels():
     area, labels = rng.integers(1, 50, 300), rng.integers(0, 3, 300)
     posterior = np.full((300, 4), 0.1)
     posterior[np.arange(300), labels] = 0.7
-    truth = np.full(300, -2)
+    truth = np.full(300, UNKNOWN)
     drawn = np.arange(0, 300, 10)
     truth[drawn] = labels[drawn]
     found = estimate_quality(area, labels, posterior, truth, drawn, np.full(30, 0.1))

@@ -397,7 +397,7 @@ def test_a_preview_writes_nothing_and_says_what_will_be(project, made, capsys):
     assert told["total"] == (rows.source == AUTOMATIC).sum() > 0
     assert told["total"] == sum(pair["masks"] for pair in told["pairs"])
     assert all(pair["old"] != pair["new"] and pair["examples"] for pair in told["pairs"])
-    with pytest.raises(InputError, match=r"^--preview is of `a2lc correct`"):
+    with pytest.raises(InputError, match=r"^`preview` shows the stage correct alone"):
         loop.preview("train")
 
 
@@ -428,19 +428,17 @@ def test_figures_hold_the_truth_and_need_none(made):
 
 
 def test_until_ends_a_run(project, made):
-    said = []
     loop = loop_of(project, made, budget=80)
-    loop.say = said.append
     assert loop.run(9, parse_until("accuracy=0.5"))
     assert project.ledger.rounds()[-1].round == 1
-    assert said[-1].startswith("stopped after round 1: pixel accuracy at least 0.")
-    assert loop.run(2, parse_until("gain<0.0001")), "never reached: all rounds are run"
+    assert loop.stopped.startswith("after round 1: pixel accuracy at least 0.")
+    assert loop.run(2, parse_until("gain<0.0001")) and loop.stopped is None, "never reached: all rounds are run"
     assert project.ledger.rounds()[-1].round == 2
 
 
 def test_until_needs_audits(project, made):
     loop = loop_of(project, made, settings={"measure": 0.0})
-    with pytest.raises(InputError, match=r"^--until rests on audits"):
+    with pytest.raises(InputError, match=r"^`until` rests on audits"):
         loop.run(1, parse_until("accuracy=0.5"))
 
 

@@ -10,6 +10,7 @@ from a2lc.ledger import FIRST, KEEP, VOID
 from a2lc.ledger.layers import apply_layer
 from a2lc.masks.tables import TruthTable
 from a2lc.records import Answer, AnswerKind, Query, Source
+from a2lc.rounds.pixels import join_with_truth
 
 
 def test_apply_layer():
@@ -26,23 +27,12 @@ def test_apply_layer():
 
 def add_layer(project, number, said):
     """Record what a round says of image 0, with ground truth joined, as the loop does."""
-    from a2lc.project.config import AnnotatorConfig, TrainingConfig
-    from a2lc.rounds.loop import Loop
-    from a2lc.rounds.plan import RoundPlan
-
-    plan = RoundPlan(
-        method="random",
-        settings={},
-        budget=5,
-        training=TrainingConfig(preset="tiny"),
-        annotator=AnnotatorConfig(),
-        seed=0,
-    )
-    loop = Loop(project, plan)
     if number not in {r.round for r in project.ledger.rounds()}:
         project.ledger.open_round(number, method="random", config={}, model="m", seed=0, versions={})
     files = {0: project.layers.write(number, project.images[0], said)}
-    joined = [loop._joined_with_truth(i, said if i.index == 0 else None) for i in project.images]
+    joined = [
+        join_with_truth(project, i, said if i.index == 0 else None, project.truth.pixels(i)) for i in project.images
+    ]
     names = ("row", "label", "truth", "layer", "pixels")
     table = {n: v.astype(np.int32) for n, v in zip(names, np.concatenate(joined, axis=1), strict=True)}
     TruthTable(**table).save(project.round_folder(number) / "truth.parquet")

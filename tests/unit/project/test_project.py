@@ -149,7 +149,7 @@ def test_no_ground_truth(make_dataset):
     with Project(data.project) as project:
         assert not project.has_ground_truth
         with pytest.raises(
-            InputError, match=r"no ground truth: .* Use --annotator human, or make the project with --ground"
+            InputError, match=r"no ground truth: .* Set `annotator` to human, or make the project with `ground_truth`"
         ):
             project.truth.table
 

@@ -1,0 +1,56 @@
+"""Name the options that set what an error is about: the core knows settings, the command line knows flags."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["FLAGS", "with_flags"]
+
+FLAGS = {
+    "annotator": "--annotator",
+    "bands": "--bands",
+    "budget": "--budget",
+    "classes": "--classes",
+    "colours": "--colours",
+    "count": "--count",
+    "exif": "--exif",
+    "format": "--format",
+    "ground_truth": "--ground-truth",
+    "ignore": "--ignore",
+    "images": "--images",
+    "labels": "--labels",
+    "masks": "--masks",
+    "max_pixels": "--max-pixels",
+    "partial": "--partial",
+    "partial_truth": "--partial-ground-truth",
+    "preset": "--preset",
+    "preview": "--preview",
+    "probabilities": "--probabilities",
+    "replace": "--replace",
+    "rounds": "--rounds",
+    "skip_bad": "--skip-bad",
+    "snap": "--snap",
+    "stretch": "--stretch",
+    "tile": "--tile",
+    "until": "--until",
+    "validation_ground_truth": "--validation-ground-truth",
+    "validation_images": "--validation-images",
+    "value_map": "--map",
+}
+"""Flags by the names of settings and arguments."""
+
+
+def with_flags(message: str) -> str:
+    """Append the flags of the settings that a message names in backticks.
+
+    Example:
+        >>> with_flags("Lower `budget`.")
+        'Lower `budget`. (option: --budget)'
+        >>> with_flags("Nothing to set.")
+        'Nothing to set.'
+    """
+    flags = dict.fromkeys(FLAGS[name] for name in re.findall(r"`([a-z_]+)`", message) if name in FLAGS)
+    flags = {flag: None for flag in flags if flag not in message}
+    if not flags:
+        return message
+    return f"{message} (option{'s' if len(flags) > 1 else ''}: {', '.join(flags)})"
