@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.statistics.features import FeatureMap
-from a2lc.statistics.mask_stats import MaskStats
+if TYPE_CHECKING:
+    from a2lc.statistics.features import FeatureMap
+    from a2lc.statistics.mask_stats import MaskStats
 
 __all__ = [
     "SUGGESTIONS",

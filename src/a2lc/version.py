@@ -1,9 +1,6 @@
-"""The version of the package, and of what it stands on."""
+"""The version of the package, and of what it depends on."""
 
 from __future__ import annotations
-
-import platform
-from importlib import metadata
 
 __all__ = ["__version__", "versions"]
 
@@ -11,7 +8,10 @@ __version__ = "0.1.0"
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that can move a number: kept with every round and printed in the report."""
+    """Return the versions of everything that can change a figure: recorded with every round and shown in the report."""
+    import platform
+    from importlib import metadata
+
     found = {"a2lc": __version__, "python": platform.python_version()}
     for name in ("numpy", "numba", "torch", "torchvision", "lightning", "segmentation-models-pytorch", "pillow"):
         try:

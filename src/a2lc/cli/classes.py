@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from a2lc.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from a2lc.classes.edits import ClassEdit
     from a2lc.project.project import Project
 
@@ -43,6 +44,8 @@ def _between_rounds(folder: Path) -> Iterator[Project]:
 
 
 def _edit(folder: Path, make: Callable[[Project], ClassEdit]) -> None:
+    import numpy as np
+
     with _between_rounds(folder) as project:
         before = project.masks.current(project.state())
         project.edit_classes(make(project))
@@ -53,6 +56,7 @@ def _edit(folder: Path, make: Callable[[Project], ClassEdit]) -> None:
 
 
 def _say_counts(project: Project, kinds_before: int, now: np.ndarray) -> None:
+
     rounds = project.ledger.rounds()
     if rounds and project.class_change_since(rounds[-1].round) is not None:
         typer.echo(

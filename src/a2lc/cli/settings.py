@@ -7,8 +7,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from a2lc.cli.console import error_console, print_line
 from a2lc.cli.options import check_names
 from a2lc.cli.tables import format_figure, print_status
@@ -45,6 +43,8 @@ def configure(
     `make_loop` writes them to project.yaml for the next command, once the open round has accepted them; without the lock
     they are written at once.
     """
+    import yaml
+
     from a2lc.methods import METHODS, create_method
     from a2lc.project.config import with_options
 

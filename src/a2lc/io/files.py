@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from a2lc.errors import LockedError
 
 __all__ = ["atomic_path", "free_space_error", "json_safe", "new_folder", "sha256", "write_bytes", "write_text"]
@@ -41,6 +39,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         LockedError: Another process is making the same folder.
     """
+    from filelock import FileLock, Timeout
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["Advance", "Track", "console_progress", "no_progress"]
 
@@ -29,13 +29,22 @@ def no_progress(what: str, total: int) -> Iterator[Advance]:
 
 
 def console_progress(console: Console) -> Track:
-    """Bars on a terminal; on anything else only the log lines of the stages are printed."""
+    """Return what draws bars on a terminal, and nothing anywhere else."""
 
     @contextmanager
     def track(what: str, total: int) -> Iterator[Advance]:
         if not console.is_terminal:
             yield lambda steps=1: None
             return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

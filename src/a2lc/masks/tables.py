@@ -54,10 +54,11 @@ class Table:
             raise MissingFileError(
                 f"{path} is missing: the project folder is damaged. Run a2lc init again in a new folder."
             )
-        table = pq.read_table(path, memory_map=True)
+        table = pq.ParquetFile(path, memory_map=True).read()  # not read_table, which imports pandas if it is there
         # A column that an earlier version wrote and nobody reads any more is passed over.
         names = [field.name for field in fields(cls) if field.name in table.column_names]  # type: ignore[arg-type]
-        return cls(**{name: table.column(name).combine_chunks().flatten().to_numpy() for name in names})
+        # Not to_numpy, which imports pandas if it is there.
+        return cls(**{name: np.from_dlpack(table.column(name).combine_chunks().flatten()) for name in names})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from a2lc.errors import LockedError
 from a2lc.io.files import write_text
 
@@ -28,6 +26,8 @@ def project_lock(folder: Path) -> Iterator[None]:
     Raises:
         LockedError: Another process holds it; the message names that process.
     """
+    from filelock import FileLock, Timeout
+
     holder = folder / ".lock.json"
     lock = FileLock(folder / ".lock")
     try:

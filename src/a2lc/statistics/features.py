@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 __all__ = ["EMBEDDING", "FeatureMap", "interpolation_matrix", "mask_embedding"]
 
@@ -111,6 +110,8 @@ def mask_embedding(features: FeatureMap, mask_map: NDArray[Any], mask_ids: NDArr
         mask_map: (H, W) mask ids.
         mask_ids: (M,) ids, ascending.
     """
+    from scipy import sparse
+
     width = features.values.shape[2]
     cells = features.rows.argmax(axis=1)[:, None] * width + features.cols.argmax(axis=1)[None]
     place = np.searchsorted(mask_ids, mask_map)

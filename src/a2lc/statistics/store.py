@@ -86,9 +86,9 @@ class ParquetStats:
         """Yield the shards in order, with the columns that were asked for."""
         for path in sorted(self.folder.glob("part-*.parquet")):
             # One thread: decoding so few columns is over before a second one has begun.
-            schema = pq.read_schema(path)
+            file = pq.ParquetFile(path)
             # A network that shows no features leaves their column out.
-            table = pq.read_table(path, columns=sorted(columns & set(schema.names)), use_threads=False)
+            table = file.read(columns=sorted(columns & set(file.schema_arrow.names)), use_threads=False)
             names = [name for name in self.extra_columns if name in table.column_names]
             added = {name: _values(table.column(name)) for name in names}
             yield MaskStats.from_table(table), added
