@@ -16,7 +16,7 @@ from skimage.segmentation import slic, watershed
 from a2lc.errors import InputError
 from a2lc.ledger import KEEP, VOID
 
-__all__ = ["click_parts", "drawn", "superpixel_parts", "value_runs"]
+__all__ = ["click_parts", "pixel_labels", "superpixel_parts", "value_runs"]
 
 Int = NDArray[np.int32]
 
@@ -195,7 +195,7 @@ def _edges(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(sum(squares)), dtype=np.float32)
 
 
-def drawn(
+def pixel_labels(
     parts: Int, crop: tuple[int, int, int, int], shape: tuple[int, int], classes: Sequence[int | None] | None = None
 ) -> Int:
     """Parts of a mask as pixel labels of its image, as `Project.write_answered_pixels` takes them.

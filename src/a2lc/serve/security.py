@@ -11,13 +11,22 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["BODY_LIMIT", "CONTENT_SECURITY_POLICY", "SECURITY_HEADERS", "Guard", "error_response", "host_names"]
+__all__ = [
+    "BODY_LIMIT",
+    "CONTENT_SECURITY_POLICY",
+    "SECURITY_HEADERS",
+    "Guard",
+    "SafeJSONResponse",
+    "error_response",
+    "host_names",
+]
 
 BODY_LIMIT = 1 << 20
 """Bytes that the body of a request may have."""
@@ -53,13 +62,17 @@ _SIGN_IN = """<!doctype html>
 # back; a click on our own page sends it.
 
 
+class SafeJSONResponse(JSONResponse):
+    """JSON without NaN, and without a `<` that a browser could take for a tag."""
+
+    def render(self, content: Any) -> bytes:
+        """Encode the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c").encode()
+
+
 def error_response(status: int, code: str, message: str) -> Response:
-    """The one shape of every error: `{"error": {"code", "message"}}`."""
-    return Response(
-        json.dumps({"error": {"code": code, "message": message}}).replace("<", "\\u003c"),
-        status_code=status,
-        media_type="application/json",
-    )
+    """Return an error in the shape that all of them have: `{"error": {"code", "message"}}`."""
+    return SafeJSONResponse({"error": {"code": code, "message": message}}, status_code=status)
 
 
 def host_names(names: Iterable[str], port: int) -> tuple[str, ...]:
