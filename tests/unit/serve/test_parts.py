@@ -209,14 +209,14 @@ def test_clicks_as_labels():
 
 @pytest.mark.parametrize("classes", [[1, 2], [1, 2, 3, 4], []])
 def test_as_many_classes_as_parts(classes):
-    with pytest.raises(InputError, match=f"has 3 parts, and classes of {len(classes)} came"):
+    with pytest.raises(InputError, match=f"has 3 parts, but classes of {len(classes)} were given"):
         pixel_labels(PARTS, (0, 0, 3, 2), (2, 3), classes)
 
 
 def test_odd_classes_and_crops_are_refused():
-    with pytest.raises(InputError, match=r"Class -3 of a part is neither a class nor -1 for void"):
+    with pytest.raises(InputError, match=r"Class -3 of a part is neither a class nor -1 for unlabeled"):
         pixel_labels(PARTS, (0, 0, 3, 2), (2, 3), [1, KEEP, 2])
-    with pytest.raises(InputError, match=r"Parts are 3 x 2 pixels, their crop 4 x 2"):
+    with pytest.raises(InputError, match=r"Parts are 3 x 2 pixels, but their crop 4 x 2"):
         pixel_labels(PARTS, (0, 0, 4, 2), (9, 9))
 
 
