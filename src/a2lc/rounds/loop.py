@@ -24,7 +24,7 @@ from a2lc.acquisition.functions import score
 from a2lc.acquisition.selection import top_masks
 from a2lc.audits.knowledge import standing_answers
 from a2lc.audits.session import Asking
-from a2lc.audits.wording import describe_promise
+from a2lc.audits.wording import guarantee_line
 from a2lc.correction.manual import answered_class
 from a2lc.errors import (
     ConfigError,
@@ -773,7 +773,7 @@ class Loop:
         self._record_changes(number, began, state, changes, details, layer, by)
         line = []
         if self.method.asks_in_batches:
-            line.append(describe_promise(details))
+            line.append(guarantee_line(details))
         elif self.method.corrects:
             line.append(f"{len(changes.rows)} automatic corrections")
         if details.get("left_out") and not self.method.asks_in_batches:
@@ -799,7 +799,7 @@ class Loop:
         require_stage(self.project, "correct")
         changes, details = self._spread(number, self.project.state())
         if self.method.asks_in_batches:
-            return changes, describe_promise(details)
+            return changes, guarantee_line(details)
         return changes, f"Method {self.plan.method} promises nothing of them."
 
     def preview(self, stage: str, examples: int = 3) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -11,9 +10,11 @@ from fastapi import Path as PathValue
 from fastapi import Query as QueryValue
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from a2lc.errors import InputError
 from a2lc.ledger import VOID
 from a2lc.records import AnswerKind, QueryKind
-from a2lc.serve.errors import Refused, shown
+from a2lc.rounds.recorder import annotator_name
+from a2lc.serve.errors import Refused
 
 __all__ = [
     "LARGEST",
@@ -181,15 +182,10 @@ def check_annotator(name: str) -> str:
     Raises:
         Refused: It is empty, too long, not printable, or the name of the simulated annotator.
     """
-    # Composed, so that a name typed on two systems is one name.
-    clean = unicodedata.normalize("NFC", name.strip())
-    # Joiners are not printable characters, but some scripts need them.
-    printable = clean.replace("\u200c", "").replace("\u200d", "")
-    if not 1 <= len(clean) <= 60 or not printable or not printable.isprintable():
-        raise Refused(422, "bad_annotator", f"Expected a name of 1 to 60 printable characters, found {shown(name)}.")
-    if unicodedata.normalize("NFKC", printable).strip().casefold() == "oracle":
-        raise Refused(422, "bad_annotator", "'oracle' is the simulated annotator. Choose another name.")
-    return clean
+    try:
+        return annotator_name(name)
+    except InputError as error:
+        raise Refused(422, "bad_annotator", str(error)) from None
 
 
 class Reply(BaseModel):
