@@ -916,9 +916,9 @@ def test_a_mask_is_cut_into_parts(many, visit, shoot):
     caption, names = ira.caption(), list(dict.fromkeys([query.proposed, *query.suggestions]))
     # The first part by keys, the second void, the third clicked, the rest of the third class.
     ira.press("Tab", "2")
-    expect(line).to_have_text(f"1 of {count} parts given.")
+    expect(line).to_have_text(f"1 of {count} parts have a class.")
     ira.press("0")
-    expect(line).to_have_text(f"2 of {count} parts given.")
+    expect(line).to_have_text(f"2 of {count} parts have a class.")
     shoot(ira, "cut")
     ira.press("Backspace", "0")
     ira.press("3", "r")

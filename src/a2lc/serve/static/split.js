@@ -326,7 +326,7 @@ export class SplitDialog {
     say(`Part ${part + 1}: ${name}`);
     if (onwards) this.cursor = (part + 1) % this.given.length;
     this.#told(
-      `${this.given.filter((name) => name !== null).length} of ${plural(this.given.length, "part")} given.`,
+      `${this.given.filter((name) => name !== null).length} of ${plural(this.given.length, "part")} have a class.`,
     );
     this.#refresh();
   }
