@@ -485,7 +485,7 @@ def answer_thirty(eve, shoot):
     entry = eve["history-entry"].nth(5)
     said = entry.locator(".entry-said").inner_text()
     entry.click()
-    expect(eve.at("#review-text")).to_contain_text(f"You said: {said}")
+    expect(eve.at("#review-text")).to_contain_text(f"Your answer: {said}")
     shoot(eve, "review")
     eve.say_again(["x"], "skip")
     assert eve.caption() == before, "back to the question that was open"
@@ -540,7 +540,7 @@ def use_grid(eve, shoot):
 
 def answer_the_rest(person):
     """Until the round's answers are in; what was put off and what was marked comes back."""
-    over = person.at("#resting-title").filter(has_text="The round's answers are in")
+    over = person.at("#resting-title").filter(has_text="The round is answered")
     for _ in range(130):
         expect(person["question"].or_(over).locator("visible=true").first).to_be_visible()
         if over.is_visible():
@@ -553,12 +553,12 @@ def look_and_accept(eve, shoot):
     eve.at("#resting-link").click()
     found = eve.server.ask("/api/spread")
     assert found["ready"] and found["total"] > 5 and len(found["pairs"]) > 1
-    expect(eve["spread-total"]).to_have_text(f"The module would change {found['total']} masks")
+    expect(eve["spread-total"]).to_have_text(f"{found['total']} automatic corrections to review")
     expect(eve["spread-pair"]).to_have_count(len(found["pairs"]))
-    expect(eve["spread-accept"]).to_have_text(f"Accept {found['total']} changes")
+    expect(eve["spread-accept"]).to_have_text(f"Accept {found['total']} corrections")
     shoot(eve, "spread")
     eve["spread-threshold"].fill("1")
-    expect(eve["spread-accept"]).to_have_text("Accept about 0 changes")
+    expect(eve["spread-accept"]).to_have_text("Accept about 0 corrections")
     threshold = round(float(np.median([item["probability"] for item in found["items"]])), 2)
     eve["spread-threshold"].fill(str(threshold))
     pair = found["pairs"][-1]
@@ -648,7 +648,7 @@ def test_nothing_is_lost_while_the_server_is_away(many, visit, shoot):
     for _ in range(3):
         pat.say_right()
     expect(pat["offline"]).to_contain_text("Offline – ")
-    expect(pat["offline"]).to_contain_text("kept, will be sent")
+    expect(pat["offline"]).to_contain_text("stored, to be sent")
     shown = pat.caption()
     shoot(pat, "offline")
     kept = pat.page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('a2lc.queue.')).length")
@@ -812,7 +812,7 @@ def test_axe_finds_nothing_where_questions_are_answered(many, visit):
 
 def test_axe_finds_nothing_where_changes_and_figures_are_shown(looked, visit):
     guy = visit(looked, "Guy").enter()
-    expect(guy.at("#resting-title")).to_have_text("The round's answers are in")
+    expect(guy.at("#resting-title")).to_have_text("The round is answered")
     found = violations(guy, "resting")
     address, held = re.compile("/api/spread"), []
     guy.page.route(address, lambda route: held.append(route))
@@ -918,13 +918,13 @@ def test_a_mask_is_cut_into_parts(many, visit, shoot):
     caption, names = ira.caption(), list(dict.fromkeys([query.proposed, *query.suggestions]))
     # The first part by keys, the second void, the third clicked, the rest of the third class.
     ira.press("Tab", "2")
-    expect(line).to_have_text(f"1 of {count} parts given.")
+    expect(line).to_have_text(f"1 of {count} parts have a class.")
     ira.press("0")
-    expect(line).to_have_text(f"2 of {count} parts given.")
+    expect(line).to_have_text(f"2 of {count} parts have a class.")
     shoot(ira, "cut")
     ira.press("Backspace", "0")
     ira.press("3", "r")
-    expect(line).to_have_text("All parts are given.")
+    expect(line).to_have_text("All parts have a class.")
     ira["cut-save"].click()
     expect(ira.at("#split-dialog")).to_be_hidden()
     used = sorted({names[1], names[2]})

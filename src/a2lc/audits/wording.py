@@ -1,4 +1,7 @@
-"""Word guarantees and label quality the same way in the log, the report and the page."""
+"""Word the guarantee on automatic corrections: as a line for the log and the page, and as sentences for the report.
+
+The figures come from the ledger as `promise`, see `a2lc.rounds.status.label_quality`.
+"""
 
 from __future__ import annotations
 
@@ -6,75 +9,83 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["describe_guarantee", "promise_sentence", "rounded_down"]
+__all__ = ["guarantee_line", "guarantee_sentences", "rounded_down"]
 
 
-def describe_guarantee(details: dict[str, Any]) -> str:
-    """What the stage `correct` did, in a line: the changes and what is promised of them."""
+def guarantee_line(details: Mapping[str, Any]) -> str:
+    """Summarise the stage `correct` in one line: the automatic corrections and their guarantee.
+
+    Args:
+        details: What the stage recorded: `automatic`, `withdrawn`, and `promise` if the round was audited.
+    """
     if "promise" not in details:
         return "no automatic corrections: nothing was audited"
-    promise, sure = details["promise"], f"with {details['promise']['confidence']:.0%} confidence"
+    promise = details["promise"]
+    sure = f"with {promise['confidence']:.0%} confidence, by {promise['audits']} audits"
     line = f"{details['automatic'] - details['withdrawn']} automatic corrections"
     if details["withdrawn"]:
         line += f", {details['withdrawn']} withdrawn"
     if promise.get("kept"):
-        line += f"; {promise['kept']} of earlier rounds stand by their audits, against which none speaks since"
+        line += f"; {promise['kept']} from earlier rounds kept, as no later audit contradicts them"
     left_out = promise.get("left_out", 0)
     if left_out:
         line += f", {left_out} left out by hand"
     if not promise["accepted"]:
-        return f"{line}; {promise['proposed']} proposed: {promise['reason'] or 'nothing to change'}"
-    # What was changed in earlier rounds and is proved again is part of it, and what was left out as well.
-    line += f"; {promise['accepted']} masks nobody looked at "
-    line += "would differ" if left_out else "differ now"
-    line += f" from their first labels{' with those left out' if left_out else ''}: "
-    sure += f", by {promise['audits']} audits"
+        return f"{line}; {promise['proposed']} proposed: {promise['reason'] or 'nothing to correct'}"
+    # The guarantee includes corrections of earlier rounds that were proved again, and those that were left out.
+    line += f"; {promise['accepted']} masks without an answer "
+    line += "would differ" if left_out else "differ"
+    line += f" from their initial labels{' with those left out' if left_out else ''}: "
     if promise["kind"] == "precision":
         return f"{line}at least {rounded_down(promise['lower'], 2)} of them are right, {sure}"
-    return f"{line}that raises the mean IoU by at least {rounded_down(promise['lower'], 3)}, {sure}"
+    gain = rounded_down(promise["lower"], 3)
+    if float(gain) <= 0:
+        return f"{line}not yet shown to help ({promise['audits']} audits)"
+    return f"{line}the mean IoU rises by at least {gain}, {sure}"
 
 
 def rounded_down(value: float, digits: int) -> str:
-    """What is promised is never more than what was proved."""
+    """Format a lower bound, rounded down so that no more is guaranteed than was proved."""
     return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 
-def promise_sentence(promise: Mapping[str, Any]) -> str:
-    """What audits promise of changes that nobody looked at, in sentences.
+def guarantee_sentences(promise: Mapping[str, Any]) -> str:
+    """Word the guarantee on automatic corrections in sentences.
+
+    Args:
+        promise: The figures of the ledger.
 
     Example:
-        >>> _promise({"proposed": 3, "accepted": 0, "confidence": 0.95, "reason": "no audits"})
-        '3 automatic changes were proposed and none was accepted: no audits.'
-        >>> _promise({"proposed": 0, "accepted": 0, "confidence": 0.95, "reason": "no proposals"})
-        'No automatic change was proposed.'
+        >>> guarantee_sentences({"proposed": 3, "accepted": 0, "confidence": 0.95, "reason": "no audits"})
+        '3 automatic corrections were proposed and none was accepted: no audits.'
+        >>> guarantee_sentences({"proposed": 0, "accepted": 0, "confidence": 0.95, "reason": "no proposals"})
+        'No automatic correction was proposed.'
     """
     proposed, accepted, reason = promise["proposed"], promise["accepted"], promise["reason"]
     if reason == "switched off":
-        return "Automatic changes are switched off."
+        return "Automatic corrections are switched off."
     if not proposed:
-        return "No automatic change was proposed."
-    line = f"{proposed:,} automatic change{' was' if proposed == 1 else 's were'} proposed and "
+        return "No automatic correction was proposed."
+    line = f"{proposed:,} automatic correction{' was' if proposed == 1 else 's were'} proposed and "
     kept = ""
     if promise.get("kept"):
-        kept = (
-            f" {promise['kept']:,} of earlier rounds stand by the audits of then: no audit speaks against them since."
-        )
+        kept = f" {promise['kept']:,} from earlier rounds are kept; no later audit contradicts them."
     if promise.get("left_out"):
-        kept += f" {promise['left_out']:,} were left out by hand: what is promised is of all of them."
+        kept += f" {promise['left_out']:,} were left out by hand; the guarantee is for all of them."
     if not accepted:
         reason = "too few audits" if reason == "too few" else reason or "all of them were asked about"
-        asked = (
-            f" At least {promise['asked']:.2f} of them had to be right." if promise.get("kind") == "precision" else ""
+        required = (
+            f" At least {promise['asked']:.2f} of them must be right." if promise.get("kind") == "precision" else ""
         )
-        return f"{line}none was accepted: {reason}.{asked}{kept}"
+        return f"{line}none was accepted: {reason}.{required}{kept}"
     sure = f"with {promise['confidence']:.0%} confidence, by {promise['audits']} audits"
-    found = "" if promise["estimate"] is None else f" (estimate {promise['estimate']:.3f})"
+    estimate = "" if promise["estimate"] is None else f" (estimate {promise['estimate']:.3f})"
     if promise["kind"] == "precision":
-        asked = f"; at least {promise['asked']:.2f} had to be"
+        asked = f"; at least {promise['asked']:.2f} must be"
         low = rounded_down(promise["lower"], 3)
-        return f"{line}{accepted:,} accepted. At least {low} of these are right{found}{asked}, {sure}.{kept}"
+        return f"{line}{accepted:,} accepted. At least {low} of these are right{estimate}{asked}, {sure}.{kept}"
     return (
-        f"{line}{accepted:,} accepted. Against the first labels of these masks they raise the mean IoU by at least "
-        f"{rounded_down(promise['lower'], 3)}{found}, {sure}. The effect is added up "
-        f"change by change, so where many change it is near, not exact.{kept}"
+        f"{line}{accepted:,} accepted. Compared with the initial labels of these masks they raise the mean IoU by at least "
+        f"{rounded_down(promise['lower'], 3)}{estimate}, {sure}. The effect is summed "
+        f"over single corrections, which is an approximation if many masks change.{kept}"
     )

@@ -16,8 +16,11 @@ import yaml
 
 from a2lc.errors import ConfigError, MissingFileError, require_known
 
-__all__ = ["ClassTable", "class_colour", "on_one_line", "read_classes"]
+__all__ = ["VOID_NAME", "ClassTable", "class_colour", "on_one_line", "read_classes"]
 
+
+VOID_NAME = "void"
+"""Name of no class in files that programs read."""
 
 _LARGEST = 8 << 20
 _LABELMAP_LINE = re.compile(r"(?P<name>[^:]+):(?P<colour>\d{1,3},\d{1,3},\d{1,3}):[^:]*:[^:]*")
@@ -85,9 +88,14 @@ class ClassTable:
         """
         return self.names.index(require_known("class", name, self.names))
 
-    def name(self, index: int) -> str:
-        """The name of a class index, `void` for the ignore index."""
-        return "void" if index == self.ignore_index else self.names[index]
+    def name_of(self, index: int | None, *, void: str = "unlabeled") -> str:
+        """Return the name of a class, or a word for pixels without one.
+
+        Args:
+            index: Class index, or None, a negative sentinel such as `VOID`, or `ignore_index` for no class.
+            void: The word for no class; files and ledgers that programs read use `VOID_NAME`.
+        """
+        return void if index is None or index < 0 or index == self.ignore_index else self.names[index]
 
     def rewritten(self, value_map: Mapping[int, int]) -> dict[int, int]:
         """Values of label files that are to be written anew as those of the classes they were merged into.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from a2lc.classes.table import VOID_NAME
 from a2lc.cli.console import app, print_line
 from a2lc.cli.options import Json, ProjectDir
 from a2lc.cli.tables import print_status
@@ -152,7 +153,7 @@ def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
         queries = {query.query_id: query for query in project.ledger.queries()}
 
         def name(value: int | None) -> str:
-            return "first labels" if value is None else "void" if value < 0 else names[value]
+            return "initial labels" if value is None else project.classes.name_of(value, void=VOID_NAME)
 
         def mask(image: int, masks: Sequence[int]) -> str:
             return f"{project.images[image].image_id} mask {' '.join(map(str, masks))}"
@@ -198,7 +199,7 @@ def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
     changed = np.flatnonzero(pixels)
 
     def name(value: int) -> str:
-        return "void" if value < 0 else project.classes.names[value]
+        return project.classes.name_of(value, void=VOID_NAME)
 
     rows: list[dict[str, Any]] = [
         {

@@ -190,11 +190,7 @@ def serve(
 
 def _print_preview(project: Project, changes: dict[str, Any]) -> None:
     """What the stage `correct` would change, before it does."""
-    names = project.classes.names
-
-    def name(value: int) -> str:
-        return "void" if value < 0 else names[value]
-
+    name = project.classes.name_of
     print_line(f"{changes['total']:,} masks would change; nothing is written. {changes['guarantee']}")
     for pair in changes["pairs"]:
         print_line(f"{pair['masks']:>7,} {name(pair['old'])} -> {name(pair['new'])}, {pair['pixels']:,} pixels")

@@ -1,4 +1,4 @@
-"""Corrected labels + manifest, as files."""
+"""Export corrected labels with a manifest and a summary of the changes."""
 
 from a2lc.export.write import ExportSummary, export_project
 from a2lc.formats.writing import EXPORTS

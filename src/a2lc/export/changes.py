@@ -1,9 +1,8 @@
-"""What changed, for people: a table, and pictures of each change before and after, to send to the owner of a data set."""
+"""Show what changed to the owner of a data set: a table, and pictures of each change before and after."""
 
 from __future__ import annotations
 
 import csv
-import html
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,46 +11,49 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion, find_objects
 
 from a2lc.classes.edits import described
+from a2lc.classes.table import VOID_NAME
 from a2lc.export.corrected import PROVENANCE, Replay
 from a2lc.formats.writing import Corrected
 from a2lc.images.rgb import write_rgb
 from a2lc.io.files import write_text
-from a2lc.ledger import FIRST, VOID
+from a2lc.ledger import FIRST
 from a2lc.project.project import Project
 
 __all__ = ["MOST_CROPS", "Change", "CropWriter", "changes_of", "pixel_changes", "write_changes", "write_letter"]
 
 MOST_CROPS = 2000
-"""Pictures a pack holds at most; the largest changes have them."""
+"""Maximum pictures of an export; the largest changes have one."""
 
 _SIDE = (192, 480)
-"""Longer side of a panel: small regions are enlarged to the first, large ones shrunk to the second."""
+"""Longer side of a panel in pixels: small regions are enlarged to the first, large ones reduced to the second."""
 
 _OPACITY = 0.6
 _TITLE = 20
+_MOST_PAIRS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A mask that carries another class than it came with, or pixels of an image that do.
+    """A mask whose class differs from its initial one, or pixels with changed pixel-level labels.
 
     Attributes:
-        row: Of the mask table; negative for pixels.
-        image: Position of the image in the project.
-        image_id: Its name.
-        mask_id: The mask; 0 for pixels that a layer of labels below the mask changes.
-        pixels: Its area, or how many such pixels.
-        old: Class it came with, the most frequent one; `void` for none.
-        new: Class it carries.
+        row: Row of the mask table; negative for pixels.
+        image: Index of the image in the project.
+        image_id: Name of the image.
+        mask_id: Id of the mask; 0 for pixel-level labels.
+        pixels: Area of the mask, or number of pixels.
+        old: Most frequent initial class; `void` for none.
+        new: Current class.
         source: `manual` or `automatic`.
-        round: In which it was changed.
-        confidence: Of an automatic change.
-        annotator: Of one by hand.
+        round: Round in which it was changed.
+        confidence: Confidence of an automatic correction.
+        annotator: Annotator of a manual correction.
     """
 
     row: int
@@ -68,7 +70,7 @@ class Change:
 
 
 def changes_of(project: Project, replay: Replay) -> list[Change]:
-    """Every mask that carries another class than it came with, in the order of masks."""
+    """Return every mask whose class differs from its initial one, in the order of the mask table."""
     masks, state = project.masks, replay.state
     mixed = np.bincount(masks.pair_row, minlength=len(masks)) > 1
     changed = np.flatnonzero((state.classes != FIRST) & ((state.classes != masks.label) | mixed))
@@ -78,7 +80,7 @@ def changes_of(project: Project, replay: Replay) -> list[Change]:
     kinds = {value: name for name, value in PROVENANCE.items()}
 
     def name(value: int) -> str:
-        return "void" if value == VOID else project.classes.names[value]
+        return project.classes.name_of(value, void=VOID_NAME)
 
     return [
         Change(
@@ -99,7 +101,7 @@ def changes_of(project: Project, replay: Replay) -> list[Change]:
 
 
 def write_changes(path: Path, changes: Iterable[Change], crops: dict[int, str] | None = None) -> None:
-    """Write a line for each change, as CSV; with crops, where the picture of each lies."""
+    """Write a line for each change as CSV; `crops` adds a column with the picture of each."""
     columns = ["image_id", "mask_id", "pixels", "old_class", "new_class", "source", "round", "confidence", "annotator"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -119,18 +121,18 @@ def pixel_changes(
     changed: Mapping[int, Sequence[int]],
     first_row: int,
 ) -> list[tuple[Change, NDArray[np.bool_]]]:
-    """What a layer of labels below the mask changes in an image, by pairs of classes.
+    """Return what pixel-level labels change in an image, by pairs of classes.
 
     Args:
         project: Opened.
-        replay: With the layer.
-        corrected: The image, with its labels after.
+        replay: The state with its pixel-level labels.
+        corrected: The image with its corrected labels.
         before: (H, W) class indices or the ignore index as imported.
         changed: Masks that changed as a whole, by image.
-        first_row: Number of the first of them; later ones are lower.
+        first_row: Row number of the first change; later ones count down.
 
     Returns:
-        Each with its (H, W) pixels; none without a layer.
+        Changes with their (H, W) pixels; none without pixel-level labels.
     """
     if replay.state.layer is None:
         return []
@@ -146,12 +148,12 @@ def pixel_changes(
         return []
     count = project.classes.num_classes + 1
     code = np.minimum(before[rest], count - 1).astype(np.int64) * count + np.minimum(corrected.labels[rest], count - 1)
-    pairs, place, pixels = np.unique(code, return_inverse=True, return_counts=True)
+    pairs, inverse, pixels = np.unique(code, return_inverse=True, return_counts=True)
     where = np.full(rest.shape, -1, dtype=np.int32)
-    where[rest] = place
-    names = [*project.classes.names, "void"]
+    where[rest] = inverse
+    names = [*project.classes.names, VOID_NAME]
     kinds = {value: name for name, value in PROVENANCE.items()}
-    found = []
+    result = []
     for number, pair in enumerate(pairs.tolist()):
         mask = where == number
         change = Change(
@@ -167,21 +169,21 @@ def pixel_changes(
             confidence=None,
             annotator="",
         )
-        found.append((change, mask))
-    return found
+        result.append((change, mask))
+    return result
 
 
 class CropWriter:
-    """Writes a picture of each change: the image, and its labels before and after beside each other."""
+    """Write a picture of each change: the image, its labels before, and its labels after, side by side."""
 
     def __init__(self, project: Project, changes: Sequence[Change], folder: Path, most: int = MOST_CROPS) -> None:
-        """Choose the changes that get a picture: the largest.
+        """Choose the largest changes, which get a picture.
 
         Args:
             project: Opened.
-            changes: All of them.
-            folder: Of the export; pictures go to `crops/` in it.
-            most: How many.
+            changes: All changes.
+            folder: Folder of the export; pictures go to `crops/` in it.
+            most: Maximum number of pictures.
         """
         self.project, self.folder = project, folder
         chosen = sorted(changes, key=lambda change: (-change.pixels, change.row))[:most]
@@ -200,9 +202,9 @@ class CropWriter:
         """Write the pictures of an image.
 
         Args:
-            corrected: With the labels after.
+            corrected: The image with its corrected labels.
             before: (H, W) class indices or the ignore index as imported.
-            pixelwise: What a layer changes in it.
+            pixelwise: Its changes of pixel-level labels.
         """
         wanted = [(record, self._of_image.get(record.index, [])) for record in corrected.records]
         shown, rest = pixelwise[: self._room], pixelwise[self._room :]
@@ -239,15 +241,15 @@ class CropWriter:
                 self.names[change.row] = name
 
     def _pixels(self, corrected: Corrected) -> NDArray[np.uint8]:
-        """(H, W, 3) the image, put together of its tiles."""
+        """Return (H, W, 3) the image, assembled from its tiles."""
         if len(corrected.records) == 1:
             return self.project.pixels(corrected.records[0])
         whole = np.zeros((corrected.height, corrected.width, 3), dtype=np.uint8)
         for record in corrected.records:
             tile = self.project.prepared[record.image_id].tile
             assert tile is not None
-            place = np.s_[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
-            whole[place] = self.project.pixels(record)
+            region = np.s_[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+            whole[region] = self.project.pixels(record)
         return whole
 
     def _picture(
@@ -276,7 +278,7 @@ class CropWriter:
 
 
 def _roomy(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """A box with room around it, inside the image: what a region is shows by what lies beside it."""
+    """Enlarge a box inside the image: the surroundings show what a region is."""
     top, left, bottom, right = box
     room = max(12, (bottom - top) // 2, (right - left) // 2)
     return max(0, top - room), max(0, left - room), min(shape[0], bottom + room), min(shape[1], right + room)
@@ -295,11 +297,43 @@ def _sized(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _titled(pixels: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
-    """A picture with a line of text over it."""
+    """Add a line of text above a picture."""
     picture = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + _TITLE), (255, 255, 255))
     picture.paste(Image.fromarray(pixels), (0, _TITLE))
     ImageDraw.Draw(picture).text((3, 3), title, fill=(0, 0, 0), font=ImageFont.load_default(12))
     return np.array(picture)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSummary:
+    """Changes from one class to another, counted.
+
+    Attributes:
+        old: Class before.
+        new: Class after.
+        source: `manual` or `automatic`.
+        changes: Number of changes.
+        pixels: Pixels of all of them.
+    """
+
+    old: str
+    new: str
+    source: str
+    changes: int
+    pixels: int
+
+
+def pair_summaries(changes: Sequence[Change], limit: int = _MOST_PAIRS) -> list[PairSummary]:
+    """Count changes by old class, new class and source; return the most frequent ones first, at most `limit`."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    pixels: Counter[tuple[str, str, str]] = Counter()
+    for change in changes:
+        counts[change.old, change.new, change.source] += 1
+        pixels[change.old, change.new, change.source] += change.pixels
+    return [
+        PairSummary(old=key[0], new=key[1], source=key[2], changes=count, pixels=pixels[key])
+        for key, count in counts.most_common(limit)
+    ]
 
 
 def write_letter(
@@ -312,79 +346,49 @@ def write_letter(
     labels: str,
     edited: int = 0,
 ) -> None:
-    """Write README.md and index.html: what the pack holds, for someone who has not seen the project.
+    """Write README.md and index.html, which explain the export to someone who has not seen the project.
 
     Args:
-        folder: Of the export.
+        folder: Folder of the export.
         project: Opened.
-        changes: All of them.
+        changes: All changes.
         crops: The pictures that were written.
-        images: Label maps in the pack.
-        pixels: Pixels that differ.
-        labels: Where the label maps lie in the pack.
-        edited: Pixels of classes that were merged into others.
+        images: Number of label maps in the export.
+        pixels: Number of pixels that differ.
+        labels: Location of the label maps in the export.
+        edited: Number of pixels of classes that were merged into others.
     """
-    pairs = Counter((change.old, change.new, change.source) for change in changes)
-    areas: Counter[tuple[str, str, str]] = Counter()
-    for change in changes:
-        areas[change.old, change.new, change.source] += change.pixels
     masks = [change for change in changes if change.mask_id]
-    hands = sum(change.source == "manual" for change in masks)
-    below = sum(change.pixels for change in changes if not change.mask_id)
-    said = [
-        f"{len(masks):,} masks in {images:,} images carry another class than they came with; {pixels:,} pixels of label "
-        f"files differ. {hands:,} of the masks were changed by hand, {len(masks) - hands:,} by the method."
-    ]
-    if below:
-        said.append(f"{below:,} pixels carry labels below the mask: one by one, whatever mask they lie in.")
-    if edited:
-        edits = "; ".join(described(project.imported_classes, project.ledger.class_edits()))
-        said.append(f"{edited:,} pixels have another value because classes were edited: {edits}.")
-    lines = [
-        f"# Corrected labels of {project.config.name}",
-        "",
-        " ".join(said),
-        "",
-        f"- `{labels}`: the corrected labels of those images alone. All other pixels have the values they came with.",
-        "- `changes.csv`: a line for each mask: image, mask, pixels, classes before and after, who or what changed it; and, "
-        "without a mask, one for pixels of an image that changed one by one, for each pair of classes.",
-        *(
-            [
-                "- `crops/`: a picture of each: the image, the labels before, the labels after; `index.html` shows them all."
-            ]
-            if crops.names
-            else []
-        ),
-        "- `provenance/`: for each image, 0 where labels are as they came, 1 changed by hand, 2 changed by the method, 3 of a "
-        "class that was merged into another.",
-        "- `manifest.json`: SHA-256 of each image, versions, and what is known of the labels' quality.",
-        "",
-        "| before | after | source | masks | pixels |",
-        "|---|---|---|---:|---:|",
-    ]
-    for (old, new, source), count in pairs.most_common(100):
-        cells = " | ".join(text.replace("|", "\\|") for text in (old, new, source))
-        lines.append(f"| {cells} | {count:,} | {areas[old, new, source]:,} |")
-    if crops.left_out:
-        lines += ["", f"The {crops.left_out:,} smallest changes have no picture."]
-    write_text(folder / "README.md", "\n".join(lines) + "\n")
-    figures = []
-    for change in changes:
-        if change.row in crops.names:
-            what = f"mask {change.mask_id}" if change.mask_id else f"{change.pixels:,} pixels"
-            place = quote(crops.names[change.row])
-            text = html.escape(f"{change.image_id}, {what}: {change.old} → {change.new} ({change.source})")
-            figures.append(
-                f'<figure><img loading="lazy" src="{place}" alt="{text}"><figcaption>{text}</figcaption></figure>'
-            )
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Changes of {html.escape(project.config.name)}</title>"
-        "<style>body{font:15px/1.4 system-ui,sans-serif;margin:1.5rem;background:#fff;color:#111}"
-        "main{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,38rem),1fr))}"
-        "figure{margin:0;border:1px solid #ccc;padding:.5rem}img{max-width:100%;image-rendering:pixelated}"
-        "@media(prefers-color-scheme:dark){body{background:#111;color:#eee}figure{border-color:#444}}</style>"
-        f"<h1>Changes of {html.escape(project.config.name)}</h1>"
-        f"<p>{html.escape(' '.join(said))}</p><main>{''.join(figures)}</main></html>\n"
+    manual = sum(change.source == "manual" for change in masks)
+    facts = {
+        "name": project.config.name,
+        "images": images,
+        "pixels": pixels,
+        "masks": len(masks),
+        "manual": manual,
+        "automatic": len(masks) - manual,
+        "pixel_level": sum(change.pixels for change in changes if not change.mask_id),
+        "edited": edited,
+        "edits": "; ".join(described(project.imported_classes, project.ledger.class_edits())) if edited else "",
+    }
+    readme = _template("README.md.jinja").render(
+        facts, labels=labels, pairs=pair_summaries(changes), has_crops=bool(crops.names), left_out=crops.left_out
     )
-    write_text(folder / "index.html", page)
+    write_text(folder / "README.md", readme)
+    shown = [(change, quote(crops.names[change.row])) for change in changes if change.row in crops.names]
+    write_text(folder / "index.html", _template("index.html.jinja").render(facts, shown=shown))
+
+
+def _template(name: str) -> Template:
+    """Load a template of this package; only HTML is escaped."""
+    environment = Environment(
+        loader=PackageLoader("a2lc.export"),
+        autoescape=name.endswith(".html.jinja"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["count"] = lambda value: f"{value:,}"
+    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
+    return environment.get_template(name)

@@ -1,4 +1,4 @@
-"""Corrected labels, an image at a time: the user's values with those of corrected masks changed, tiles put together."""
+"""Correct label maps image by image: change the values of corrected masks only, and assemble tiles."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from a2lc.records import ImageRecord
 __all__ = ["PROVENANCE", "Replay", "corrected_file_values", "corrected_images", "provenance", "replay_of"]
 
 PROVENANCE = {"first": 0, "manual": 1, "automatic": 2, "classes": 3}
-"""Values of a provenance map: first labels, changed by hand, changed by the method, of a class that was merged into another."""
+"""Values of a provenance map: initial label, manual correction, automatic correction, class merged into another."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Replay:
-    """What the ledger says of all masks.
+    """The state of all masks by the ledger.
 
     Attributes:
-        rows: Corrections.
-        state: What each mask carries.
-        decider: (M,) the row each mask's class comes from, see `a2lc.history.deciders`.
-        source: (M,) PROVENANCE of what each mask carries.
+        rows: The corrections.
+        state: Current class of each mask.
+        decider: (M,) row of the correction that each mask's class comes from, see `a2lc.ledger.undo.deciders`.
+        source: (M,) value of PROVENANCE for each mask.
     """
 
     rows: CorrectionRows
@@ -45,7 +45,7 @@ class Replay:
 
 
 def replay_of(project: Project, through: int | None = None) -> Replay:
-    """What the ledger says at the end of round `through`, or now."""
+    """Replay the ledger until the end of round `through`, or all of it."""
     rows = project.corrections(through)
     state = project.with_layer(replayed(rows, project.masks.keys), rows, through)
     undos = [undo for undo in project.ledger.undos() if through is None or undo.round < through]
@@ -56,16 +56,16 @@ def replay_of(project: Project, through: int | None = None) -> Replay:
 def corrected_file_values(
     raw: NDArray[Any], mask_map: NDArray[Any], mask_ids: NDArray[Any], values: NDArray[Any]
 ) -> NDArray[Any]:
-    """The user's own label map with the pixels of corrected masks set to the values of their new classes (pure).
+    """Set the pixels of corrected masks in the user's own label map to the values of their new classes (pure).
 
     Args:
-        raw: (H, W) values as the user's file has them.
+        raw: (H, W) values of the user's file.
         mask_map: (H, W) mask ids.
         mask_ids: (n,) masks of the image.
-        values: (n,) file value each was corrected to, -1 where it was not.
+        values: (n,) file value that each was corrected to; -1 if it was not corrected.
 
     Returns:
-        (H, W), of the type of `raw` unless a value does not fit 8 bits.
+        (H, W) in the dtype of `raw`, or uint16 if a value does not fit 8 bits.
     """
     table = np.full(int(mask_map.max(initial=0)) + 1, -1, dtype=np.int64)
     table[mask_ids] = values
@@ -75,20 +75,20 @@ def corrected_file_values(
 
 
 def provenance(rows: CorrectionRows, decider: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """(M,) PROVENANCE of what each mask carries (pure).
+    """Return (M,) the value of PROVENANCE for each mask (pure).
 
     Args:
-        rows: Corrections.
-        decider: (M,) the row each mask's class comes from, see `a2lc.history.deciders`.
+        rows: The corrections.
+        decider: (M,) row of the correction that each mask's class comes from, see `a2lc.ledger.undo.deciders`.
     """
     kinds = np.array([PROVENANCE.get(name, 0) for name in SOURCES], dtype=np.uint8)
     return np.where(decider >= 0, kinds[rows.source[decider]] if len(rows) else 0, 0).astype(np.uint8)
 
 
 def corrected_images(project: Project, replay: Replay) -> Iterator[Corrected]:
-    """Every image to correct with its labels, in the project's order; tiles of one image come as that image.
+    """Yield every image with its corrected labels, in the project's order; tiles of an image are assembled.
 
-    No more than one whole image is held.
+    At most one whole image is held in memory.
 
     Raises:
         InputError: Tiles of an image are missing.
@@ -120,7 +120,7 @@ def _tile_of(project: Project, record: ImageRecord) -> str:
 
 
 def _one(project: Project, replay: Replay, bounds: NDArray[np.int64], record: ImageRecord) -> Corrected:
-    """An image as it lies in the project."""
+    """Correct an image that is stored as it came."""
     span = slice(bounds[record.index], bounds[record.index + 1])
     classes, state = project.classes, replay.state
     mask_ids, now = project.masks.mask_ids[span], state.classes[span]
@@ -166,7 +166,7 @@ def _one(project: Project, replay: Replay, bounds: NDArray[np.int64], record: Im
 
 
 def _joined(project: Project, replay: Replay, bounds: NDArray[np.int64], records: Sequence[ImageRecord]) -> Corrected:
-    """The image that tiles were cut from."""
+    """Correct an image that was cut into tiles."""
     tiles = [_tile(project, record) for record in records]
     places = [tile for tile in tiles if tile is not None]
     width, height, name = places[0].of_width, places[0].of_height, places[0].of

@@ -1,7 +1,6 @@
-"""Write a corrected data set: label maps under the images' names, what changed, and where each pixel comes from.
+"""Write a corrected data set: label maps under the names of the images, the changes, and the provenance of each pixel.
 
-Pixels nobody changed keep the very values of the user's files, whatever those stand for; files without a change
-are copied byte for byte.
+Unchanged pixels keep the values of the user's files, whatever they mean; files without a change are copied byte for byte.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ _PROVENANCE_PALETTE = [200, 200, 200, 0, 114, 178, 230, 159, 0, 0, 158, 115] + [
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSummary:
-    """What was written.
+    """Counts of what was written.
 
     Attributes:
-        images: Label maps.
-        changed_images: Those of them that differ from the user's.
-        changed_masks: Masks whose class changed.
-        changed_pixels: Pixels whose value changed.
+        images: Number of label maps.
+        changed_images: Number of label maps that differ from the user's.
+        changed_masks: Number of masks whose class changed.
+        changed_pixels: Number of pixels whose value changed.
     """
 
     images: int
@@ -63,15 +62,15 @@ def export_project(
     changes_only: bool = False,
     track: Track = no_progress,
 ) -> ExportSummary:
-    """Write the corrected data set into a new folder, whole or not at all.
+    """Write the corrected data set into a new folder, atomically.
 
     Args:
         project: Opened.
-        out: Must not exist, or be empty.
+        out: A folder that does not exist or is empty.
         format: One of `EXPORTS`.
-        through: As of the end of this round.
-        changes_only: Only images whose labels changed, with pictures of each change before and after: for the owner of the
-            data set.
+        through: Export the labels at the end of this round; None for the current labels.
+        changes_only: Write only images whose labels changed, with pictures of each change before and after, for the owner
+            of the data set.
         track: Shows progress.
 
     Raises:
@@ -155,7 +154,7 @@ def export_project(
 
 
 def _hash(corrected: Corrected) -> str:
-    """SHA-256 of the image: as recorded, or of the file that its tiles were cut from; empty where there is none."""
+    """Return the SHA-256 of an image as recorded, or of the file that its tiles were cut from; "" if there is none."""
     if len(corrected.records) == 1:
         return corrected.records[0].sha256
     return "" if corrected.image is None else sha256(corrected.image)

@@ -1,4 +1,4 @@
-"""Questions handed to Label Studio or CVAT as files, and taken back as answers."""
+"""Hand questions to Label Studio or CVAT as files, and take the exported annotations back as answers."""
 
 from a2lc.handover.exchange import FORMATS, HandoverSummary, TakenSummary, hand_over, take_back
 

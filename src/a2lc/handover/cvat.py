@@ -1,4 +1,4 @@
-"""CVAT: one image with all its questions, as `CVAT for images 1.1` or `Segmentation mask 1.1`; and both on the way back."""
+"""Write and read hand-overs for CVAT, as `CVAT for images 1.1` or `Segmentation mask 1.1`."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ from a2lc.project.project import Project
 __all__ = ["MAX_OBJECTS", "CvatMaskExport", "CvatXmlExport", "write_cvat"]
 
 MAX_OBJECTS = 255
-"""Questions of one image that a hand-over takes: colours there are for objects in VOC's colour map."""
+"""Maximum questions of one image: the colours for objects in VOC's colour map."""
 
-_OPEN = "open"  # nobody has said anything yet
+_OPEN = "open"  # not answered yet
 _QUERY, _VERDICT = "query_id", "verdict"
 _IGNORED = frozenset({"tag", "points"})  # cover no pixels
 
 
 def write_cvat(project: Project, handed: Handed, sheets: Iterable[Sheet], folder: Path) -> None:
-    """Write the labels to paste, the images to upload, and the annotations to upload after them.
+    """Write the labels to paste, the images to upload, and the annotations to upload.
 
     Args:
         project: Opened.
         handed: The hand-over.
         sheets: Images with their questions.
-        folder: Where to; it exists.
+        folder: An existing folder.
     """
     as_xml = handed.format == "cvat-xml"
     labels = [_label_spec(label, as_xml) for label in handed.labels]
@@ -96,7 +96,7 @@ def _label_spec(label: Label, as_xml: bool) -> dict[str, Any]:
 
 
 def _maps(sheet: Sheet, labels: tuple[Label, ...]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(H, W, 3) RGB of labels, and of objects, one a question."""
+    """Draw (H, W, 3) RGB of labels, and of objects, one for each question."""
     by_label = np.zeros((*sheet.mask_map.shape, 3), dtype=np.uint8)
     by_object = np.zeros_like(by_label)
     for place, (number, query) in enumerate(sheet.queries.items(), start=1):
@@ -107,7 +107,7 @@ def _maps(sheet: Sheet, labels: tuple[Label, ...]) -> tuple[NDArray[np.uint8], N
 
 
 def _voc_colour(index: int) -> tuple[int, int, int]:
-    """VOC's colour of an index: its bits dealt out to the channels, the most significant first.
+    """Return VOC's colour of an index: its bits are dealt to the channels, the most significant first.
 
     Example:
         >>> _voc_colour(1), _voc_colour(10)
@@ -157,11 +157,11 @@ def _add_image(root: Element, place: int, sheet: Sheet, labels: tuple[Label, ...
             SubElement(mask, "attribute", name=name).text = text
 
 
-# ---- the way back -----------------------------------------------------------------------------------------------
+# ---- reading exports ----------------------------------------------------------------------------------------------
 
 
 class _CvatExport:
-    """What both formats share: an image painted with labels."""
+    """The common part of both formats: an image painted with labels."""
 
     def __init__(self, source: Path, handed: Handed, confirm: bool) -> None:
         self.path = source
@@ -171,7 +171,7 @@ class _CvatExport:
         self.outside = 0
 
     def drawings(self, sheet: Sheet) -> Iterator[tuple[int, list[Drawing] | str]]:
-        """What came back for the questions of an image, one by one, or why nothing did."""
+        """Yield the drawings of each question of an image, or a message why they cannot be read."""
         try:
             found = self._painted(sheet.handed)
         except InputError as error:
@@ -191,11 +191,11 @@ class _CvatExport:
                 yield number, [Drawing(painted=painted, verdict=next(iter(said), None), submitted=self.confirm)]
 
     def _painted(self, image: HandedImage) -> tuple[NDArray[np.int32], dict[int, set[Verdict]]] | None:
-        """(H, W) labels of an image and verdicts of its questions; None where the image did not come back."""
+        """Read (H, W) labels of an image and verdicts of its questions; None if the export does not contain the image."""
         raise NotImplementedError
 
     def _matched(self, names: Iterable[str]) -> dict[str, str]:
-        """For images handed over the name they came back under: with their folders, or without where that is clear."""
+        """Map images of the hand-over to their names in the export: with folders, or without if that is unambiguous."""
         whole = {image.image_id: image for image in self.handed.images}
         by_base: dict[str, list[str]] = {}
         for identity in whole:
@@ -213,16 +213,16 @@ class _CvatExport:
                 found[identity] = name
         if not found:
             raise InputError(
-                f"{self.path}: none of its {others:,} images was handed over from project {self.handed.project!r}. Take the "
+                f"{self.path}: none of its {others:,} images was handed over from project {self.handed.project!r}. Use the "
                 "export of its task."
             )
         if others:
-            self.messages.append(f"{self.path}: {others:,} images that were not handed over were left alone.")
+            self.messages.append(f"{self.path}: {others:,} images that were not handed over were ignored.")
         return found
 
 
 class CvatXmlExport(_CvatExport):
-    """An export as `CVAT for images 1.1`: the XML, or the ZIP it is in."""
+    """An export as `CVAT for images 1.1`: the XML, or a ZIP with it."""
 
     def __init__(self, source: Path, handed: Handed, confirm: bool) -> None:
         """Read it.
@@ -240,7 +240,7 @@ class CvatXmlExport(_CvatExport):
         self.images = {identity: images[name] for identity, name in self._matched(images).items()}
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is open."""
 
     def _painted(self, image: HandedImage) -> tuple[NDArray[np.int32], dict[int, set[Verdict]]] | None:
         tag = self.images.get(image.image_id)
@@ -303,7 +303,7 @@ class CvatMaskExport(_CvatExport):
                 if found and rest.endswith(".png"):
                     maps[rest.removesuffix(".png")] = name
             if not maps:
-                raise InputError(f"{source}: holds no SegmentationClass/*.png. Export Segmentation mask 1.1.")
+                raise InputError(f"{source}: contains no SegmentationClass/*.png. Export Segmentation mask 1.1.")
             self.maps = {identity: maps[name] for identity, name in self._matched(maps).items()}
             self.colours = self._colours()
         except BaseException:
@@ -311,11 +311,11 @@ class CvatMaskExport(_CvatExport):
             raise
 
     def close(self) -> None:
-        """Let go of the archive."""
+        """Close the archive."""
         self._stack.close()
 
     def _colours(self) -> dict[int, int | str]:
-        """For each colour its label, or the name of one that was not handed over."""
+        """Map each colour to its label, or to the name of a label that was not handed over."""
         known = {label.name: label.value for label in self.handed.labels}
         names = [name for name in self.archive.names if PurePosixPath(name).name == LABELMAP]
         if not names:

@@ -1,8 +1,7 @@
-"""Questions out to another tool as files, and answers back from what it exports."""
+"""Write questions as files for another tool, and read answers from its export."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,17 +30,16 @@ from a2lc.images.archive import Archive
 from a2lc.io.files import new_folder
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, ImageRecord, Query, QueryKind
-from a2lc.rounds.oracle import ORACLE
-from a2lc.rounds.recorder import Recorder
+from a2lc.rounds.recorder import Recorder, annotator_name
 
 __all__ = ["FORMATS", "HandoverSummary", "TakenSummary", "hand_over", "take_back"]
 
 FORMATS: dict[str, str] = {
-    "label-studio": "tasks with a brush region each, and the labelling interface; back as JSON",
-    "cvat-mask": "Segmentation mask 1.1: a colour-coded label map an image; back as the same",
-    "cvat-xml": "CVAT for images 1.1: a mask with a verdict for each question; back as the same",
+    "label-studio": "tasks with one brush region each, and the labelling interface; returned as JSON",
+    "cvat-mask": "Segmentation mask 1.1: one colour-coded label map for each image; returned in the same format",
+    "cvat-xml": "CVAT for images 1.1: a mask with a verdict for each question; returned in the same format",
 }
-"""Formats, each with a line about it."""
+"""Formats with their descriptions."""
 
 _OWN = frozenset(
     {HANDOVER_FILE, "README.txt", "tasks.json", "label_config.xml", "labels.json", "images.zip"}
@@ -55,11 +53,11 @@ class HandoverSummary:
 
     Attributes:
         format: One of `FORMATS`.
-        round: Whose questions they are.
-        questions: How many.
-        images: Images they are about.
-        waiting: Questions that wait and were not handed over: over the limit, or not for this format.
-        messages: Why some were left out.
+        round: Round of the questions.
+        questions: Number of questions.
+        images: Number of images.
+        waiting: Open questions that were not handed over: above the limit, or not possible in this format.
+        messages: Reasons why some were left out.
     """
 
     format: str
@@ -72,17 +70,17 @@ class HandoverSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class TakenSummary:
-    """What came back. Each question that was handed over counts once among the first five.
+    """What was taken back. Each question of the hand-over counts once among the first five.
 
     Attributes:
         recorded: New answers.
         same: Answers that were recorded before.
-        conflict: Questions that have another answer by now, which stands.
-        refused: What came back does not fit the question, or contradicts itself.
-        untouched: Questions nobody has submitted, or whose masks came back as they went.
-        skipped: Those of `recorded` and `same` that say `skip`.
-        outside: Pixels drawn outside the masks asked about; none of them was taken.
-        messages: What the user should know, a line each.
+        conflict: Questions that have another answer by now, which is kept.
+        refused: Drawings that do not fit the question, or contradict themselves.
+        untouched: Questions that nobody submitted, or whose masks are unchanged.
+        skipped: Those of `recorded` and `same` of kind `skip`.
+        outside: Pixels drawn outside the masks in question; they are ignored.
+        messages: Remarks for the user, one line each.
     """
 
     recorded: int = 0
@@ -107,42 +105,42 @@ def hand_over(
     image_root: str | None = None,
     number: int | None = None,
 ) -> HandoverSummary:
-    """Write the questions that wait, for another tool, into a new folder, whole or not at all.
+    """Write the open questions for another tool into a new folder, atomically.
 
-    The project is not changed: the questions still wait, in the browser too.
+    The project is not changed: the questions stay open, in the browser too.
 
     Args:
         project: Opened.
-        out: Must not exist, or be empty.
+        out: A folder that does not exist or is empty.
         format: One of `FORMATS`.
-        limit: At most so many questions, the first to be asked.
-        image_root: For Label Studio, the folder it serves as its document root and that the images lie below; copies of
-            the images are made where it is not given.
-        number: The round; the last one where it is not given.
+        limit: Maximum number of questions, in the order of the queue.
+        image_root: For Label Studio, its document root, which must contain the images; if not given, the images are
+            copied.
+        number: Round index; the last round if not given.
 
     Raises:
         UnknownNameError: There is no such format.
-        StageError: No question of the round waits.
+        StageError: The round has no open question.
         InputError: The folder is not empty, or the format cannot hold a class name or an image.
     """
     require_known("hand-over format", format, FORMATS)
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty. Name a new folder with --out.")
+        raise InputError(f"{out} exists and is not empty. Name a new folder.")
     if out.is_relative_to(project.folder):
-        raise InputError(f"{out} lies inside the project. Name a folder beside it with --out.")
+        raise InputError(f"{out} lies inside the project. Name a folder outside it.")
     if limit is not None and limit < 1:
-        raise InputError(f"A limit of {limit} questions leaves none. Give at least 1.")
+        raise InputError(f"limit is {limit}; expected at least 1.")
     if image_root is not None and format != "label-studio":
-        raise InputError(f"--image-root is for Label Studio; {format} brings the images in images.zip. Leave it out.")
+        raise InputError(f"image_root is for Label Studio; {format} has the images in images.zip. Omit it.")
     root = None if image_root is None else Path(image_root).resolve()
     if root is not None and not root.is_dir():
-        raise MissingFileError(f"No folder at --image-root {root}. Name the one that Label Studio serves files from.")
+        raise MissingFileError(f"No folder at image_root {root}. Name the folder that Label Studio serves files from.")
     labels = labels_of(project.classes, format)
     number, waiting = _waiting(project, number)
     queries, messages = _chosen(waiting, format, limit)
     if not queries:
-        raise StageError(f"None of the {len(waiting):,} questions that wait can be handed over: {' '.join(messages)}")
+        raise StageError(f"None of the {len(waiting):,} open questions can be handed over: {' '.join(messages)}")
     by_image: dict[int, list[Query]] = {}
     for query in queries:
         by_image.setdefault(query.image, []).append(query)
@@ -179,9 +177,9 @@ def hand_over(
 
 
 def _waiting(project: Project, number: int | None) -> tuple[int, list[Query]]:
-    rounds = [found.round for found in project.ledger.rounds()]
+    rounds = [record.round for record in project.ledger.rounds()]
     if not rounds:
-        raise StageError(f"{project.folder} has no round yet, so nothing is asked. Start one with `a2lc run`.")
+        raise StageError(f"{project.folder} has no round yet, so there are no questions. Start one with `a2lc run`.")
     if number is None:
         number = rounds[-1]
     if number not in rounds:
@@ -189,13 +187,13 @@ def _waiting(project: Project, number: int | None) -> tuple[int, list[Query]]:
     closed = any(stage.round == number and stage.stage == "answer" for stage in project.ledger.stages())
     waiting = [] if closed else project.ledger.queries(number, unanswered=True)
     if not waiting:
-        why = "its answers are complete" if closed else "none is asked that has no answer"
-        raise StageError(f"No question of round {number} waits: {why}. `a2lc run` goes on.")
+        why = "its answers are complete" if closed else "all are answered"
+        raise StageError(f"No question of round {number} is open: {why}. Continue with `a2lc run`.")
     return number, waiting
 
 
 def _chosen(waiting: list[Query], format: str, limit: int | None) -> tuple[list[Query], list[str]]:
-    """The questions to hand over, and why others are left."""
+    """Choose the questions to hand over; also return why others are left out."""
     chosen: list[Query] = []
     left: Counter[str] = Counter()
     taken: set[tuple[int, int]] = set()
@@ -203,11 +201,13 @@ def _chosen(waiting: list[Query], format: str, limit: int | None) -> tuple[list[
     for query in waiting:
         masks = {(query.image, mask) for mask in query.mask_ids}
         if query.kind == QueryKind.PIXEL:
-            left["ask about a single pixel, which no mask shows. Answer them in the browser."] += 1
+            left["ask about a single pixel, which a mask cannot show. Answer them in the browser."] += 1
         elif format != "label-studio" and masks & taken:
-            left["are about masks of another question. Hand them over once that one is answered."] += 1
+            left["are about masks of another question. Hand them over when that one is answered."] += 1
         elif format == "cvat-mask" and objects[query.image] == MAX_OBJECTS:
-            left[f"are over the {MAX_OBJECTS} that one image takes. Hand them over once the others are answered."] += 1
+            left[
+                f"are above the limit of {MAX_OBJECTS} for one image. Hand them over when the others are answered."
+            ] += 1
         elif limit is None or len(chosen) < limit:
             chosen.append(query)
             taken |= masks
@@ -242,30 +242,30 @@ def _readme(handed: Handed, out: Path, root: Path | None) -> str:
         folder = served if root is not None else out / "images"
         lines = [
             "Start Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and",
-            f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={served}. Make a project; in its labelling setup, Code: paste",
-            "label_config.xml as it is.",
+            f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={served}. Create a project. In its labelling setup, under Code, paste",
+            "label_config.xml unchanged.",
             f"Settings, Cloud storage, add source storage, Local files: a folder below that root with the images ({folder}).",
-            "Save it without a sync: a sync would make a task of each image.",
-            "Import tasks.json. Each task is one question, its mask drawn under the class proposed.",
-            "Submit it as it is to keep the class; choose another label for the region, or draw, to change it; or take a choice.",
+            "Save it without a sync, which would create a task for each image.",
+            "Import tasks.json. Each task is one question, with its mask drawn in the proposed class.",
+            "Submit it unchanged to keep the class; to change it, choose another label for the region or draw; or pick a choice.",
             "Export as JSON (not JSON-MIN).",
         ]
     else:
         kind = "CVAT for images 1.1" if handed.format == "cvat-xml" else "Segmentation mask 1.1"
         file = "annotations.xml" if handed.format == "cvat-xml" else "annotations.zip"
         keep = (
-            "Set the attribute verdict of a mask to keep, mixed or cannot tell; change its label; or draw what is where."
+            "Set the attribute verdict of a mask to keep, mixed or cannot tell; or change its label; or draw the right labels."
             if handed.format == "cvat-xml"
-            else "Change the label of a mask, or draw what is where. What you leave as it is counts as not looked at."
+            else "Change the label of a mask, or draw the right labels. Unchanged masks count as not reviewed."
         )
         lines = [
-            "In CVAT make a project; for its labels choose Raw and paste labels.json.",
-            "Make a task in it and upload images.zip.",
-            f"In the task choose Actions, Upload annotations, {kind}, and take {file}.",
-            "Leave the masks masks: do not convert them to polygons.",
+            "In CVAT create a project; for its labels choose Raw and paste labels.json.",
+            "Create a task in it and upload images.zip.",
+            f"In the task choose Actions, Upload annotations, {kind}, and select {file}.",
+            "Do not convert masks to polygons.",
             keep,
-            "Draw with the brush; what lies outside the masks that are there is counted, and not taken.",
-            "Save, and leave attribute query_id as it is." if handed.format == "cvat-xml" else "Save.",
+            "Draw with the brush. Pixels outside the given masks are counted and ignored.",
+            "Save, and do not change the attribute query_id." if handed.format == "cvat-xml" else "Save.",
             f"Actions, Export task dataset, {kind}, without images.",
         ]
     return "\n".join([head, *lines, back]) + "\n"
@@ -275,17 +275,17 @@ def _readme(handed: Handed, out: Path, root: Path | None) -> str:
 
 
 class _Export(Protocol):
-    """What a tool exported."""
+    """The export of a tool."""
 
     messages: list[str]
     outside: int
 
     def drawings(self, sheet: Sheet) -> Iterable[tuple[int, list[Drawing] | str]]:
-        """What came back for each question of an image, or why nothing did."""
+        """Yield the drawings of each question of an image, or a message why they cannot be read."""
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
@@ -298,45 +298,44 @@ def take_back(
     untouched: Literal["leave", "confirm"] = "leave",
     handover: Path | None = None,
 ) -> TakenSummary:
-    """Record what a tool exported as answers, by the same path as all others. The caller holds the project's lock.
+    """Record the export of a tool as answers, by the same path as all others. The caller holds the project's lock.
 
-    What cannot be recorded is told and does not spoil the rest. The same file taken back twice records nothing twice.
+    An answer that cannot be recorded is reported and does not affect the others. Taking the same file back again records
+    nothing twice.
 
     Args:
         project: Opened.
-        source: The exported file, or the folder of the hand-over with that file, and no other, put into it.
-        annotator: Whose answers they are.
-        format: What the file is, one of `FORMATS`; found out where it is not given.
-        untouched: For CVAT, what masks mean that came back as they went: `leave` says that nobody looked, `confirm` that
-            somebody did and found all of them right. Label Studio tells by itself who has submitted what.
-        handover: The `handover.json` of the hand-over; beside the file where it is not given.
+        source: The exported file, or the folder of the hand-over with this one exported file in it.
+        annotator: Name of the annotator.
+        format: Format of the file, one of `FORMATS`; detected if not given.
+        untouched: For CVAT, the meaning of unchanged masks: `leave` if nobody reviewed them, `confirm` if somebody did and
+            all are right. Label Studio records itself which tasks were submitted.
+        handover: The `handover.json` of the hand-over; the one beside the file if not given.
 
     Raises:
-        MissingFileError: The file or `handover.json` is not there.
+        MissingFileError: The file or `handover.json` is missing.
         InputError: The file is damaged, or from another project or hand-over.
     """
-    annotator = _name(annotator)
+    annotator = annotator_name(annotator)
     if untouched not in {"leave", "confirm"}:
         raise InputError(f"untouched is {untouched!r}; expected 'leave' or 'confirm'.")
     source, beside = _exported(source.absolute())
     handed = read_handed(beside / HANDOVER_FILE if handover is None else handover)
-    found = _format_of(source)
-    if format is not None and require_known("hand-over format", format, FORMATS) != found:
-        raise InputError(f"{source} is an export as {found}, not as {format}. Leave the format out.")
-    if (found == "label-studio") != (handed.format == "label-studio"):
+    detected = _format_of(source)
+    if format is not None and require_known("hand-over format", format, FORMATS) != detected:
+        raise InputError(f"{source} is an export as {detected}, not as {format}. Omit the format.")
+    if (detected == "label-studio") != (handed.format == "label-studio"):
         raise InputError(
-            f"{source} is an export as {found}, and the hand-over was for {handed.format}. Take its own export."
+            f"{source} is an export as {detected}, and the hand-over was for {handed.format}. Use the export of that hand-over."
         )
-    if untouched == "confirm" and found == "label-studio":
-        raise InputError(
-            "What nobody submitted in Label Studio nobody has confirmed: 'confirm' is for CVAT. Submit there."
-        )
+    if untouched == "confirm" and detected == "label-studio":
+        raise InputError("'confirm' is for CVAT: Label Studio records which tasks were submitted. Submit them there.")
     recorder = Recorder(project)
     _check_questions(project, handed, recorder)
     export: _Export
-    if found == "label-studio":
+    if detected == "label-studio":
         export = LabelStudioExport(source, handed)
-    elif found == "cvat-xml":
+    elif detected == "cvat-xml":
         export = CvatXmlExport(source, handed, untouched == "confirm")
     else:
         export = CvatMaskExport(source, handed, untouched == "confirm", project.config.sources.max_pixels)
@@ -354,8 +353,8 @@ def _record(project: Project, handed: Handed, recorder: Recorder, export: _Expor
         record = project.record(image.image_id)
         queries = {question.query_id: recorder.queries[question.query_id] for question in image.questions}
         sheet = Sheet(handed=image, record=record, mask_map=project.mask_map(record), queries=queries)
-        for number, said in export.drawings(sheet):
-            decision, drawing = _decided(project, queries[number], said, sheet)
+        for number, drawings in export.drawings(sheet):
+            decision, drawing = _decided(project, queries[number], drawings, sheet)
             if decision.message:
                 messages.append(f"Question {number}: {decision.message}")
             if decision.refused or decision.kind is None or drawing is None:
@@ -378,7 +377,7 @@ def _record(project: Project, handed: Handed, recorder: Recorder, export: _Expor
         if outcome.message:
             messages.append(outcome.message)
     if export.outside:
-        messages.append(f"{export.outside:,} pixels were drawn outside the masks asked about; they were not taken.")
+        messages.append(f"{export.outside:,} pixels were drawn outside the masks in question and ignored.")
     return TakenSummary(
         recorded=counts["recorded"],
         same=counts["same"],
@@ -392,27 +391,27 @@ def _record(project: Project, handed: Handed, recorder: Recorder, export: _Expor
 
 
 def _decided(
-    project: Project, query: Query, said: list[Drawing] | str, sheet: Sheet
+    project: Project, query: Query, drawings: list[Drawing] | str, sheet: Sheet
 ) -> tuple[Decision, Drawing | None]:
-    """What all that came back for a question comes to."""
-    if isinstance(said, str):
-        return Decision(refused=True, message=said), None
-    if not said:
+    """Derive one answer from all drawings of a question; also return the drawing that it comes from."""
+    if isinstance(drawings, str):
+        return Decision(refused=True, message=drawings), None
+    if not drawings:
         return Decision(), None
     inside = sheet.inside(query.query_id)
-    decisions = [decide(drawing, inside, query.proposed, project.classes.names) for drawing in said]
+    decisions = [decide(drawing, inside, query.proposed, project.classes) for drawing in drawings]
     if not all(decision.same(decisions[0]) for decision in decisions):
         return Decision(
-            refused=True, message=f"{len(said)} annotations that differ. Leave the right one in the tool."
+            refused=True, message=f"{len(drawings)} annotations differ. Keep only the right one in the tool."
         ), None
-    return decisions[0], said[-1]
+    return decisions[0], drawings[-1]
 
 
 def _check_questions(project: Project, handed: Handed, recorder: Recorder) -> None:
-    """Refuse a hand-over of other questions than the project has.
+    """Check that a hand-over belongs to the project.
 
     Raises:
-        InputError: A question, an image or a mask is another one.
+        InputError: A question, an image or a mask differs.
     """
     images = {record.image_id: record for record in project.all_images}
     where = f"The hand-over of project {handed.project!r}, round {handed.round}"
@@ -422,7 +421,7 @@ def _check_questions(project: Project, handed: Handed, recorder: Recorder) -> No
             "from another project."
         )
     if [label.class_index for label in handed.labels] != [*range(project.classes.num_classes), None]:
-        raise InputError(f"{where}: its labels are not as the hand-over wrote them. Take the {HANDOVER_FILE} it wrote.")
+        raise InputError(f"{where}: its labels are not as the hand-over wrote them. Use the {HANDOVER_FILE} it wrote.")
     for image in handed.images:
         record = images.get(image.image_id)
         if record is None or (record.width, record.height) != (image.width, image.height):
@@ -442,15 +441,15 @@ def _check_questions(project: Project, handed: Handed, recorder: Recorder) -> No
             if not known or question_key(record, query, inside_of(mask_map, query)) != question.key:
                 raise InputError(
                     f"{where}: question {question.query_id} is about other masks than in {project.folder}: it was made from "
-                    "another project, or the masks were made anew since."
+                    "another project, or the masks were generated again since."
                 )
 
 
 def _exported(source: Path) -> tuple[Path, Path]:
-    """The exported file, and the folder it lies in."""
+    """Return the exported file and its folder."""
     if not source.is_dir():
         if not source.is_file():
-            raise MissingFileError(f"No file at {source}. Give --from the file that the tool exported.")
+            raise MissingFileError(f"No file at {source}. Name the file that the tool exported.")
         return source, source.parent
     files = [
         path
@@ -459,12 +458,12 @@ def _exported(source: Path) -> tuple[Path, Path]:
     ]
     if len(files) != 1:
         names = f": {first_names(path.name for path in files)}" if files else ""
-        raise InputError(f"{source} holds {len(files)} exported files{names}. Give --from the one to take back.")
+        raise InputError(f"{source} contains {len(files)} exported files{names}. Name the one to take back.")
     return files[0], source
 
 
 def _format_of(source: Path) -> str:
-    """Which format a file is exported as, by its name and content."""
+    """Detect the format of an exported file by its name and contents."""
     if source.suffix.lower() == ".json":
         return "label-studio"
     if source.suffix.lower() == ".xml":
@@ -477,18 +476,5 @@ def _format_of(source: Path) -> str:
         if any("SegmentationClass" in PurePosixPath(name).parts for name in archive.names):
             return "cvat-mask"
     raise InputError(
-        f"{source}: holds neither annotations.xml nor SegmentationClass/. Export CVAT for images 1.1 or Segmentation mask 1.1."
+        f"{source}: contains neither annotations.xml nor SegmentationClass/. Export CVAT for images 1.1 or Segmentation mask 1.1."
     )
-
-
-def _name(annotator: str) -> str:
-    """A name as it is recorded, by the rules of the browser."""
-    # Composed, so that a name typed on two systems is one name.
-    name = unicodedata.normalize("NFC", annotator.strip())
-    # Joiners are no printable signs, and some scripts cannot write a name without them.
-    printable = name.replace("\u200c", "").replace("\u200d", "")
-    if not 1 <= len(name) <= 60 or not printable or not printable.isprintable():
-        raise InputError(f"Expected a name of 1 to 60 printable characters for --annotator, found {annotator[:80]!r}.")
-    if unicodedata.normalize("NFKC", printable).strip().casefold() == ORACLE:
-        raise InputError(f"{ORACLE!r} is the simulated annotator. Take another name.")
-    return name

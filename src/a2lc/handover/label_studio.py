@@ -1,4 +1,4 @@
-"""Label Studio: one task a question, its masks as a brush region; and its JSON export."""
+"""Write and read hand-overs for Label Studio: one task for each question, its masks as a brush region."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VERDICT = "verdict"  # name of the choices; results refer to it
 
 
 def label_config(labels: Iterable[Label]) -> str:
-    """The labelling interface: an image, a brush for each label, and what may be said without drawing."""
+    """Return the labelling interface: an image, a brush for each label, and choices that need no drawing."""
     labels = list(labels)
     view, brushes = interface((label.name, label.hexadecimal) for label in labels)
     view.insert(0, Element("Header", value="$question"))
@@ -51,7 +51,7 @@ def write_label_studio(
     place: str,
     image_root: Path | None,
 ) -> None:
-    """Write tasks, the labelling interface, and images, unless Label Studio has them already.
+    """Write tasks, the labelling interface, and images unless Label Studio serves them already.
 
     Args:
         project: Opened.
@@ -94,11 +94,11 @@ def _served(
     own = project.image_path(record).resolve()
     if path is None:
         raise InputError(
-            f"{own}: browsers turn this image, or cannot show it. Leave out --image-root to have copies made."
+            f"{own}: browsers turn this image, or cannot show it. Omit image_root to have the images copied."
         )
     if not own.is_relative_to(root):
         raise InputError(
-            f"{own} does not lie below --image-root {root}. Name a folder above the images, or leave it out to have them copied."
+            f"{own} is not inside image_root {root}. Name a folder that contains the images, or omit it to have them copied."
         )
     return own.relative_to(root).as_posix()
 
@@ -110,7 +110,7 @@ def _task(sheet: Sheet, number: int, handed: Handed, url: str) -> dict[str, Any]
     return {
         "data": {
             "image": url,
-            "question": f"Question {number}: is this {label.name}? If not, change its label or draw what is where.",
+            "question": f"Question {number}: is this {label.name}? If not, change its label or draw the right labels.",
             "query_id": number,
             "image_id": record.image_id,
             "handover": handed.key,
@@ -119,11 +119,11 @@ def _task(sheet: Sheet, number: int, handed: Handed, url: str) -> dict[str, Any]
     }
 
 
-# ---- the way back -----------------------------------------------------------------------------------------------
+# ---- reading exports ----------------------------------------------------------------------------------------------
 
 
 class LabelStudioExport:
-    """An export of Label Studio in its JSON format, read as far as questions of one hand-over are in it."""
+    """An export of Label Studio in its JSON format; only questions of one hand-over are read."""
 
     def __init__(self, source: Path, handed: Handed) -> None:
         """Read it.
@@ -154,17 +154,17 @@ class LabelStudioExport:
         if tasks and not self.tasks and (others or strangers):
             raise InputError(
                 f"{source}: none of its {len(tasks):,} tasks belongs to the hand-over {handed.key} of project "
-                f"{handed.project!r}. Take the {'handover.json that they came with' if others else 'export of its tasks'}."
+                f"{handed.project!r}. Use the {'handover.json of these tasks' if others else 'export of its tasks'}."
             )
         if strangers or others:
-            self.messages.append(f"{source}: {strangers + len(others):,} tasks of others were left alone.")
+            self.messages.append(f"{source}: {strangers + len(others):,} other tasks were ignored.")
 
     def drawings(self, sheet: Sheet) -> Iterator[tuple[int, list[Drawing] | str]]:
-        """What came back for the questions of an image, one by one: a drawing for each annotation, or why there is none."""
+        """Yield the drawings of each question of an image, one for each annotation, or a message why there is none."""
         for number in sheet.queries:
             try:
                 found = [one for task in self.tasks.get(number, ()) for one in objects(task, "annotations")]
-                # Whoever skipped a task leaves it to those who did not.
+                # A skipped annotation does not count beside others.
                 found = [one for one in found if one.get("was_cancelled") is not True] or found
                 said = [self._drawing(annotation, sheet.handed) for annotation in found]
             except InputError as error:
@@ -175,7 +175,7 @@ class LabelStudioExport:
             yield number, said
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is open."""
 
     def _drawing(self, annotation: Mapping[str, Any], image: HandedImage) -> Drawing:
         seconds = annotation.get("lead_time")
@@ -191,7 +191,7 @@ class LabelStudioExport:
             elif kind in {"brushlabels", "brush"}:
                 self._paint(painted, result, value, image)
             elif kind.endswith("labels") or "x" in value or "points" in value:
-                raise InputError(f"a region of type {kind!r}; only what the brush draws is read")
+                raise InputError(f"a region of type {kind!r}; only brush regions are read")
         return Drawing(
             painted=painted,
             verdict=verdict,
@@ -204,10 +204,10 @@ class LabelStudioExport:
     ) -> None:
         name, inside = brush_of_region(result, value, image.height, image.width)
         if name is None:
-            return  # drawn, and no class given
+            return  # drawn without a class
         if name not in self.labels:
             raise InputError(f"label {name!r} was not handed over; use those of label_config.xml")
-        # Regions lie over each other in the order they were drawn.
+        # Later regions cover earlier ones.
         painted[inside] = self.labels[name]
 
 

@@ -1,10 +1,10 @@
-"""What is handed over: questions, their labels in the tool, and what a drawing says of a question."""
+"""Describe a hand-over: its questions, their labels in the tool, and how a drawing answers a question."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from a2lc.classes.table import ClassTable
+from a2lc.classes.table import VOID_NAME, ClassTable
 from a2lc.errors import InputError, MissingFileError, ShapeError
 from a2lc.formats.annotated import check_label_name
 from a2lc.formats.cvat import free_colour
@@ -47,14 +47,14 @@ __all__ = [
 HANDOVER_FILE = "handover.json"
 
 SAME = 0.98
-"""Share of a mask that one class must cover to be the class of all of it: a brush never meets a border to the pixel."""
+"""Share of a mask that one class must cover to be its class: a brush never follows a border to the pixel."""
 
-_SHOWN = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})  # what browsers draw
+_SHOWN = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})  # formats that browsers show
 _VOID_COLOUR = (224, 224, 192)  # as in VOC's label maps
 
 
 class Verdict(StrEnum):
-    """What an annotator may say of a question without drawing; the values are what the tools show."""
+    """Answers that need no drawing; the values are the texts in the tools."""
 
     KEEP = "keep"
     MIXED = "mixed or bad border"
@@ -69,9 +69,9 @@ class Label(_Model):
     """A label of the tool.
 
     Attributes:
-        name: As the tool has it; other than the class's where the tool takes that for something else.
-        color: RGB, 0..255; no other label has it.
-        class_index: The class it stands for, None for void.
+        name: Name in the tool; differs from the class name if that has a special meaning there.
+        color: RGB, 0..255, unique among the labels.
+        class_index: The class; None for unlabeled.
     """
 
     name: str
@@ -90,14 +90,14 @@ class Label(_Model):
 
 
 class HandedQuestion(_Model):
-    """A question as it was handed over: its number, and a hash of what it is about, see `question_key`."""
+    """A question in a hand-over: its number, and the hash of its contents, see `question_key`."""
 
     query_id: int
     key: str
 
 
 class HandedImage(_Model):
-    """An image as the tool knows it."""
+    """An image in the tool."""
 
     image_id: str
     file: str
@@ -107,15 +107,15 @@ class HandedImage(_Model):
 
 
 class Handed(_Model):
-    """A hand-over: what `handover.json` says.
+    """A hand-over: the contents of `handover.json`.
 
     Attributes:
-        version: Of this file.
+        version: Version of this file format.
         project: Name of the project.
-        round: Whose questions they are.
+        round: Round of the questions.
         format: One of `a2lc.handover.FORMATS`.
-        labels: Of all classes, then void.
-        images: With their questions.
+        labels: One for each class, then one for unlabeled.
+        images: Images with their questions.
     """
 
     version: Literal[1] = 1
@@ -127,7 +127,7 @@ class Handed(_Model):
 
     @property
     def key(self) -> str:
-        """Hash of all of it."""
+        """Hash of the hand-over."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @property
@@ -144,37 +144,37 @@ def read_handed(path: Path) -> Handed:
     """Read a `handover.json`.
 
     Raises:
-        MissingFileError: It is not there.
-        InputError: It is not what it should be.
+        MissingFileError: The file is missing.
+        InputError: It is not a valid hand-over.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(
             f"No {HANDOVER_FILE} at {path}. It was written into the folder of the hand-over: put the exported file there, "
-            "or say where it is."
+            "or give its location."
         ) from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file. Take the one that the hand-over wrote.") from None
+        raise InputError(f"{path}: not a text file. Use the one that the hand-over wrote.") from None
     try:
         return Handed.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        location = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"{path}: not as the hand-over wrote it: {place + ': ' if place else ''}{first['msg']}. Take the one it wrote."
+            f"{path}: not as the hand-over wrote it: {location + ': ' if location else ''}{first['msg']}. Use the one it wrote."
         ) from None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sheet:
-    """An image with its questions. Masks are made one at a time: an image may have hundreds.
+    """An image with its questions.
 
     Attributes:
-        handed: The image as the tool knows it.
-        record: The image.
+        handed: The image in the tool.
+        record: The image in the project.
         mask_map: (H, W) mask ids.
-        queries: Its questions, by number.
+        queries: Its questions by number.
     """
 
     handed: HandedImage
@@ -183,68 +183,68 @@ class Sheet:
     queries: Mapping[int, Query]
 
     def inside(self, number: int) -> NDArray[np.bool_]:
-        """(H, W) pixels of a question's masks."""
+        """Return (H, W) True for pixels of the masks of a question."""
         return inside_of(self.mask_map, self.queries[number])
 
     @property
     def anywhere(self) -> NDArray[np.bool_]:
-        """(H, W) pixels of the masks of all its questions."""
+        """(H, W) True for pixels of the masks of all questions."""
         return np.isin(self.mask_map, [mask for query in self.queries.values() for mask in query.mask_ids])
 
 
 def inside_of(mask_map: NDArray[Any], query: Query) -> NDArray[np.bool_]:
-    """(H, W) pixels of a question's masks."""
+    """Return (H, W) True for pixels of the masks of a question."""
     return np.isin(mask_map, query.mask_ids)
 
 
 def question_key(record: ImageRecord, query: Query, inside: NDArray[np.bool_]) -> str:
-    """Hash of what a question is about: the image file, the pixels of its masks, the class proposed. Not its number."""
+    """Hash the contents of a question: image file, pixels of its masks, and proposed class, but not its number."""
     facts = [record.image_id, record.sha256, record.width, record.height, list(query.mask_ids), query.proposed]
-    found = hashlib.sha256(json.dumps(facts).encode())
-    found.update(np.packbits(inside).tobytes())
-    return found.hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    digest.update(np.packbits(inside).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def labels_of(classes: ClassTable, format: str) -> tuple[Label, ...]:
-    """A label for each class, then one for void: names that the tool can hold, and colours that differ.
+    """Choose a label for each class, then one for unlabeled: names that the tool can hold, and distinct colours.
 
     Raises:
         InputError: The tool cannot hold a name.
     """
     cvat = format != "label-studio"
     taken = {name.casefold() for name in classes.names}
-    # Black is what CVAT takes for no label at all. What void has everywhere else stays void's, if no class has it.
+    # CVAT takes black for no label. The usual colour of unlabeled pixels is reserved, unless a class has it.
     used = {(0, 0, 0)} if _VOID_COLOUR in classes.colours else {(0, 0, 0), _VOID_COLOUR}
-    found = []
+    labels = []
     for index, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
         check_label_name(name, format)
         if cvat and name.casefold() == "background":
-            # A label of that name is where nothing is drawn.
+            # CVAT gives pixels without a label this name.
             while name.casefold() in taken:
                 name += "_"
             taken.add(name.casefold())
         if colour in used:
             colour = free_colour(index, used)
         used.add(colour)
-        found.append(Label(name=name, color=colour, class_index=index))
-    void = "void"
+        labels.append(Label(name=name, color=colour, class_index=index))
+    void = VOID_NAME
     while void in taken:
         void += "_"
-    colour = free_colour(len(found), used) if _VOID_COLOUR in classes.colours else _VOID_COLOUR
-    return (*found, Label(name=void, color=colour, class_index=None))
+    colour = free_colour(len(labels), used) if _VOID_COLOUR in classes.colours else _VOID_COLOUR
+    return (*labels, Label(name=void, color=colour, class_index=None))
 
 
 def tool_image(project: Project, record: ImageRecord) -> tuple[str, Path | None]:
-    """The name an image gets in the tool, and its file; None for the file where an upright copy must be made.
+    """Return the name of an image in the tool, and its file, or None if an upright copy must be made.
 
     Raises:
-        MissingFileError: The image is gone.
-        ShapeError: It has another size than when it was imported.
+        MissingFileError: The image is missing.
+        ShapeError: Its size has changed since it was imported.
     """
     path = project.image_path(record)
     if not path.is_file():
         raise MissingFileError(
-            f"Image {path} is gone. Put it back, or mend `sources` in {project.folder / 'project.yaml'}."
+            f"Image {path} is gone. Restore it, or fix `sources` in {project.folder / 'project.yaml'}."
         )
     sources = project.config.sources
     width, height, orientation = stored_size(path, sources.max_pixels)
@@ -253,30 +253,30 @@ def tool_image(project: Project, record: ImageRecord) -> tuple[str, Path | None]
     if (width, height) != (record.width, record.height):
         raise ShapeError(
             f"{path} is {width} x {height} pixels and was {record.width} x {record.height} when the project was made. "
-            "Put the file back that it was made from."
+            "Restore the original file."
         )
-    # Each tool turns images as it likes: one without an orientation leaves nothing to turn.
+    # Tools treat EXIF orientation differently, so images go out without one.
     plain = orientation == 1 and path.suffix.lower() in _SHOWN
     return record.image_id + (path.suffix if plain else ".png"), path if plain else None
 
 
 def write_tool_image(project: Project, record: ImageRecord, target: Path) -> None:
-    """Write an image as PNG, turned as the project has it."""
+    """Write an image as PNG, in the orientation of the project."""
     write_rgb(target, project.pixels(record))
 
 
-# ---- what a drawing says ----------------------------------------------------------------------------------------
+# ---- answers from drawings --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Drawing:
-    """What came back for a question.
+    """What the tool returned for a question.
 
     Attributes:
-        painted: (H, W) class, VOID, or KEEP where there is no label.
-        verdict: What was said beside it.
-        submitted: Whether somebody said that this is the answer; False where that cannot be known.
-        milliseconds: Time it took, where it is known.
+        painted: (H, W) class, VOID, or KEEP for pixels without a label.
+        verdict: The choice beside the drawing.
+        submitted: Whether the annotator submitted it; False if the tool does not record that.
+        milliseconds: Time that it took; None if not known.
     """
 
     painted: NDArray[np.int32]
@@ -287,14 +287,14 @@ class Drawing:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Decision:
-    """What a drawing comes to.
+    """The answer that a drawing gives.
 
     Attributes:
-        kind: Of the answer; None where there is none.
-        classes: Of the answer.
-        said: (H, W) pixel labels that come with it, KEEP where nothing is said; or None.
-        refused: Whether it contradicts itself.
-        message: What the user should know of it, without the question's number.
+        kind: Kind of the answer; None for no answer.
+        classes: Classes of the answer.
+        said: (H, W) pixel labels of the answer, KEEP for pixels that keep theirs; None without pixel labels.
+        refused: Whether the drawing contradicts itself.
+        message: Remark for the user, without the number of the question.
     """
 
     kind: AnswerKind | None = None
@@ -304,7 +304,7 @@ class Decision:
     message: str = ""
 
     def same(self, other: Decision) -> bool:
-        """Whether two come to the same answer."""
+        """Return whether two drawings give the same answer."""
         if (self.kind, self.classes, self.refused) != (other.kind, other.classes, other.refused):
             return False
         if self.said is None or other.said is None:
@@ -312,59 +312,57 @@ class Decision:
         return bool(np.array_equal(self.said, other.said))
 
 
-def decide(drawing: Drawing, inside: NDArray[np.bool_], proposed: int | None, classes: Sequence[str]) -> Decision:
-    """What a drawing says of a question (pure).
+def decide(drawing: Drawing, inside: NDArray[np.bool_], proposed: int | None, classes: ClassTable) -> Decision:
+    """Derive the answer to a question from a drawing (pure).
 
-    Only pixels of the question's masks count. One label on at least `SAME` of them is the label of all.
+    Only pixels of the masks in question count. One label on at least `SAME` of them is the label of the whole.
 
     Args:
-        drawing: What came back.
-        inside: (H, W) pixels of the question's masks, at least one.
-        proposed: The class handed over, None for void.
-        classes: Names of the classes.
+        drawing: What the tool returned.
+        inside: (H, W) True for pixels of the masks in question, at least one.
+        proposed: The class that was handed over; None for unlabeled.
+        classes: Classes of the project.
 
     Returns:
-        The answer; none where nobody said that an unchanged mask is right, or where verdict and drawing disagree.
+        The answer. There is none if an unchanged mask was not confirmed, or if verdict and drawing disagree.
     """
     values = drawing.painted[inside]
-    found, counts = np.unique(values, return_counts=True)
+    present, counts = np.unique(values, return_counts=True)
     expected = VOID if proposed is None else proposed
     most = int(np.argmax(counts))
-    whole = int(found[most]) if counts[most] >= SAME * len(values) else None
+    whole = int(present[most]) if counts[most] >= SAME * len(values) else None
     kept = (
         Decision(kind=AnswerKind.VOID) if proposed is None else Decision(kind=AnswerKind.CONFIRM, classes=(proposed,))
     )
     if drawing.verdict in {Verdict.MIXED, Verdict.CANNOT_TELL}:
         kind = AnswerKind.MIXED if drawing.verdict == Verdict.MIXED else AnswerKind.SKIP
-        used = "" if whole == expected else f"{drawing.verdict.value!r} was chosen, so what was drawn is not used."
+        used = "" if whole == expected else f"{drawing.verdict.value!r} was chosen, so the drawing is not used."
         return Decision(kind=kind, message=used)
     if drawing.verdict == Verdict.KEEP:
         if whole == expected:
             return kept
-        named = "void" if proposed is None else classes[proposed]
+        name = classes.name_of(proposed, void=VOID_NAME)
         return Decision(
             refused=True,
-            message=f"'keep' was chosen, and what is drawn is not {named} any more. Make them agree in the tool.",
+            message=f"'keep' was chosen, but the drawing is no longer {name}. Make them agree in the tool.",
         )
     if whole == KEEP:
-        return Decision(kind=AnswerKind.SKIP, message="erased, and no other label drawn: recorded as 'skip'.")
+        return Decision(kind=AnswerKind.SKIP, message="erased, and no other label drawn; recorded as 'skip'.")
     if whole == expected:
         return kept if drawing.submitted else Decision()
     if whole == VOID:
         return Decision(kind=AnswerKind.VOID)
     if whole is not None:
         return Decision(kind=AnswerKind.CORRECT, classes=(whole,))
-    used_classes = tuple(int(value) for value in found if value >= 0)
+    used_classes = tuple(int(value) for value in present if value >= 0)
     if not used_classes:
-        return Decision(
-            kind=AnswerKind.MIXED, message="void on a part of it and no label on the rest: recorded as 'mixed'."
-        )
+        return Decision(kind=AnswerKind.MIXED, message="a part is void and the rest has no label; recorded as 'mixed'.")
     erased = int((values == KEEP).sum())
     return Decision(
         kind=AnswerKind.CLASSES,
         classes=used_classes,
         said=np.where(inside, drawing.painted, KEEP).astype(np.int32),
-        message=f"{erased:,} of {len(values):,} pixels carry no label now and keep the one they have."
+        message=f"{erased:,} of {len(values):,} pixels have no label in the drawing and keep their current one."
         if erased
         else "",
     )

@@ -1,4 +1,4 @@
-"""Facts of a project that the report's sections share, read once."""
+"""Read once the facts of a project that the sections of the report share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["AUTOMATIC", "MANUAL", "UNDO", "Facts", "load_facts", "true_classes"]
 
 
 UNKNOWN = -3
-"""In true classes: ground truth says nothing of the mask."""
+"""True class of a mask without ground truth."""
 
 
 MANUAL = SOURCES.index("manual")
@@ -38,28 +38,28 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Facts:
-    """All that sections are made from, read once. M masks, n corrections, K classes.
+    """Everything that sections are computed from. M masks, n corrections, K classes.
 
     Attributes:
         project: The project.
-        through: Last round looked at, None for all.
-        status: What `project_status` found; its `rounds` only up to `through`.
-        rounds: Rounds as they were opened, up to `through`.
+        through: Last round to report on; None for all.
+        status: Result of `project_status`; its `rounds` only up to `through`.
+        rounds: Opened rounds, up to `through`.
         stages: Finished stages of those rounds.
         masks: The mask table.
-        truth: Ground truth joined with it, None where there is none.
+        truth: Ground truth joined with it; None without ground truth.
         rows: The n corrections.
-        confidence: (n,) confidence of each, NaN where it has none.
-        taken_back: (n,) True where an undo took the correction back.
+        confidence: (n,) confidence of each; NaN if it has none.
+        taken_back: (n,) True if the correction was undone.
         first: The state before any correction.
         now: The state after all of them.
-        changed_pixels: (M,) pixels of each mask whose class differs from the first labels.
-        by: (M,) position in SOURCES of what the standing class comes from, 0 where nothing was corrected.
-        decider: (M,) row of the correction it comes from, -1 where nothing was corrected.
+        changed_pixels: (M,) pixels of each mask whose class differs from the initial labels.
+        by: (M,) index in SOURCES of the origin of the current class; 0 if the mask was not corrected.
+        decider: (M,) row of the correction that it comes from; -1 if the mask was not corrected.
         true_class: (M,) most frequent true class, VOID, or UNKNOWN.
         queries: Questions of those rounds.
-        answers: Their standing answers, with clicks.
-        undos: What was taken back.
+        answers: Their current answers, with clicks.
+        undos: The undo records.
     """
 
     project: Project
@@ -84,12 +84,12 @@ class Facts:
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes (K)."""
         return self.project.classes.num_classes
 
     def name(self, index: int) -> str:
-        """Name of a class, `void` for none."""
-        return "void" if index < 0 else self.project.classes.names[index]
+        """Return the name of a class."""
+        return self.project.classes.name_of(index)
 
 
 def load_facts(project: Project, through: int | None = None) -> Facts:
@@ -97,7 +97,7 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
 
     Args:
         project: Opened.
-        through: As of the end of this round; None for all that is there.
+        through: The last round to report on; None for all rounds.
     """
     last = float("inf") if through is None else through
     status = project_status(project)
@@ -106,9 +106,9 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
     masks = project.masks
     truth = project.truth.table if project.has_ground_truth else None
     rows = project.corrections(through)
-    sure = {detail.id: detail.confidence for detail in project.ledger.correction_details()}
-    found = (sure[row] for row in rows.ids.tolist())
-    confidence = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+    confidences = {detail.id: detail.confidence for detail in project.ledger.correction_details()}
+    values = (confidences[row] for row in rows.ids.tolist())
+    confidence = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     undos = [undo for undo in project.ledger.undos() if through is None or undo.round < through]
     gone = taken_back(rows, undos)
     first = replay(rows.take(np.zeros(len(rows), dtype=bool)), masks.keys)
@@ -117,7 +117,7 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
     by = np.where(decider >= 0, rows.source[decider] if len(rows) else 0, 0).astype(np.int8)
     closed = {stage.round for stage in project.ledger.stages() if stage.stage == "answer"}
     answered = {answer.query_id for answer, _ in project.ledger.answers()}
-    # Questions left over when the clicks of their round were spent were put to no one.
+    # Questions left over when the clicks of their round were spent were never asked.
     queries = [
         query
         for query in project.ledger.queries()
@@ -152,7 +152,7 @@ def load_facts(project: Project, through: int | None = None) -> Facts:
 
 
 def true_classes(truth: TruthTable, num_masks: int, num_classes: int) -> Int:
-    """Most frequent true class of each mask; among equal ones the lowest, void last, as `automatic_precision` has it.
+    """Find the most frequent true class of each mask; ties go to the lowest class, and unlabeled loses them.
 
     Args:
         truth: Ground truth joined with the masks.
@@ -160,16 +160,16 @@ def true_classes(truth: TruthTable, num_masks: int, num_classes: int) -> Int:
         num_classes: K.
 
     Returns:
-        (M,) class in [0, K), VOID, or UNKNOWN where ground truth has no pixel of the mask.
+        (M,) class in [0, K), VOID, or UNKNOWN for masks without ground truth.
     """
     inside = truth.row >= 0
     column = np.where(truth.truth[inside] == VOID, num_classes, truth.truth[inside]).astype(np.int64)
-    pairs, place = np.unique(truth.row[inside].astype(np.int64) * (num_classes + 1) + column, return_inverse=True)
-    pixels = np.bincount(place, weights=truth.pixels[inside], minlength=len(pairs))
+    pairs, inverse = np.unique(truth.row[inside].astype(np.int64) * (num_classes + 1) + column, return_inverse=True)
+    pixels = np.bincount(inverse, weights=truth.pixels[inside], minlength=len(pairs))
     row, column = pairs // (num_classes + 1), pairs % (num_classes + 1)
     order = np.lexsort((column, -pixels, row))
     rows, leading = np.unique(row[order], return_index=True)
-    found = np.full(num_masks, UNKNOWN, dtype=np.int64)
+    classes = np.full(num_masks, UNKNOWN, dtype=np.int64)
     best = column[order][leading]
-    found[rows] = np.where(best == num_classes, VOID, best)
-    return found
+    classes[rows] = np.where(best == num_classes, VOID, best)
+    return classes

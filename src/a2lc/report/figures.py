@@ -1,4 +1,4 @@
-"""Charts and pictures of the report: arrays in, SVG or data URIs out. Nothing here needs a screen or pyplot's state."""
+"""Draw charts and pictures of the report: arrays in, SVG or data URIs out, without a display or the state of pyplot."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ __all__ = [
 ]
 
 MAX_SIDE = 240
-"""Longest side of a picture, pixels."""
+"""Longer side of a picture, in pixels."""
 
 MAX_BARS = 60
-"""Classes a chart shows; of more, those that changed most."""
+"""Maximum classes of a chart; if there are more, those that changed most are shown."""
 
 # Colours that no chart uses: each is replaced by a CSS variable, so that one drawing serves light, dark and print.
 _INK, _RULE, _FIRST, _SECOND, _MUTED = "#010101", "#020202", "#030303", "#040404", "#050505"
@@ -67,11 +67,11 @@ _STYLE: dict[Any, Any] = {
 
 
 _NARROW, _WIDE = 0.09, 0.15
-"""Inches that a letter takes, at most on average, at ten points."""
+"""Upper limit of the mean width of a letter at ten points, in inches."""
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """A figure as SVG to be put into HTML: no prologue, no metadata, ids of its own."""
+    """Return a figure as SVG for HTML: without prologue and metadata, and with ids of its own."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The page's fonts draw the text; what matplotlib's own lack does not matter.
@@ -91,7 +91,7 @@ def _svg(figure: Figure, name: str) -> str:
 
 
 def _retouch(tag: str, name: str) -> str:
-    """A tag with ids that no other figure of the page has, and colours by the page's variables."""
+    """Rewrite a tag with ids that are unique on the page, and with the colours of the page's variables."""
     tag = re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", tag)
     for colour, variable in _VARIABLES.items():
         tag = tag.replace(colour, f"var({variable})")
@@ -99,7 +99,7 @@ def _retouch(tag: str, name: str) -> str:
 
 
 def _axes(width: float, height: float, left: float, top: float = 0.1) -> tuple[Figure, Axes]:
-    """A figure of that size with one pair of axes, margins in inches.
+    """Create a figure with one pair of axes, sizes and margins in inches.
 
     Margins are fixed: matplotlib would measure text in a font that the page does not draw it in.
     """
@@ -113,7 +113,7 @@ def _axes(width: float, height: float, left: float, top: float = 0.1) -> tuple[F
 
 
 def curve_chart(curves: Curves) -> str | None:
-    """Data and model mIoU against clicks, as SVG; None where nothing was measured.
+    """Draw data and model mIoU against clicks, as SVG; None if nothing was measured.
 
     Args:
         curves: Section 2.
@@ -146,7 +146,7 @@ def curve_chart(curves: Curves) -> str | None:
 
 
 def quality_chart(quality: QualitySection) -> str | None:
-    """Pixel accuracy and mean IoU by round: estimates with intervals, and true figures, as SVG; None where all are undefined.
+    """Draw pixel accuracy and mean IoU by round, with intervals and true figures, as SVG; None if all are undefined.
 
     Args:
         quality: The section on how good the labels are.
@@ -205,7 +205,7 @@ def quality_chart(quality: QualitySection) -> str | None:
 
 
 def class_chart(rows: Sequence[ClassRow]) -> tuple[str | None, int]:
-    """IoU of each class before and after, or pixels where there is no ground truth, as horizontal bars.
+    """Draw the IoU of each class before and after, or its pixels without ground truth, as horizontal bars.
 
     Args:
         rows: Section 3.
@@ -258,7 +258,7 @@ def _short(name: str, limit: int = 28) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangePictures:
-    """Three pictures of a changed mask as data URIs, or why there are none.
+    """Three pictures of a changed mask as data URIs, or the reason why there are none.
 
     Attributes:
         image: The image, the mask outlined.
@@ -280,7 +280,7 @@ class ChangePictures:
 
 
 def change_pictures(project: Project, change: ShownChange, state: MaskState) -> ChangePictures:
-    """Draw a changed mask; files that are gone or damaged are named in place of a picture.
+    """Draw a changed mask; missing or damaged files are named instead of a picture.
 
     Args:
         project: Opened.
@@ -315,7 +315,7 @@ def change_pictures(project: Project, change: ShownChange, state: MaskState) -> 
 
 
 def crop_box(inside: NDArray[np.bool_], context: float = 0.35, least: int = 48) -> tuple[slice, slice]:
-    """Rows and columns around a mask, with context on every side.
+    """Choose rows and columns around a mask, with context on every side.
 
     Args:
         inside: (H, W) True in the mask, which has a pixel.
@@ -344,14 +344,14 @@ def crop_box(inside: NDArray[np.bool_], context: float = 0.35, least: int = 48) 
 
 
 def _scaled(box: tuple[slice, slice]) -> tuple[int, int]:
-    """Width and height of a crop whose longer side becomes MAX_SIDE."""
+    """Return width and height of a crop whose longer side becomes MAX_SIDE."""
     height, width = (side.stop - side.start for side in box)
     scale = MAX_SIDE / max(height, width)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def outline(inside: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The edge of a mask, a pixel wide inside it, and the pixels around it outside.
+    """Find the edge of a mask, a pixel wide inside it, and the pixels around it outside.
 
     Args:
         inside: (H, W) True in the mask.
@@ -375,7 +375,7 @@ def _resize(pixels: NDArray[np.uint8], width: int, height: int, how: Image.Resam
 
 
 def _draw_edge(pixels: NDArray[np.uint8], edge: tuple[NDArray[np.bool_], NDArray[np.bool_]]) -> NDArray[np.uint8]:
-    """White within and black around: one of them shows on any picture."""
+    """Draw an outline, white inside and black outside, so that one of them is visible on any picture."""
     drawn = pixels.copy()
     drawn[edge[0]] = 255
     drawn[edge[1]] = 0
@@ -388,7 +388,7 @@ def _image_picture(pixels: NDArray[np.uint8], edge: tuple[Any, Any], width: int,
 
 
 def _label_picture(project: Project, labels: NDArray[Any], edge: tuple[Any, Any], width: int, height: int) -> str:
-    """Labels in class colours, (h, w) class indices, as PNG."""
+    """Encode (h, w) class indices in class colours as PNG."""
     table = project.classes
     colours = np.zeros((table.ignore_index + 1, 3), dtype=np.uint8)
     colours[: table.num_classes] = table.colours

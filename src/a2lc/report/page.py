@@ -1,4 +1,4 @@
-"""The report's page: sections and figures put into one HTML file that needs nothing else."""
+"""Write the report: sections and figures in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from a2lc.report.sections.quality import Span
 __all__ = ["render", "write_report"]
 
 NONE = "–"
-"""Stands where there is no figure."""
+"""Shown instead of a missing figure."""
 
 
 def write_report(project: Project, path: Path, *, through: int | None = None) -> Path:
-    """Write one self-contained HTML file on a project, whole or not at all.
+    """Write the report of a project as one self-contained HTML file, atomically.
 
-    It needs no network and no script. Any state of a project gives a page, also one in which nothing has run.
+    The page needs no network and no script. A project in which nothing has run has a report too.
 
     Args:
         project: Opened; nothing in it is changed.
-        path: Where to; an older report there is replaced.
-        through: As of the end of this round; None for all that is there.
+        path: The file to write; an existing report is replaced.
+        through: The last round to report on; None for all rounds.
 
     Returns:
         `path`.
@@ -43,12 +43,12 @@ def write_report(project: Project, path: Path, *, through: int | None = None) ->
 
 
 def render(project: Project, report: Report, written: datetime | None = None) -> str:
-    """The page as text.
+    """Return the page as text.
 
     Args:
         project: Opened; pixels of the shown masks are read from it.
-        report: Its sections.
-        written: Time in the page's foot; now by default.
+        report: The sections.
+        written: Time in the page's footer; now by default.
     """
     template, css = _template()
     bars, bars_left_out = class_chart(report.classes)
@@ -71,7 +71,7 @@ def render(project: Project, report: Report, written: datetime | None = None) ->
 
 @cache
 def _template() -> tuple[Template, Markup]:
-    """The page's template and its style sheet."""
+    """Return the template of the page and its style sheet."""
     folder = resources.files("a2lc.report") / "templates"
     # Names of classes, images and projects are anyone's: all text is escaped but the charts, which escape their own.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -99,7 +99,7 @@ def _missing(value: Any) -> bool:
 
 
 def unit(value: float | None) -> str:
-    """A figure of 0..1 with three digits.
+    """Format a figure of 0..1 with three digits.
 
     Example:
         >>> unit(0.67142), unit(None), unit(float("nan"))
@@ -109,7 +109,7 @@ def unit(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """A difference of such figures.
+    """Format a difference of such figures with its sign.
 
     Example:
         >>> signed(0.0804), signed(-0.1), signed(0.0)
@@ -122,7 +122,7 @@ def signed(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A number of things.
+    """Format a count.
 
     Example:
         >>> count(18101), count(2.5), count(None)
@@ -134,7 +134,7 @@ def count(value: float | None) -> str:
 
 
 def short(value: int) -> str:
-    """A whole number in four characters at most, for narrow cells.
+    """Format a whole number in at most four characters, for narrow cells.
 
     Example:
         >>> short(999), short(1234), short(18101), short(2_345_678), short(999_999)
@@ -148,7 +148,7 @@ def short(value: int) -> str:
 
 
 def share(value: float | None, of: float | None = None) -> str:
-    """A share in per cent, of a whole where that is given.
+    """Format a share in per cent, or a part of a whole.
 
     Example:
         >>> share(0.0607), share(1, 8), share(1, 0)
@@ -160,7 +160,7 @@ def share(value: float | None, of: float | None = None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration in seconds, with a digit below ten.
+    """Format a duration in seconds, with one decimal below ten.
 
     Example:
         >>> seconds(41.498), seconds(0.54), seconds(0.004), seconds(None)
@@ -174,7 +174,7 @@ def seconds(value: float | None) -> str:
 
 
 def whole(value: float | None) -> str:
-    """An estimated number of things, which need not be a whole one.
+    """Format an estimated count, rounded.
 
     Example:
         >>> whole(5110.55), whole(float("nan"))
@@ -184,7 +184,7 @@ def whole(value: float | None) -> str:
 
 
 def points(value: float | None) -> str:
-    """Points of a figure in per cent.
+    """Format percentage points.
 
     Example:
         >>> points(0.7107), points(None)
@@ -197,7 +197,7 @@ _KINDS = {"unit": unit, "whole": whole, "points": points}
 
 
 def ends(value: Span, kind: str = "unit") -> str:
-    """The interval of a figure; nothing where it has no width or no end.
+    """Format the interval of a figure; "" if it has no width or no end.
 
     Example:
         >>> ends(Span(low=0.5, estimate=0.7, high=1.0)), ends(Span(low=1.0, estimate=1.0, high=1.0))
@@ -209,7 +209,7 @@ def ends(value: Span, kind: str = "unit") -> str:
 
 
 def span(value: Span, kind: str = "unit") -> str:
-    """An estimate with its interval, as far as there is either.
+    """Format an estimate with its interval, as far as they exist.
 
     Example:
         >>> span(Span(low=0.5, estimate=0.7, high=1.0)), span(Span(low=2.2, estimate=None, high=9), "whole")

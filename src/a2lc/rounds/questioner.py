@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.audits.session import Session
-from a2lc.audits.wording import describe_guarantee
+from a2lc.audits.wording import guarantee_line
 from a2lc.classes.sentinels import FIRST
 from a2lc.errors import PoolExhaustedError
 from a2lc.ledger.replay import MaskState
@@ -222,7 +222,7 @@ class InBatches:
         details: dict[str, Any] = {"automatic": len(changes.rows)} | _left_out(left_out, limits)
         details["withdrawn"] = int((changes.classes == FIRST).sum())
         details |= self.session.findings(left_out, project.masks.current(state)[left_out])
-        return Corrections(changes=changes, details=details, summary=describe_guarantee(details))
+        return Corrections(changes=changes, details=details, summary=guarantee_line(details))
 
 
 class Questioners:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,11 @@ from a2lc.correction.manual import check_answer, manual_corrections
 from a2lc.errors import A2LCError, AlreadyAnsweredError, InputError
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Query
+from a2lc.rounds.oracle import ORACLE
 
-__all__ = ["Outcome", "Recorder", "corrections_of", "record_answer"]
+__all__ = ["Outcome", "Recorder", "annotator_name", "corrections_of", "record_answer"]
+
+_LONGEST_NAME = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +196,7 @@ class Recorder:
                 "it any more.",
             )
         if answer.kind == AnswerKind.CONFIRM and answer.classes != (query.proposed,):
-            named = "void" if query.proposed is None else self.project.classes.names[query.proposed]
+            named = self.project.classes.name_of(query.proposed)
             return no(
                 "refused", f"Question {answer.query_id} proposes {named}: to name another class, answer 'correct'."
             )
@@ -209,6 +213,25 @@ class Recorder:
         made: Any = self.project.ledger.corrections_of_answers(chain)
         # The earliest comes last and has the say.
         return {mask: old for answer_id in chain for mask, old in made.get(answer_id, {}).items()}
+
+
+def annotator_name(text: str) -> str:
+    """Return the name of a person in the form in which it is recorded: stripped, and in Unicode normal form C.
+
+    Raises:
+        InputError: It is empty, longer than 60 characters, not printable, or the name of the simulated annotator.
+    """
+    # Composed, so that a name typed on two systems is one name.
+    name = unicodedata.normalize("NFC", text.strip())
+    # Joiners are not printable characters, but some scripts need them.
+    printable = name.replace("\u200c", "").replace("\u200d", "")
+    if not 1 <= len(name) <= _LONGEST_NAME or not printable or not printable.isprintable():
+        raise InputError(
+            f"Expected an annotator name of 1 to {_LONGEST_NAME} printable characters, found {text[:_LONGEST_NAME]!r}."
+        )
+    if unicodedata.normalize("NFKC", printable).strip().casefold() == ORACLE:
+        raise InputError(f"{ORACLE!r} is the simulated annotator. Choose another name.")
+    return name
 
 
 def record_answer(project: Project, answer: Answer, cost: ClickCost | None = None) -> bool:

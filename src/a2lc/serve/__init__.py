@@ -1,1 +1,1 @@
-"""`a2lc serve`: people answer a project's questions in a browser. Needs no torch."""
+"""Serve a project's questions to people in a browser (`a2lc serve`). Needs no torch."""

@@ -1,4 +1,4 @@
-"""The HTTP side of `a2lc serve`: parse, call the desk, answer. What is decided is decided by the desk."""
+"""Assemble the HTTP side of `a2lc serve`: it parses requests and calls the desk, which decides."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from a2lc.serve.routes.page import add_page
 from a2lc.serve.routes.questions import add_questions
 from a2lc.serve.routes.rounds import add_rounds
 from a2lc.serve.schemas import ErrorReply
-from a2lc.serve.security import Guard
+from a2lc.serve.security import Guard, SafeJSONResponse
 from a2lc.serve.views import Views
 from a2lc.version import __version__
 
@@ -22,15 +22,15 @@ __all__ = ["create_app"]
 
 
 def create_app(desk: Desk, *, token: str, hosts: Sequence[str]) -> FastAPI:
-    """The server as an ASGI application.
+    """Create the server as an ASGI application.
 
     Args:
-        desk: What it is asked about; stays the caller's, to close.
-        token: What people must show: letters, digits, `_` and `-`, as of `secrets.token_urlsafe`.
-        hosts: Values of the `Host` header that are this server, `name:port`: see `Server.hosts`.
+        desk: Lends questions and records answers; the caller closes it.
+        token: Secret that requests must carry: letters, digits, `_` and `-`, as `secrets.token_urlsafe` makes them.
+        hosts: Accepted values of the `Host` header, `name:port`; see `Server.hosts`.
 
     Raises:
-        ValueError: The token is none.
+        ValueError: The token is empty or has other characters.
     """
     app = FastAPI(
         title="a2lc serve",
@@ -39,6 +39,7 @@ def create_app(desk: Desk, *, token: str, hosts: Sequence[str]) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        default_response_class=SafeJSONResponse,
         responses={"4XX": {"model": ErrorReply, "description": "What is wrong with the request, in one line"}},
     )
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=5)

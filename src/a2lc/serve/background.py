@@ -1,4 +1,4 @@
-"""The training process as the server sees it: begun, listened to, ended."""
+"""Start, follow and stop the training process beside the server."""
 
 from __future__ import annotations
 
@@ -16,16 +16,27 @@ __all__ = ["Training"]
 
 
 class Training:
-    """A process that runs the stages which need a network, as far as it can."""
+    """A process that runs the stages which need a network, until people are needed.
 
-    def __init__(self, folder: Path, wake: Callable[[], None], say: Callable[[str], None], *, trains: bool) -> None:
+    Attributes:
+        ended_after: Seconds that the process ran; 0 while it runs.
+    """
+
+    def __init__(self, folder: Path, wake: Callable[[], None], log: Callable[[str], None], *, trains: bool) -> None:
+        """Start the process.
+
+        Args:
+            folder: The project's folder.
+            wake: Called when a stage or the process has ended.
+            log: Receives a line as each stage ends.
+            trains: Train models; otherwise masks are only scored.
+        """
         self._began = time.monotonic()
         self.ended_after = 0.0
-        """Seconds after which it was over; 0 while it is not."""
         self._wake = wake
-        self._say = say
+        self._log = log
         self._stage, self._line, self._error = "train", "", ""
-        # Its input stays open as long as this process lives: when it ends, however that ends, so does the training.
+        # The training ends when its input closes, which the system does when this process ends in whatever way.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "a2lc.serve.trainer", str(folder), "train" if trains else "score"],
             stdin=subprocess.PIPE,
@@ -35,20 +46,20 @@ class Training:
             encoding="utf-8",
         )
         self._errors: deque[str] = deque(maxlen=20)
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._hear_errors)]
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._read_output, self._read_errors)]
         for thread in self._threads:
             thread.start()
 
     @property
     def ended(self) -> bool:
-        """Whether it is over, and all it said has been heard."""
+        """Whether the process is over and all its output has been read."""
         over = self._process.poll() is not None and not any(thread.is_alive() for thread in self._threads)
         if over and not self.ended_after:
             self.ended_after = time.monotonic() - self._began
         return over
 
-    def told(self) -> dict[str, Any]:
-        """`stage`, `line` of progress, `seconds` since it began, and `error`, None while there is none."""
+    def state(self) -> dict[str, Any]:
+        """Return `stage`, `line` of progress, `seconds` since the start, and `error`, None if there is none."""
         error = self._error
         if self.ended and self._process.returncode != 0 and not error:
             last = [line for line in self._errors if line.strip()]
@@ -63,7 +74,7 @@ class Training:
         }
 
     def stop(self) -> None:
-        """End it; a training goes on where it was another time."""
+        """Stop the process; an interrupted training resumes the next time."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -74,25 +85,25 @@ class Training:
         for thread in self._threads:
             thread.join()
 
-    def _listen(self) -> None:
+    def _read_output(self) -> None:
         assert self._process.stdout is not None
         for text in self._process.stdout:
             try:
-                told = json.loads(text)
+                message = json.loads(text)
             except ValueError:
                 continue  # something a library printed
-            if "stage" in told:
-                self._stage, self._line = told["stage"], ""
-            if "progress" in told:
-                self._line = told["progress"]
-            if "error" in told:
-                self._error = told["error"]
-            if "line" in told:
-                self._say(told["line"])
+            if "stage" in message:
+                self._stage, self._line = message["stage"], ""
+            if "progress" in message:
+                self._line = message["progress"]
+            if "error" in message:
+                self._error = message["error"]
+            if "line" in message:
+                self._log(message["line"])
                 self._wake()
         self._wake()
 
-    def _hear_errors(self) -> None:
+    def _read_errors(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self._errors.append(line.rstrip())

@@ -16,19 +16,20 @@ from a2lc.io.files import free_space_error
 from a2lc.serve.queue import NotNowError, UnknownQuestionError
 from a2lc.serve.security import error_response
 
-__all__ = ["add_error_handlers", "one_line", "shown"]
+__all__ = ["Refused", "add_error_handlers", "one_line", "shown"]
 
 
 class Refused(Exception):
-    """A request that is answered with an error."""
+    """The request is answered with an error: an HTTP status, a code for programs, and a message for people."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
+        """Create the error that `error_response` sends."""
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
 
 
 _ERRORS: list[tuple[type[A2LCError], int, str]] = [
-    # The first that an error is one of holds.
+    # The first entry that an error is an instance of applies.
     (UnknownQuestionError, 404, "no_such_question"),
     (NotNowError, 409, "not_now"),
     (AlreadyAnsweredError, 409, "already_answered"),
@@ -43,17 +44,18 @@ def _of_package(error: A2LCError) -> Response:
     for kind, status, code in _ERRORS:
         if isinstance(error, kind):
             return error_response(status, code, one_line(str(error)))
-    # The project is damaged, say: the message was written for people, and the traceback is for whoever mends it.
+    # For example, the project is damaged. The message is for people, the traceback for whoever fixes it.
     traceback.print_exception(error, file=sys.stderr)
     return error_response(500, "internal", one_line(str(error)))
 
 
 def one_line(text: str) -> str:
+    """Return a text with each run of white space as one space."""
     return " ".join(text.split())
 
 
 def shown(value: Any) -> str:
-    """What came, for a message: not all of it, should it be long."""
+    """Return a received value for a message, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:50]}.. ({len(text)} characters)"
 
@@ -80,7 +82,7 @@ def _http_error(error: HTTPException, path: str) -> Response:
     if error.status_code == 404:
         return error_response(404, "not_found", f"There is nothing at {shown(path)}.")
     if error.status_code == 405:
-        reply = error_response(405, "method_not_allowed", f"{shown(path)} takes another method.")
+        reply = error_response(405, "method_not_allowed", f"{shown(path)} does not support this method.")
         if error.headers and "Allow" in error.headers:
             reply.headers["allow"] = error.headers["Allow"]
         return reply
@@ -88,6 +90,8 @@ def _http_error(error: HTTPException, path: str) -> Response:
 
 
 def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error in the shape of `error_response`."""
+
     @app.exception_handler(Refused)
     def refused(_: Request, error: Refused) -> Response:
         return error_response(error.status, error.code, error.message)
@@ -102,7 +106,7 @@ def add_error_handlers(app: FastAPI) -> None:
             raise error
         traceback.print_exception(error, file=sys.stderr)
         return error_response(
-            507, "disk_full", "The server's disk is full: this was not recorded. Make room, then again."
+            507, "disk_full", "The server's disk is full, and this was not recorded. Free some space, then try again."
         )
 
     @app.exception_handler(RequestValidationError)

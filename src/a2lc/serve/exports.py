@@ -1,33 +1,33 @@
-"""Zip an export and send it while it is written."""
+"""Pack an export into a zip file for download."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from a2lc.serve.errors import Refused, shown
 
-__all__ = ["export_folder", "zip_folder"]
-
+__all__ = ["export_folder", "read_and_close", "zip_folder"]
 
 _EXPORT_NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,80}")
-
-
 _COMPRESSED = frozenset({".png", ".jpg", ".jpeg", ".webp", ".zip", ".parquet"})
-
-
 _CHUNK = 1 << 20
-
-
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def export_folder(project: Path, name: str) -> Path:
+    """Return the folder of an export.
+
+    Raises:
+        Refused: There is no such export, or a link leads out of the project.
+    """
     root = project / "exports"
     # Neither the folder nor what holds it may lead elsewhere.
     good = _EXPORT_NAME.fullmatch(name) and not root.is_symlink() and not (root / name).is_symlink()
@@ -36,23 +36,46 @@ def export_folder(project: Path, name: str) -> Path:
     return root / name
 
 
-def zip_folder(folder: Path) -> Iterator[bytes]:
-    """A folder's plain files as a zip, made while it is sent. Links are left out, whatever they point to."""
-    sink = _Sink()
-    with zipfile.ZipFile(cast(IO[bytes], sink), "w") as archive:
-        for parent, folders, files in os.walk(folder, followlinks=False):
-            folders.sort()
-            for name in sorted(files):
-                yield from _zipped_file(archive, sink, Path(parent) / name, folder)
-    yield sink.taken()
+def zip_folder(folder: Path) -> tuple[IO[bytes], int]:
+    """Pack the plain files of a folder; links are left out, whatever they point to.
 
+    The file lies beside the folder, on a disk with room for data sets, and has no name: nothing is left of it when it is
+    closed, even if the server is killed.
 
-def _zipped_file(archive: zipfile.ZipFile, sink: _Sink, path: Path, folder: Path) -> Iterator[bytes]:
+    Returns:
+        The zip file, open at its start, and its size in bytes.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    file = tempfile.TemporaryFile(dir=folder.parent)  # noqa: SIM115 - closed by whoever reads it
     try:
-        # Opened before it is looked at: what is looked at is then what is read. Without waiting: a pipe has no end.
+        with zipfile.ZipFile(file, "w") as archive:
+            for parent, folders, files in os.walk(folder, followlinks=False):
+                folders.sort()
+                for name in sorted(files):
+                    _add_file(archive, Path(parent) / name, folder)
+        size = file.tell()
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file, size
+
+
+def read_and_close(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the contents of a file in pieces, then close it."""
+    with file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _add_file(archive: zipfile.ZipFile, path: Path, folder: Path) -> None:
+    try:
+        # Opened before it is checked: what is checked is then what is read. Without blocking: a pipe has no end.
         handle = os.open(path, os.O_RDONLY | _NO_FOLLOW)
     except OSError:
-        return  # a link, or gone meanwhile
+        return  # a link, or deleted in the meantime
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -62,25 +85,4 @@ def _zipped_file(archive: zipfile.ZipFile, sink: _Sink, path: Path, folder: Path
         packed = path.suffix.lower() in _COMPRESSED
         entry.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
         with archive.open(entry, "w") as target:
-            while chunk := file.read(_CHUNK):
-                target.write(chunk)
-                yield sink.taken()
-    yield sink.taken()
-
-
-class _Sink:
-    """Where a zip is written to that is sent on piece by piece; it cannot be gone back in."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        pass
-
-    def taken(self) -> bytes:
-        data, self._parts = b"".join(self._parts), []
-        return data
+            shutil.copyfileobj(file, target, _CHUNK)

@@ -1,4 +1,4 @@
-"""A mask of several classes cut into parts: by superpixels, or by clicks (pure)."""
+"""Cut a mask of several classes into parts, by superpixels or by clicks (pure)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from skimage.segmentation import slic, watershed
 from a2lc.errors import InputError
 from a2lc.ledger import KEEP, VOID
 
-__all__ = ["click_parts", "drawn", "superpixel_parts", "value_runs"]
+__all__ = ["click_parts", "pixel_labels", "superpixel_parts", "value_runs"]
 
 Int = NDArray[np.int32]
 
 _WORKING_PIXELS = 160_000
-_COMPACTNESS = (10.0, 30.0, 100.0, 300.0)  # scikit-image's own first, then ever more by place than by colour
+_COMPACTNESS = (10.0, 30.0, 100.0, 300.0)  # scikit-image's default first, then ever more by position than by colour
 
 
 def superpixel_parts(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], count: int) -> Int:
-    """Cut a mask into parts of one colour each.
+    """Cut a mask into parts of similar colour.
 
-    The same input gives the same parts. What of a part lies in one connected piece of the mask is connected; pieces too
-    small for a part of their own belong to the nearest one. Large masks are cut at a lower resolution.
+    The same input gives the same parts. Within a connected piece of the mask each part is connected; pieces too small for
+    a part of their own belong to the nearest part. Large masks are cut at a lower resolution.
 
     Args:
         pixels: (H, W, 3) RGB, 0..255.
@@ -42,7 +42,7 @@ def superpixel_parts(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], count
         InputError: The mask has no pixels, or `count` is below 1.
 
     Source:
-        SLIC: Achanta et al. 2012; inside a mask: Irving 2016, arXiv:1606.09518. Both as scikit-image has them.
+        SLIC: Achanta et al. 2012; inside a mask: Irving 2016, arXiv:1606.09518. Both as implemented in scikit-image.
     """
     area = int(np.count_nonzero(inside))
     if not area or count < 1:
@@ -57,27 +57,27 @@ def superpixel_parts(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], count
 
 
 def _slic(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], count: int) -> Int:
-    """(H, W) parts from 1 inside, connected or not; other values outside."""
+    """Return (H, W) parts numbered from 1 inside the mask, not always connected; other values outside."""
     step = max(1, int(np.ceil(np.sqrt(inside.size / _WORKING_PIXELS))))
     small, covered = _pooled(pixels, inside, step)
     area = int(np.count_nonzero(covered))
     best, most = covered.astype(np.int32), 1
     for compactness in _COMPACTNESS if min(count, area // 4) > 1 else ():
-        found = slic(
+        segments = slic(
             small,
             n_segments=min(count, area // 4),
             compactness=compactness,
-            enforce_connectivity=False,  # what stands below does it, and knows that a mask may be in pieces
+            enforce_connectivity=False,  # done below, for masks in several pieces too
             start_label=1,
             mask=covered,
             channel_axis=-1,
         ).astype(np.int32)
-        found[covered & (found == 0)] = found.max() + 1
-        found = _without_crumbs(found, covered, _least(area, count))
-        parts = len(np.unique(found[covered]))
+        segments[covered & (segments == 0)] = segments.max() + 1
+        segments = _without_crumbs(segments, covered, _least(area, count))
+        parts = len(np.unique(segments[covered]))
         if parts > most:
-            best, most = found, parts
-        # In strong texture what is alike in colour does not lie together, and nearly all of it was crumbs.
+            best, most = segments, parts
+        # In strong texture pixels of similar colour are scattered, and nearly all parts were too small.
         if parts >= max(2, count // 2):
             break
     whole: Int = best.repeat(step, axis=0).repeat(step, axis=1)[: inside.shape[0], : inside.shape[1]]
@@ -85,12 +85,12 @@ def _slic(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], count: int) -> I
 
 
 def _least(area: int, count: int) -> int:
-    """Pixels that a part has at least: a quarter of its due, as nobody would want to name what is smaller."""
+    """Return the least pixels of a part: a quarter of its equal share; smaller ones are not worth a name."""
     return max(2, area // (4 * count))
 
 
 def _pooled(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], step: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Blocks of `step` x `step` pixels as one: the mean colour of those inside, and whether any is."""
+    """Reduce blocks of `step` x `step` pixels to the mean colour of those inside, and whether any is inside."""
     if step == 1:
         return pixels / 255.0, inside
     height, width = (-(-size // step) * step for size in inside.shape)
@@ -102,23 +102,23 @@ def _pooled(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], step: int) -> 
 
 
 def _without_crumbs(cut: Int, inside: NDArray[np.bool_], least: int) -> Int:
-    """Connected parts of at least `least` pixels, 0 outside: what is smaller joins its neighbours, or the nearest part."""
-    found = _components(np.where(inside, cut, 0))
-    sizes = np.bincount(found.ravel())
+    """Keep connected parts of at least `least` pixels; smaller ones join their neighbours, or the nearest part."""
+    parts = _components(np.where(inside, cut, 0))
+    sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     good = sizes >= least
     if not good.any():
         good[np.argmax(sizes)] = True
     if good[1:].all():
-        return found
+        return parts
     pieces = _components(inside.astype(np.int32))
-    # Pieces of the mask in which no part is large enough, but that are together, are a part of their own.
+    # A piece of the mask that is large enough but has no part that is becomes a part of its own.
     served = np.zeros(pieces.max() + 1, dtype=bool)
-    served[pieces[good[found] & inside]] = True
+    served[pieces[good[parts] & inside]] = True
     large = np.bincount(pieces.ravel()) >= least
     large[0] = False
     whole = (large & ~served)[pieces]
-    kept = np.where(good[found], found, 0)
+    kept = np.where(good[parts], parts, 0)
     kept[whole] = len(sizes) + pieces[whole]
     served |= large
     grown = served[pieces] & inside
@@ -128,12 +128,12 @@ def _without_crumbs(cut: Int, inside: NDArray[np.bool_], least: int) -> Int:
 
 
 def _components(values: Int) -> Int:
-    """(H, W) 1..n for 4-connected pixels of equal value, 0 where it is 0."""
+    """Label 4-connected pixels of equal value 1..n; 0 stays 0."""
     return np.asarray(label(values, background=0, connectivity=1), dtype=np.int32)  # type: ignore[no-untyped-call]
 
 
 def _nearest(values: Int, inside: NDArray[np.bool_]) -> Int:
-    """With the nearest value that is not 0 where a pixel inside has none."""
+    """Fill pixels inside that are 0 with the nearest value that is not."""
     empty = inside & (values == 0)
     if not empty.any():
         return values
@@ -142,24 +142,24 @@ def _nearest(values: Int, inside: NDArray[np.bool_]) -> Int:
 
 
 def _in_reading_order(values: Int) -> Int:
-    """(H, W) renumbered 1..n by first pixel; 0 stays."""
-    known, first, place = np.unique(values, return_index=True, return_inverse=True)
+    """Renumber values 1..n by their first pixel; 0 stays 0."""
+    known, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(np.where(known == 0, -1, first))
     number = np.empty(len(known), dtype=np.int32)
     number[order] = np.arange(len(known)) + (known[order[0]] != 0)
-    return number[place].reshape(values.shape)
+    return number[inverse].reshape(values.shape)
 
 
 def click_parts(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], points: Sequence[tuple[int, int, int]]) -> Int:
-    """Cut a mask along its edges into what belongs to each clicked point.
+    """Cut a mask along its edges into one region for each clicked point.
 
-    From every point a region grows until it meets another over the strongest edge between them. Pieces of the mask with no
-    point in them get the class of the nearest region.
+    Regions grow from the points and meet at the strongest edge between them (watershed). Pieces of the mask without a point
+    get the class of the nearest region.
 
     Args:
         pixels: (H, W, 3) RGB, 0..255.
         inside: (H, W) the mask.
-        points: x, y and class of at least one pixel of the mask; of two at one pixel the later holds.
+        points: x, y and class of at least one pixel of the mask; the last one wins where several are at one pixel.
 
     Returns:
         (H, W) class + 1 inside the mask, 0 outside.
@@ -189,51 +189,51 @@ def click_parts(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], points: Se
 
 
 def _edges(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) how fast colour changes, as an eye sees it."""
+    """Return (H, W) the magnitude of the colour gradient in CIELAB."""
     lab = rgb2lab(pixels.astype(np.float32) / 255)
     squares = [sobel(lab[..., channel]) ** 2 for channel in range(3)]  # type: ignore[no-untyped-call]
     return np.asarray(np.sqrt(sum(squares)), dtype=np.float32)
 
 
-def drawn(
+def pixel_labels(
     parts: Int, crop: tuple[int, int, int, int], shape: tuple[int, int], classes: Sequence[int | None] | None = None
 ) -> Int:
-    """Parts of a mask as pixel labels of its image, as `Project.write_answered_pixels` takes them.
+    """Turn parts of a mask into pixel labels of its image, as `Project.write_answered_pixels` takes them.
 
     Args:
-        parts: (h, w) over the crop, 0 outside the mask: numbers 1..n where `classes` is given, else class + 1.
+        parts: (h, w) over the crop, 0 outside the mask: numbers 1..n if `classes` is given, else class + 1.
         crop: x0, y0, x1, y1 in the image, ends exclusive.
         shape: Height and width of the image.
-        classes: For each of n parts its class, VOID, or None to leave its labels as they are.
+        classes: For each of n parts its class, VOID, or None to keep its labels.
 
     Returns:
         (H, W) class, VOID, or KEEP.
 
     Raises:
-        InputError: There are not as many classes as parts.
+        InputError: The numbers of classes and parts differ, or a class is invalid.
     """
     if classes is None:
-        said = np.where(parts == 0, KEEP, parts - 1)
+        labels = np.where(parts == 0, KEEP, parts - 1)
     else:
-        found = int(parts.max())
-        if len(classes) != found:
+        count = int(parts.max())
+        if len(classes) != count:
             raise InputError(
-                f"The mask has {found} parts, and classes of {len(classes)} came. Ask for the parts again."
+                f"The mask has {count} parts, but classes of {len(classes)} were given. Request the parts again."
             )
         bad = [name for name in classes if name is not None and name < VOID]
         if bad:
-            raise InputError(f"Class {bad[0]} of a part is neither a class nor {VOID} for void.")
-        said = np.array([KEEP, *(KEEP if name is None else name for name in classes)], dtype=np.int32)[parts]
+            raise InputError(f"Class {bad[0]} of a part is neither a class nor {VOID} for unlabeled.")
+        labels = np.array([KEEP, *(KEEP if name is None else name for name in classes)], dtype=np.int32)[parts]
     x0, y0, x1, y1 = crop
     if parts.shape != (y1 - y0, x1 - x0):
-        raise InputError(f"Parts are {parts.shape[1]} x {parts.shape[0]} pixels, their crop {x1 - x0} x {y1 - y0}.")
+        raise InputError(f"Parts are {parts.shape[1]} x {parts.shape[0]} pixels, but their crop {x1 - x0} x {y1 - y0}.")
     whole = np.full(shape, KEEP, dtype=np.int32)
-    whole[y0:y1, x0:x1] = said
+    whole[y0:y1, x0:x1] = labels
     return whole
 
 
 def value_runs(values: NDArray[Any]) -> list[int]:
-    """Runs of equal values, row by row: value, length, value, length and so on.
+    """Encode values as runs, row by row: value, length, value, length and so on.
 
     Args:
         values: (H, W), at least one pixel.

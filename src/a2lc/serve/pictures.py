@@ -1,4 +1,4 @@
-"""What people see of a mask: where it lies, what of its image is shown around it, and that as a JPEG."""
+"""Show a mask to people: locate it, choose the region around it, and encode that as JPEG."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ V = TypeVar("V")
 
 
 class RegionError(InputError):
-    """A region of an image has no pixels, or some that the image does not have."""
+    """The region of an image is empty or not inside the image."""
 
 
 class BoundedCache(Generic[K, V]):
-    """Values by key, the longest unused ones dropped when their bytes go over a bound. Threads may share it.
+    """Keep values by key and drop the least recently used ones above a limit of bytes. Threads may share it.
 
-    What is asked for by several threads at once is made by one of them.
+    A value that several threads ask for at once is made by one of them.
     """
 
     def __init__(self, limit: int, size: Callable[[V], int]) -> None:
-        """An empty cache.
+        """Create an empty cache.
 
         Args:
-            limit: Bytes that all values together may take; a value above it is made each time.
-            size: Bytes of a value.
+            limit: Maximum bytes of all values together; a larger value is made each time.
+            size: Returns the bytes of a value.
         """
         self.limit = limit
         self.bytes = 0
@@ -55,11 +55,11 @@ class BoundedCache(Generic[K, V]):
         self._making: dict[K, tuple[threading.Lock, int]] = {}
 
     def __len__(self) -> int:
-        """How many values are kept."""
+        """Return how many values are kept."""
         return len(self._values)
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """The value of a key, made if it is not there. What `make` raises goes through, and nothing is kept."""
+        """Return the value of a key, and make it if it is missing. If `make` raises, nothing is kept."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
@@ -69,7 +69,7 @@ class BoundedCache(Generic[K, V]):
         try:
             with own:
                 with self._lock:
-                    if key in self._values:  # another thread has made it meanwhile
+                    if key in self._values:  # made by another thread in the meantime
                         self._values.move_to_end(key)
                         return self._values[key][0]
                 value = make()
@@ -95,11 +95,11 @@ class BoundedCache(Generic[K, V]):
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Where a mask lies in its image.
+    """Location of a mask in its image.
 
     Attributes:
         box: Smallest box around the mask.
-        crop: The mask with what is around it, inside the image.
+        crop: The region that is shown: the mask with its surroundings.
         runs: Lengths of runs of pixels in the crop, row by row: outside the mask, inside, outside, and so on. The first may
             be 0.
         area: Pixels of the mask.
@@ -112,14 +112,14 @@ class Geometry:
 
 
 def context_box(box: Box, width: int, height: int) -> Box:
-    """What is shown around a mask: once more its own size to each side, and at least 96 pixels.
+    """Return the region to show around a mask: its own size more on each side, and at least 96 pixels.
 
-    The result stays inside the image, and its longer side is at most twice the shorter one where the image allows it.
+    The region stays inside the image, and its longer side is at most twice the shorter one if the image allows it.
 
     Args:
-        box: Around the mask.
-        width: Of the image.
-        height: Of the image.
+        box: Smallest box around the mask.
+        width: Width of the image.
+        height: Height of the image.
 
     Example:
         >>> context_box((400, 300, 410, 600), 1000, 900)
@@ -127,7 +127,7 @@ def context_box(box: Box, width: int, height: int) -> Box:
     """
     x = _with_context(box[0], box[2], width)
     y = _with_context(box[1], box[3], height)
-    # Only one of the two grows: the shorter.
+    # Only the shorter one grows.
     x = _at_least(x, -(-(y[1] - y[0]) // 2), width)
     y = _at_least(y, -(-(x[1] - x[0]) // 2), height)
     return x[0], y[0], x[1], y[1]
@@ -139,7 +139,7 @@ def _with_context(start: int, stop: int, size: int) -> tuple[int, int]:
 
 
 def _at_least(span: tuple[int, int], wanted: int, size: int) -> tuple[int, int]:
-    """A span made `wanted` long around its middle, or as long as the image is, moved inside it."""
+    """Extend a span to `wanted` around its middle, at most to the whole image, and move it inside."""
     start, stop = span
     wanted = min(wanted, size)
     if stop - start >= wanted:
@@ -149,13 +149,13 @@ def _at_least(span: tuple[int, int], wanted: int, size: int) -> tuple[int, int]:
 
 
 def mask_runs(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Lengths of runs of equal values, row by row, the first of False.
+    """Return the lengths of runs of equal values, row by row; the first run is of False.
 
     Args:
         inside: (H, W), at least one pixel.
 
     Returns:
-        (R,) that sum to H * W; only the first may be 0.
+        (R,) lengths that sum to H * W; only the first may be 0.
 
     Example:
         >>> mask_runs(np.array([[True, True], [False, True]]))
@@ -168,57 +168,58 @@ def mask_runs(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 class Pictures:
-    """Images and masks of a project as people see them. Threads may share it; what was decoded is kept for a while."""
+    """Read images and masks of a project to show them. Threads may share it; decoded files are cached."""
 
     def __init__(self, project: Project, *, image_bytes: int = 40 << 20, mask_bytes: int = 12 << 20) -> None:
-        """Of a project.
+        """Create empty caches.
 
         Args:
             project: Opened.
-            image_bytes: Decoded images that are kept, together.
-            mask_bytes: Mask maps that are kept, together.
+            image_bytes: Maximum bytes of cached images.
+            mask_bytes: Maximum bytes of cached mask maps.
         """
         self.project = project
         self._images: BoundedCache[int, NDArray[np.uint8]] = BoundedCache(image_bytes, _nbytes)
         self._masks: BoundedCache[int, NDArray[np.uint16]] = BoundedCache(mask_bytes, _nbytes)
         self._geometry: BoundedCache[tuple[int, tuple[int, ...]], Geometry] = BoundedCache(4 << 20, _geometry_bytes)
-        # A few at a time: what lies decoded in memory at once is bounded too, not only what is kept.
+        # Bounds the memory of images that are being decoded, beside that of the caches.
         self._decoders = threading.BoundedSemaphore(_DECODERS)
 
     def record(self, index: int) -> ImageRecord:
-        """An image by its position.
+        """Return an image by its index.
 
         Raises:
-            IndexError: There is none.
+            IndexError: There is no such image.
         """
         if not 0 <= index < len(self.project.all_images):
             raise IndexError(f"There is no image {index}: the project has {len(self.project.all_images)}, from 0.")
         return self.project.all_images[index]
 
     def pixels(self, index: int) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB of an image, upright as the project reads it. Not to be written to.
+        """Return (H, W, 3) RGB, 0..255, of an image, upright as the project reads it. Do not write to it.
 
         Raises:
             IndexError: There is no such image.
-            MissingFileError: Its file is gone.
-            ImageFileError: Its file cannot be read any more, or is of another size than it was.
+            MissingFileError: Its file is missing.
+            ImageFileError: Its file cannot be read any more.
+            InputError: Its file has another size than at import.
         """
         record = self.record(index)
 
         def read() -> NDArray[np.uint8]:
             with self._decoders:
-                found = self.project.pixels(record)
-            if found.shape[:2] != (record.height, record.width):
+                pixels = self.project.pixels(record)
+            if pixels.shape[:2] != (record.height, record.width):
                 raise InputError(
-                    f"{record.file} is {found.shape[1]} x {found.shape[0]} pixels and was {record.width} x {record.height} when "
-                    "the project was made. Put the old file back."
+                    f"{record.file} is {pixels.shape[1]} x {pixels.shape[0]} pixels and was {record.width} x {record.height} "
+                    "when the project was made. Restore the old file."
                 )
-            return found
+            return pixels
 
         return self._images.get(index, read)
 
     def mask_map(self, index: int) -> NDArray[np.uint16]:
-        """(H, W) mask ids of an image, 0 where there is no mask. Not to be written to.
+        """Return (H, W) mask ids of an image, 0 for no mask. Do not write to it.
 
         Raises:
             IndexError: There is no such image.
@@ -228,7 +229,7 @@ class Pictures:
         return self._masks.get(index, lambda: self.project.mask_map(record))
 
     def inside(self, image: int, mask_ids: Sequence[int], box: Box | None = None) -> NDArray[np.bool_]:
-        """(H, W) whether a pixel, of the whole image or of a box of it, belongs to any of the masks."""
+        """Return (H, W) whether each pixel of an image, or of a box of it, belongs to any of the masks."""
         ids = self.mask_map(image)
         if box is not None:
             ids = ids[box[1] : box[3], box[0] : box[2]]
@@ -237,7 +238,7 @@ class Pictures:
         return np.isin(ids, list(mask_ids), kind="table")
 
     def geometry(self, query: Query) -> Geometry:
-        """Where the masks of a question lie, taken as one.
+        """Locate the masks of a question, taken as one.
 
         Raises:
             InputError: The image has none of them.
@@ -245,7 +246,7 @@ class Pictures:
         return self.geometry_of(query.image, query.mask_ids)
 
     def geometry_of(self, image: int, mask_ids: Sequence[int]) -> Geometry:
-        """Where masks of an image lie, taken as one.
+        """Locate masks of an image, taken as one.
 
         Raises:
             IndexError: There is no such image.
@@ -270,17 +271,17 @@ class Pictures:
         return Geometry(box=box, crop=crop, runs=tuple(mask_runs(part).tolist()), area=int(np.count_nonzero(part)))
 
     def jpeg(self, index: int, box: Box | None = None, *, size: int) -> bytes:
-        """A region of an image as JPEG.
+        """Encode a region of an image as JPEG.
 
         Args:
-            index: Position of the image.
-            box: The region; the whole image where it is not given.
-            size: Pixels that the longer side of the picture may have; it is made smaller, and never larger.
+            index: Index of the image.
+            box: The region; the whole image if not given.
+            size: Maximum pixels of the longer side; the picture is reduced to it, never enlarged.
 
         Raises:
             IndexError: There is no such image.
             RegionError: The region does not lie inside the image, or has no pixels.
-            MissingFileError: The image's file is gone.
+            MissingFileError: The image's file is missing.
             ImageFileError: It cannot be read any more.
         """
         record = self.record(index)
@@ -291,10 +292,10 @@ class Pictures:
                 "pixels."
             )
         picture = Image.fromarray(np.ascontiguousarray(self.pixels(index)[y0:y1, x0:x1]))
-        # Keeps the proportions, makes nothing larger, and never comes to no pixels at all.
+        # Keeps the proportions, enlarges nothing, and leaves at least one pixel.
         picture.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
         written = io.BytesIO()
-        # Full colour resolution: classes are told apart by colour at borders a few pixels wide.
+        # Full colour resolution: people tell classes apart by colour at borders a few pixels wide.
         picture.save(written, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
         return written.getvalue()
 
@@ -303,5 +304,5 @@ def _nbytes(values: NDArray[Any]) -> int:
     return values.nbytes
 
 
-def _geometry_bytes(found: Geometry) -> int:
-    return 400 + 40 * len(found.runs)  # a number in a tuple is 8 bytes of place and 28 of its own
+def _geometry_bytes(geometry: Geometry) -> int:
+    return 400 + 40 * len(geometry.runs)  # 8 bytes of a reference and 28 of an integer, rounded up

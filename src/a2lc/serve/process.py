@@ -1,4 +1,4 @@
-"""Run the server: sockets, threads, memory, and an orderly end."""
+"""Run the server: its socket, threads, memory and shutdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Server"]
 
 
 class Server:
-    """A place to serve from, held from the start: its port is known before anything is told of it.
+    """Hold a port and serve an application on it. The port is taken at once, so that it is known before `run`.
 
     Example:
         >>> server = Server("127.0.0.1", 0)
@@ -33,20 +33,20 @@ class Server:
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 8765, *, names: Sequence[str] = ()) -> None:
-        """Take a port.
+        """Take the port.
 
         Args:
-            host: Name or address of this machine to listen at.
-            port: 0 takes any that is free.
-            names: More names that people reach this machine by, with a port of their own or with this one's.
+            host: Name or address of this machine to listen on.
+            port: Port number; 0 takes a free one.
+            names: Further names by which people reach this machine, with or without `:port`.
 
         Raises:
-            InputError: The port is taken, or the host is not of this machine.
+            InputError: The port is in use, or the host is not an address of this machine.
         """
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
             self._socket = socket.create_server((host, port), family=family, backlog=128)
-            # asyncio sets this on sockets it made itself; without it each reply waits 40 ms for an acknowledgement.
+            # asyncio sets this on its own sockets; without it each reply waits 40 ms for an acknowledgement.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (OSError, OverflowError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -61,13 +61,13 @@ class Server:
 
     @property
     def address(self) -> str:
-        """`name:port` for people of this machine, or of others where it listens to all."""
+        """Address to show to people, `name:port`."""
         name = socket.gethostname() if _is_any(self.host) else self.host
         return host_names([name], self.port)[0]
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Values of the `Host` header that are this server."""
+        """Accepted values of the `Host` header."""
         names = ["127.0.0.1", "localhost", "::1", *([] if _is_any(self.host) else [self.host])]
         if not _is_loopback(self.host):
             names += _own_names()
@@ -76,17 +76,17 @@ class Server:
         return tuple(dict.fromkeys([*host_names([*names, *bare], self.port), *extra]))
 
     def run(self, app: FastAPI, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until SIGINT, SIGTERM or `stop`; then let requests under way end, and come back.
+        """Serve until SIGINT, SIGTERM or `stop`; then finish running requests and return.
 
         Args:
-            app: Of `create_app`.
-            ready: Called when requests are answered and signals are heeded: the time to tell people the address.
+            app: Made by `create_app`.
+            ready: Called when the server accepts requests and handles signals: the time to print the address.
         """
         _spare_memory()
         config = uvicorn.Config(
             app,
             log_level="warning",
-            access_log=False,  # addresses hold the token
+            access_log=False,  # addresses contain the token
             server_header=False,
             ws="none",
             lifespan="off",
@@ -103,12 +103,12 @@ class Server:
             self._server.should_exit = True
 
     def close(self) -> None:
-        """Let go of the port."""
+        """Release the port."""
         self._socket.close()
 
 
 def _spare_memory() -> None:
-    """Give memory of decoded images back at once, which glibc keeps for each thread in case it is wanted again."""
+    """Return the memory of decoded images to the system at once; glibc would keep it for each thread."""
     with suppress(OSError, AttributeError):  # another C library
         library = ctypes.CDLL(None)
         library.mallopt(_ARENA_MAX, 2)
@@ -116,11 +116,11 @@ def _spare_memory() -> None:
 
 
 _ARENA_MAX, _MMAP_THRESHOLD = -8, -3
-"""Of glibc's malloc.h."""
+"""Parameters of glibc's `mallopt`, from malloc.h."""
 
 
 _THREADS = 12
-"""Requests worked on at once: more would wait for the two or more cores all the same."""
+"""Requests that are handled at once; more would only wait for the cores."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -135,7 +135,7 @@ class _Uvicorn(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on a signal, and no more: uvicorn would raise it again, and what is left to close would stay open."""
+        """Stop on a signal. uvicorn would raise it again, and the desk would not be closed."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -159,11 +159,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _own_names() -> list[str]:
-    """Names and addresses that others may reach this machine by."""
+    """Return names and addresses by which others may reach this machine."""
     names = [socket.gethostname()]
     with suppress(OSError):
-        names += [str(found[4][0]) for found in socket.getaddrinfo(names[0], None) if "%" not in str(found[4][0])]
+        names += [str(info[4][0]) for info in socket.getaddrinfo(names[0], None) if "%" not in str(info[4][0])]
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: the system only says which of its addresses it would use
+        probe.connect(("192.0.2.1", 9))  # sends nothing: the system only chooses an address
         names.append(str(probe.getsockname()[0]))
     return list(dict.fromkeys(names))

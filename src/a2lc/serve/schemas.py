@@ -1,16 +1,20 @@
-"""Request and response bodies of the HTTP interface."""
+"""Define the request and response bodies of the HTTP interface."""
 
 from __future__ import annotations
 
-import unicodedata
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import Path as PathValue
 from fastapi import Query as QueryValue
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from a2lc.errors import InputError
 from a2lc.ledger import VOID
-from a2lc.serve.errors import Refused, shown
+from a2lc.records import AnswerKind, QueryKind
+from a2lc.rounds.recorder import annotator_name
+from a2lc.serve.errors import Refused
 
 __all__ = [
     "LARGEST",
@@ -20,9 +24,12 @@ __all__ = [
     "AnsweredParts",
     "AnswersBody",
     "Body",
+    "BoxReply",
     "CardBody",
     "ClassBody",
+    "ClassChangesBody",
     "ClicksBody",
+    "DashboardReply",
     "EntryBody",
     "ErrorBody",
     "ErrorReply",
@@ -34,14 +41,17 @@ __all__ = [
     "ItemBody",
     "LeaseBody",
     "LeasedReply",
+    "MinuteBody",
     "NamedBody",
     "NamedSuperpixels",
     "OverviewReply",
     "PairBody",
     "PartMapReply",
     "Parts",
+    "PersonBody",
     "ReleaseBody",
     "ReleasedReply",
+    "Reply",
     "ResultBody",
     "ResultsReply",
     "SpreadReply",
@@ -51,6 +61,7 @@ __all__ = [
     "TrainingBody",
     "UndoneReply",
     "check_annotator",
+    "plain_numbers",
 ]
 
 
@@ -58,57 +69,77 @@ LARGEST = 2**53 - 1  # whole numbers above it are not exact in a browser
 
 
 class Body(BaseModel):
-    # Strict: "7" is no number and true no 1. Unknown fields are refused, so that a misspelt one is seen.
+    """Base of request bodies: "7" is not a number, and unknown fields are refused, so that a misspelt one is noticed."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 QuestionId = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
-ClassIndex = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]  # whether there is such a class, the desk says, per answer
+ClassIndex = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]  # whether the class exists is checked per answer
 
 
 Coordinate = Annotated[int, Field(ge=0, le=10**6)]
 
 
 class NamedBody(Body):
+    """A request in the name of an annotator."""
+
     annotator: Annotated[str, Field(description="1 to 60 printable characters; not 'oracle'")]
 
 
 class LeaseBody(NamedBody):
+    """Ask for questions."""
+
     count: Annotated[int, Field(ge=1, le=32)]
     have: Annotated[list[QuestionId], Field(max_length=1000)] = []
 
 
 class ReleaseBody(NamedBody):
+    """Give questions back."""
+
     ids: Annotated[list[QuestionId], Field(max_length=1000)]
 
 
 class GridBody(NamedBody):
+    """Ask for questions about similar masks."""
+
     count: Annotated[int, Field(ge=1, le=48)]
 
 
 class SuperpixelsBody(Body):
+    """Cut a mask into superpixels."""
+
     method: Literal["superpixels"]
     count: Annotated[int, Field(ge=2, le=60)]
 
 
 class ClicksBody(Body):
+    """Cut a mask by clicks: each part grows from a clicked point."""
+
     method: Literal["clicks"]
     points: Annotated[
-        list[Annotated[list[Annotated[int, Field(ge=0, le=10**6)]], Field(min_length=3, max_length=3)]],
+        list[Annotated[list[Coordinate], Field(min_length=3, max_length=3)]],
         Field(min_length=1, max_length=500, description="x, y in pixels of the image, and class"),
     ]
 
     @property
     def triples(self) -> list[tuple[int, int, int]]:
-        return [(x, y, name) for x, y, name in self.points]
+        """Return the points as tuples of x, y and class."""
+        return [(x, y, label) for x, y, label in self.points]
 
 
 class NamedSuperpixels(SuperpixelsBody):
+    """Superpixels of a mask with their classes."""
+
     classes: Annotated[
         list[Annotated[int, Field(ge=VOID, le=65535)] | None],
-        Field(min_length=1, max_length=20_000, description="for each part its class, -1 for void, null to leave it"),
+        Field(
+            min_length=1,
+            max_length=20_000,
+            description="for each part its class, -1 for unlabeled, null to keep its labels",
+        ),
     ]
 
 
@@ -119,6 +150,8 @@ AnsweredParts = Annotated[NamedSuperpixels | ClicksBody, Field(discriminator="me
 
 
 class AnswerBody(Body):
+    """One answer."""
+
     query_id: QuestionId
     kind: Literal["confirm", "correct", "classes", "mixed", "void", "skip"]
     classes: Annotated[list[ClassIndex], Field(max_length=1000)] = []
@@ -128,69 +161,87 @@ class AnswerBody(Body):
 
 
 class AnswersBody(NamedBody):
+    """Answers of an annotator."""
+
     answers: Annotated[list[AnswerBody], Field(min_length=1, max_length=64)]
 
 
 class AcceptBody(NamedBody):
+    """Accept automatic corrections, except improbable and rejected ones."""
+
     threshold: Annotated[float, Field(ge=0, le=1)]  # NaN is neither
     rejected: Annotated[
         list[Annotated[list[Annotated[int, Field(ge=VOID, le=65535)]], Field(min_length=2, max_length=2)]],
-        Field(max_length=100_000, description="pairs of old and new class that nothing is changed of"),
+        Field(max_length=100_000, description="pairs of old and new class that are left out"),
     ] = []
 
 
 def check_annotator(name: str) -> str:
-    """A name as it is recorded.
+    """Return a name in the form in which it is recorded.
 
     Raises:
-        Refused: It is no name of a person.
+        Refused: It is empty, too long, not printable, or the name of the simulated annotator.
     """
-    # Composed, so that a name typed on two systems is one name.
-    clean = unicodedata.normalize("NFC", name.strip())
-    # Joiners are no printable characters, and some scripts cannot write a name without them.
-    printable = clean.replace("\u200c", "").replace("\u200d", "")
-    if not 1 <= len(clean) <= 60 or not printable or not printable.isprintable():
-        raise Refused(422, "bad_annotator", f"Expected a name of 1 to 60 printable characters, found {shown(name)}.")
-    if unicodedata.normalize("NFKC", printable).strip().casefold() == "oracle":
-        raise Refused(422, "bad_annotator", "'oracle' is the simulated annotator. Take another name.")
-    return clean
+    try:
+        return annotator_name(name)
+    except InputError as error:
+        raise Refused(422, "bad_annotator", str(error)) from None
 
 
-class StandingBody(Body):
+class Reply(BaseModel):
+    """Base of response bodies: a field that is missing, superfluous or of another type is an internal error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+BoxReply = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the image, ends exclusive
+
+Runs = tuple[int, ...]  # lengths of runs of pixels of `crop`, row by row: outside the mask, inside, outside, ..
+
+
+class StandingBody(Reply):
+    """The current answer of a question."""
+
     answer_id: int
-    kind: str
-    classes: list[int]
+    kind: AnswerKind
+    classes: tuple[int, ...]
     annotator: str
     milliseconds: int | None
 
 
-class CardBody(Body):
+class CardBody(Reply):
+    """A question as the page shows it."""
+
     query_id: int
     round: int
-    kind: str
+    kind: QueryKind
     image: int
     image_id: str
     width: int
     height: int
-    mask_ids: list[int]
+    mask_ids: tuple[int, ...]
     proposed: int | None
-    suggestions: list[int]
+    suggestions: tuple[int, ...]
     area: int
-    box: list[int]
-    crop: list[int]
-    runs: list[int]
-    pixel: list[int] | None
+    box: BoxReply
+    crop: BoxReply
+    runs: Runs
+    pixel: tuple[int, int] | None
     answer: StandingBody | None
 
 
-class TrainingBody(Body):
+class TrainingBody(Reply):
+    """State of the training process."""
+
     stage: str
     line: str
     seconds: float
     error: str | None
 
 
-class StatusBody(Body):
+class StatusBody(Reply):
+    """State of the round."""
+
     round: int
     stage: str
     phase: Literal["answering", "spread", "training", "waiting"]
@@ -203,13 +254,17 @@ class StatusBody(Body):
     proposed: int | None
 
 
-class ClassBody(Body):
+class ClassBody(Reply):
+    """A class of the project."""
+
     index: int
     name: str
     color: str
 
 
-class OverviewReply(Body):
+class OverviewReply(Reply):
+    """What does not change while the server runs."""
+
     name: str
     folder_name: str
     images: int
@@ -223,62 +278,82 @@ class OverviewReply(Body):
     lease_seconds: float
 
 
-class LeasedReply(Body):
+class LeasedReply(Reply):
+    """Questions that were lent, and those that are no longer the annotator's."""
+
     cards: list[CardBody]
     gone: list[int]
     status: StatusBody
 
 
-class GridReply(Body):
+class GridReply(Reply):
+    """Questions about similar masks of one class."""
+
     proposed: int | None
     cards: list[CardBody]
 
 
-class ReleasedReply(Body):
+class ReleasedReply(Reply):
+    """How many questions were taken back."""
+
     released: int
 
 
-class ResultBody(Body):
+class ResultBody(Reply):
+    """What became of an answer."""
+
     query_id: int
     status: Literal["recorded", "same", "conflict", "refused"]
     answer_id: int | None
     message: str
 
 
-class ResultsReply(Body):
+class ResultsReply(Reply):
+    """What became of each answer of a request, in its order."""
+
     results: list[ResultBody]
     status: StatusBody
 
 
-class EntryBody(Body):
+class EntryBody(Reply):
+    """An answered question in the history of an annotator."""
+
     query_id: int
     answer_id: int
-    kind: str
-    classes: list[int]
+    kind: AnswerKind
+    classes: tuple[int, ...]
     time: str
     image_id: str
     proposed: int | None
     changed: bool
 
 
-class HistoryReply(Body):
+class HistoryReply(Reply):
+    """The last answers of an annotator, newest first."""
+
     entries: list[EntryBody]
 
 
-class PartMapReply(Body):
-    crop: list[int]
+class PartMapReply(Reply):
+    """The parts of a mask over its crop, as runs: value, length, value, length, .."""
+
+    crop: BoxReply
     ids: list[int]
     parts: int
 
 
-class PairBody(Body):
+class PairBody(Reply):
+    """Automatic corrections from one class to another, counted."""
+
     old: int
     new: int
     masks: int
     pixels: int
 
 
-class ItemBody(Body):
+class ItemBody(Reply):
+    """One automatic correction."""
+
     row: int
     image: int
     image_id: str
@@ -286,12 +361,14 @@ class ItemBody(Body):
     old: int
     new: int
     probability: float
-    crop: list[int]
-    box: list[int]
-    runs: list[int]
+    crop: BoxReply
+    box: BoxReply
+    runs: Runs
 
 
-class SpreadReply(Body):
+class SpreadReply(Reply):
+    """Automatic corrections to review; `promise` is their guarantee in one line."""
+
     ready: bool
     stage: str
     total: int
@@ -301,35 +378,104 @@ class SpreadReply(Body):
     histogram: list[int]
 
 
-class AcceptedReply(Body):
+class AcceptedReply(Reply):
+    """How many masks were corrected automatically, and how many were left out."""
+
     changed: int
     left_out: int
     message: str
     status: StatusBody
 
 
-class UndoneReply(Body):
+class UndoneReply(Reply):
+    """How many automatic corrections were undone."""
+
     changed: int
     status: StatusBody
 
 
-class ExportedReply(Body):
+class PersonBody(Reply):
+    """The work of an annotator; `a_minute` is answers per minute, pauses not counted."""
+
+    name: str
+    answers: int
+    today: int
+    changed: int
+    a_minute: float | None
+
+
+class MinuteBody(Reply):
+    """Answers of people in a minute."""
+
+    time: str
+    answers: int
+
+
+class ClassChangesBody(Reply):
+    """Masks that changed from and to a class."""
+
+    class_: Annotated[int, Field(alias="class")]
+    from_: Annotated[int, Field(alias="from")]
+    to: int
+
+
+class DashboardReply(Reply):
+    """Figures of rounds, annotators and labels; `rounds` and `quality` as in `a2lc status --json`."""
+
+    rounds: list[dict[str, Any]]
+    annotators: list[PersonBody]
+    minutes: list[MinuteBody]
+    changes: list[ClassChangesBody]
+    quality: dict[str, Any] | None
+    clicks: float
+    answers: int
+    waiting: int
+    data_miou: float | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _convert_numbers(cls, data: Any) -> Any:
+        return plain_numbers(data)
+
+
+def plain_numbers(value: Any) -> Any:
+    """Return a value with NumPy's numbers and arrays as Python's, and NaN and infinity as None, at any depth."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+class ExportedReply(Reply):
+    """Where an export was written."""
+
     name: str
     files: int
     path: str
     download: str
 
 
-class HealthReply(Body):
+class HealthReply(Reply):
+    """Sign that the server answers."""
+
     ok: bool
 
 
-class ErrorBody(Body):
+class ErrorBody(Reply):
+    """What is wrong with a request."""
+
     code: str
     message: str
 
 
-class ErrorReply(Body):
+class ErrorReply(Reply):
+    """The shape of every error."""
+
     error: ErrorBody
 
 
@@ -339,7 +485,7 @@ QuestionPath = Annotated[int, PathValue(ge=0, le=LARGEST)]
 ImagePath = Annotated[int, PathValue(ge=0, le=LARGEST)]
 
 
-Edge = Annotated[int, QueryValue(ge=-LARGEST, le=LARGEST)]  # what is outside the image is told as `bad_region`
+Edge = Annotated[int, QueryValue(ge=-LARGEST, le=LARGEST)]  # outside the image is refused as `bad_region`
 
 
 Size = Annotated[int, QueryValue(ge=64, le=2048)]

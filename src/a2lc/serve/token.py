@@ -1,4 +1,4 @@
-"""The token of a project's server: kept in the project, so that pages outlive a server that is killed and begun anew."""
+"""Keep the token of a project's server in the project, so that open pages survive a restart of the server."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _PATTERN = re.compile(r"[A-Za-z0-9_-]{32,128}")
 
 
 def project_token(folder: Path, *, new: bool = False) -> str:
-    """The token of a project, made at random when there is none; only its owner can read the file.
+    """Return the token of a project; make a random one if there is none. Only the owner can read its file.
 
     Args:
-        folder: Of the project.
-        new: Make another: pages opened with the old one are shut out.
+        folder: The project's folder.
+        new: Make a new token, so that pages opened with the old one lose access.
     """
     path = folder / _NAME
     if not new and path.is_file():
-        found = path.read_text(encoding="ascii", errors="replace").strip()
-        if _PATTERN.fullmatch(found):
-            return found
+        saved = path.read_text(encoding="ascii", errors="replace").strip()
+        if _PATTERN.fullmatch(saved):
+            return saved
     token = secrets.token_urlsafe(32)
     temporary = folder / f"{_NAME}.{os.getpid()}.partial"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

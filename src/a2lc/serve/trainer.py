@@ -1,7 +1,7 @@
-"""The process beside `a2lc serve --train`: runs the stages of a round that need a network, until people are needed.
+"""Run the stages of a round that need a network, in a process beside `a2lc serve`, until people are needed.
 
-It works under the lock that the server holds, tells what it does on its output, a JSON object a line, and ends when its
-input does: with the server, however that ends.
+It works under the lock that the server holds, reports on its output in JSON lines, and ends when its input is closed: with
+the server, however that ends.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from a2lc.rounds.stages import next_stage
 __all__ = ["main"]
 
 
-def tell(**what: Any) -> None:
+def report(**fields: Any) -> None:
     """Print a line for the server."""
-    print(json.dumps(what), flush=True)
+    print(json.dumps(fields), flush=True)
 
 
 def _end_with_server() -> None:
@@ -39,7 +39,7 @@ def _end_with_server() -> None:
 
 @contextmanager
 def track(what: str, total: int) -> Iterator[Advance]:
-    """Progress as lines, two a second at most."""
+    """Report progress, at most twice a second."""
     done, last = 0, 0.0
 
     def advance(steps: int = 1) -> None:
@@ -47,26 +47,26 @@ def track(what: str, total: int) -> Iterator[Advance]:
         done += steps
         if time.monotonic() - last > 0.5 or done >= total:
             last = time.monotonic()
-            tell(progress=f"{what}: {done:,} of {total:,}")
+            report(progress=f"{what}: {done:,} of {total:,}")
 
     yield advance
 
 
 def main(folder: Path, trains: bool) -> int:
-    """Run stages that need a network, or only score masks; the exit code."""
+    """Run stages that need a network, or only score masks; return the exit code."""
     threading.Thread(target=_end_with_server, daemon=True).start()
     try:
         with Project(folder) as project:
             plan = RoundPlan.of(project.config)
-            loop = Loop(project, plan, track=track, say=lambda line: tell(line=line))
+            loop = Loop(project, plan, track=track, say=lambda line: report(line=line))
             stages = {"train", "evaluate", "score"} if trains else {"score"}
             if trains and not loop.method.corrects and loop.method.labels_pixels:
                 stages.add("correct")
             while (stage := next_stage(project)[1]) in stages:
-                tell(stage=stage)
+                report(stage=stage)
                 loop.run_stage(stage)
     except A2LCError as error:
-        tell(error=str(error))
+        report(error=str(error))
         return 2
     return 0
 

@@ -8,7 +8,7 @@ import pytest
 
 from a2lc.audits import effects
 from a2lc.audits.knowledge import error_rate_of
-from a2lc.audits.wording import describe_guarantee
+from a2lc.audits.wording import guarantee_line
 from a2lc.classes.sentinels import UNKNOWN
 from a2lc.cli.app import _main
 from a2lc.errors import ImageFileError, InputError, MissingFileError
@@ -213,7 +213,7 @@ def test_what_a_round_proved_stands_while_no_audit_speaks_against_it(made, prove
             assert (after.classes[stand] == before.classes[stand]).all()
             promise = details["promise"]
             assert promise["accepted"] == 0 and promise["reason"] == "no audits" and promise["kept"] == stand.sum()
-            assert f"{stand.sum()} of earlier rounds stand by their audits" in describe_guarantee(details)
+            assert f"{stand.sum()} from earlier rounds kept" in guarantee_line(details)
             held = stand
         # Taken back by hand, they do not come back.
         assert _main(["undo", str(project.folder), "1", "--source", "automatic"]) == 0

@@ -151,8 +151,9 @@ def test_ids_above_8_bits_move_the_default_ignore():
 def test_lookups():
     table = ClassTable.from_json(GOOD)
     assert table.index("person") == 1
-    assert table.name(0) == "road"
-    assert table.name(255) == "void"
+    assert table.name_of(0) == "road"
+    assert table.name_of(255) == table.name_of(-1) == table.name_of(None) == "unlabeled"
+    assert table.name_of(255, void="void") == "void"
     with pytest.raises(UnknownNameError, match=r"No class 'raod'. Did you mean 'road'\? Known: road, person"):
         table.index("raod")
 

@@ -251,7 +251,7 @@ def test_without_ground_truth_the_oracle_is_refused_and_a_person_awaited(scenes,
 
 
 def test_our_own_faults_exit_1_with_a_trace(project, monkeypatch, capsys):
-    monkeypatch.setattr("a2lc.status.project_status", lambda project: 1 / 0)
+    monkeypatch.setattr("a2lc.rounds.status.project_status", lambda project: 1 / 0)
     assert _main(["status", str(project)]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -260,7 +260,7 @@ def test_a_full_disk_is_said_in_one_line(project, monkeypatch, capsys):
     def full(project):
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("a2lc.status.project_status", full)
+    monkeypatch.setattr("a2lc.rounds.status.project_status", full)
     mistake(capsys, ["status", project], "the disk is full .somewhere.")
 
 

@@ -208,4 +208,4 @@ def test_labels_below_the_mask_have_lines_and_pictures(tmp_path):
     }
     assert all((tmp_path / "pack" / row["crop"]).is_file() for row in rows)
     assert summary.changed_pixels == 41 and summary.changed_masks == 0
-    assert "41 pixels carry labels below the mask" in (tmp_path / "pack" / "README.md").read_text(encoding="utf-8")
+    assert "41 pixels have pixel-level labels" in (tmp_path / "pack" / "README.md").read_text(encoding="utf-8")

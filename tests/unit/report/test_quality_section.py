@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.audits.wording import promise_sentence
+from a2lc.audits.wording import guarantee_sentences
 from a2lc.classes.table import ClassTable
 from a2lc.creation.importer import create_project
 from a2lc.formats.base import Sources
@@ -178,10 +178,10 @@ def test_figures_with_intervals_and_true_ones(project: Project) -> None:
     assert (section.last.wrong_masks.true, section.last.wrong_pixels.true, section.unasked) == (1, 144, 11)
     source = page(project)
     text = words(source)
-    assert "Measured by 4 audits of round 1: masks drawn at random with known probabilities" in text
-    assert "classes mixed inside a mask are not seen" in text and "95 % confidence" in text
+    assert "Measured by 4 audits of round 1: random masks, drawn with known probabilities" in text
+    assert "pixels of other classes inside a mask are not counted as errors" in text and "95 % confidence" in text
     assert "0.625 → 0.750 0.500 to 0.688 → 0.625 to 0.812 true 0.667 → 0.917" in text
-    assert "Wrong masks left 3 1 to 5, of 11 nobody was asked about true 1" in text
+    assert "Wrong masks left 3 1 to 5, of 11 without an answer true 1" in text
     assert "The next 5 questions would add 1.25 0.50 to 2.00, points of mean IoU" in text
     assert cells(source, "Labels at the end of each audited round")[1:] == [
         ["0", "4", "0.625 (0.500 to 0.688)", "0.667", "0.500 (0.250 to 0.750)", unit(true["before"]["miou"]), "–", "–"],
@@ -204,10 +204,10 @@ def test_without_ground_truth(tmp_path: Path) -> None:
         run_round(project, 1, RIGHT)
         source = page(project)
         text = words(source)
-        assert "0.625 → 0.750" in text and "What audits say is in how good the labels are" in text
+        assert "0.625 → 0.750" in text and "Estimates from audits are under label quality" in text
         assert "true" not in words(source[source.index('id="quality"') : source.index('id="classes"')]).split()
         assert cells(source, "By class at the end")[0] == ["class", "precision", "recall", "IoU"]
-        assert "audits alone say how good they are" in text and "cannot be measured: the project" not in text
+        assert "only audits measure how good they are" in text and "cannot be measured: the project" not in text
         chart = quality_chart(collect(project).quality)
         assert chart is not None and ">estimate<" in chart and ">true<" not in chart
 
@@ -236,15 +236,15 @@ def test_first_labels_that_tell_nothing_are_warned_of(project: Project) -> None:
     run_round(project, 1, [], found(agreement={"right": 0.25, "chance": 0.375, "informative": False}))
     source = page(project)
     # In the overview and in the section.
-    assert words(source).count("The first labels tell nothing of the true classes.") == 2
+    assert words(source).count("The initial labels carry no information on the true classes.") == 2
     assert source.count('class="note harm"') == 2
-    assert "25.0 % of the masks have the right first label; by chance it would be 37.5 %" in words(source)
+    assert "25.0 % of the masks have the right initial label; random labels would give 37.5 %" in words(source)
 
 
 @pytest.mark.parametrize(("gold", "said"), [(1, "– not known: 1 mask asked"), (8, "12.5 % by 8 masks asked")])
 def test_answers_that_were_wrong(project: Project, gold: int, said: str) -> None:
     run_round(project, 1, [], found(gold=gold, error_rate=0.125 if gold >= 8 else None))
-    assert f"Answers that were wrong {said} about twice" in words(page(project))
+    assert f"Wrong answers {said} about twice" in words(page(project))
 
 
 def test_nothing_is_known(project: Project) -> None:
@@ -255,7 +255,7 @@ def test_nothing_is_known(project: Project) -> None:
     source = page(project)
     assert "No mask was drawn to measure the labels of round 1" in words(source)
     assert "– → – 0.250 to 0.750 → 0.250 to 0.750" in words(source)
-    assert "would add – not known: too few answers" in words(source) and "tell nothing" not in words(source)
+    assert "questions – not known: too few answers" in words(source) and "carry no information" not in words(source)
     assert cells(source, "Labels at the end")[2][2] == "0.250 to 0.750"
     undefined = nothing | {"pixel_accuracy": NONE}
     run_round(project, 2, [], found(before=undefined, after=undefined))
@@ -265,18 +265,18 @@ def test_nothing_is_known(project: Project) -> None:
 @pytest.mark.parametrize(
     ("promise", "said"),
     [
-        (PROMISE, "4 automatic changes were proposed and 3 accepted. Against the first labels of these masks they raise "
+        (PROMISE, "4 automatic corrections were proposed and 3 accepted. Compared with the initial labels of these masks they raise "
                   "the mean IoU by at least 0.012 (estimate 0.062), with 95% confidence, by 7 audits."),
         (PROMISE | {"kind": "precision", "asked": 0.75, "lower": 0.8125, "estimate": 0.875},
-         "3 accepted. At least 0.812 of these are right (estimate 0.875); at least 0.75 had to be, with 95% confidence"),
+         "3 accepted. At least 0.812 of these are right (estimate 0.875); at least 0.75 must be, with 95% confidence"),
         (PROMISE | {"kind": "precision", "asked": 0.75, "accepted": 0, "estimate": None, "reason": "too few"},
-         "none was accepted: too few audits. At least 0.75 of them had to be right."),
+         "none was accepted: too few audits. At least 0.75 of them must be right."),
         (PROMISE | {"accepted": 0, "reason": "audits do not show a gain"}, "none was accepted: audits do not show a gain."),
-        ({"proposed": 4, "accepted": 0, "confidence": 0.95, "reason": "switched off"}, "Automatic changes are switched off."),
+        ({"proposed": 4, "accepted": 0, "confidence": 0.95, "reason": "switched off"}, "Automatic corrections are switched off."),
     ],
 )  # fmt: skip
 def test_promise_in_words(promise: dict[str, Any], said: str) -> None:
-    assert said in promise_sentence(promise)
+    assert said in guarantee_sentences(promise)
 
 
 # ---- automatic changes of such a round -------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_withdrawals_are_changes_back_to_the_first_label(project: Project) -> No
     assert cells(source, "By round")[1:] == [
         ["1", "3", "0", "1", "2", "0.667"], ["2", "2", "2", "2", "1", "0.500"],
     ]  # fmt: skip
-    assert "2 of the 5 withdrew an earlier one: the mask got its first labels back." in words(source)
+    assert "2 of the 5 withdrew an earlier one, which restored the initial labels of the mask." in words(source)
     assert report.headline.automatic_masks == 1  # the others carry their first labels
     undo(project, 2, "automatic")
     assert collect(project).automatic.stands == 3 and collect(project).headline.automatic_masks == 3

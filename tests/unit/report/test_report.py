@@ -242,7 +242,7 @@ def test_nothing_run_yet(project: Project) -> None:
     text = words(page(project))
     assert "Nothing has run yet." in text and "Next: round 0, train." in text
     assert "No round has been opened yet." in text and "No question has been asked." in text
-    assert "No mask was changed automatically." in text and "No mask differs from its first labels." in text
+    assert "No mask was changed automatically." in text and "No mask differs from its initial labels." in text
     miou = unit(project.truth.confusion(project.state(), 3).miou)
     assert f"{miou} → {miou}" in text
 
@@ -253,8 +253,8 @@ def test_only_round_0_and_no_validation_set(project: Project) -> None:
     source = page(project)
     text = words(source)
     assert "0.314 round 0, on the training images" in text
-    assert "Model mIoU is measured on the training images, so it is no estimate for new images." in text
-    assert "The last weights were kept. There is no validation ground truth to choose by." in text
+    assert "Model mIoU is measured on the training images, so it is not an estimate for new images." in text
+    assert "The final weights were kept, as there is no validation ground truth to choose by." in text
     assert cells(source, "Changed: masks")[1][:4] == ["0", "a2lc", "0", "0"]
     assert "<svg" in source
 
@@ -270,7 +270,7 @@ def test_mid_round(project: Project) -> None:
     assert cells(source, "Changed: masks")[2][:5] == ["1 (open)", "a2lc", "2", "1", "1"]
     assert "Next: round 1, answer." in words(source)
     # round, queries, waiting, correct, wrong, share, seconds
-    assert cells(source, "Standing answers")[1] == ["1", "2", "1", "1", "1", "100.0 %", "2.5"]
+    assert cells(source, "Current answers")[1] == ["1", "2", "1", "1", "1", "100.0 %", "2.5"]
 
 
 def test_weights_chosen_on_validation_ground_truth(tmp_path: Path) -> None:
@@ -295,8 +295,8 @@ def test_no_ground_truth(tmp_path: Path) -> None:
         text = words(source)
         assert "The project has no ground truth for its images." in text
         assert "There is no curve" in text and "not measured" in text
-        assert "Whether they are right cannot be measured" in text and "did harm" not in text
-        assert "Right or wrong is not known" in text and "by ground truth." not in text
+        assert "Their precision cannot be measured" in text and "did harm" not in text
+        assert "Not known to be right or wrong" in text and "by ground truth." not in text
         assert cells(source, "pixels before")[0] == ["class", "pixels before", "pixels after", "change"]
         # Pixels of 144 a mask: "road" lost (0, 3) and (0, 2), and gained (0, 4).
         assert cells(source, "pixels before")[1] == ["road", "576", "432", "−144"]
@@ -313,11 +313,11 @@ def test_one_class_and_void(tmp_path: Path) -> None:
         reply(project, query, "void")
         reply(project, other, "void")
         source = page(project)
-        assert [row[0] for row in cells(source, "pixels before")[1:3]] == ["only", "void"]
+        assert [row[0] for row in cells(source, "pixels before")[1:3]] == ["only", "unlabeled"]
         assert cells(source, "pixels before")[2][1:4] == ["144", "288", "+144"]
         # Void kept where there was no class judges the label as right.
-        assert cells(source, "Standing answers")[1][3:6] == ["2", "1", "50.0 %"]
-        assert "only → void" in words(source)
+        assert cells(source, "Current answers")[1][3:6] == ["2", "1", "50.0 %"]
+        assert "only → unlabeled" in words(source)
 
 
 def test_classes_that_never_occur(tmp_path: Path) -> None:
@@ -365,8 +365,8 @@ def test_undo(project: Project) -> None:
     undo(project, 1, "automatic")
     source = page(project)
     text = words(source)
-    assert "The automatic corrections of round 1 were taken back." in text
-    assert "None of the automatic corrections stands any more. 0 of 3 are right." in text
+    assert "The automatic corrections of round 1 were undone." in text
+    assert "None of the automatic corrections is in effect any more. 0 of 3 are right." in text
     found = collect(project)
     assert (found.headline.manual_masks, found.headline.automatic_masks) == (1, 0)
     assert found.automatic.miou_with == found.automatic.miou_without == project_status(project)["now"]["data_miou"]
@@ -385,7 +385,7 @@ def test_undo_goes_back_to_what_stood_before(project: Project) -> None:
     assert (found.headline.manual_masks, found.headline.automatic_masks) == (0, 1)
     assert found.changes[0].source == "automatic"
     assert found.changes[0].history == [
-        "automatic in round 1, confidence 0.995", "by hand in round 2", "taken back after round 2",
+        "automatic in round 1, confidence 0.995", "by hand in round 2", "undone after round 2",
     ]  # fmt: skip
     # Without automatic corrections nothing would be left: the manual one was taken back.
     first = project.truth.confusion(load_facts(project, through=0).now, 3).miou
@@ -439,7 +439,7 @@ def test_through_an_earlier_round(project: Project) -> None:
     assert found.headline.clicks == 2 and found.headline.undone == [] and found.automatic.stands == 2
     assert found.headline.now_miou != collect(project).headline.now_miou
     text = words(page(project, through=1))
-    assert "as of the end of round 1" in text and "scored by" in text and "Next:" not in text
+    assert "until the end of round 1" in text and "scored by" in text and "Next:" not in text
     assert [row.round for row in collect(project, through=0).log.rows] == []
 
 
@@ -594,7 +594,7 @@ def test_low_precision_is_harm_even_where_miou_rises(tmp_path: Path) -> None:
         found = collect(project).automatic
         assert found.miou_with > found.miou_without and found.precision == pytest.approx(1 / 3)
         assert found.verdict == "harm"
-        assert found.sentence.startswith("Automatic corrections did harm to labels: more were wrong than right.")
+        assert found.sentence.startswith("Automatic corrections harmed the labels: more were wrong than right.")
 
 
 def test_no_harm_no_warning(project: Project) -> None:

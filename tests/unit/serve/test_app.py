@@ -21,10 +21,12 @@ from starlette.testclient import TestClient
 
 from a2lc.errors import AlreadyAnsweredError, InputError, LedgerError, LockedError, PoolExhaustedError, StageError
 from a2lc.ledger import KEEP, VOID
-from a2lc.records import AnswerKind, QueryKind
-from a2lc.serve import app as module
+from a2lc.records import Answer, AnswerKind, QueryKind
+from a2lc.serve import process, schemas
 from a2lc.serve.app import create_app
 from a2lc.serve.process import Server
+from a2lc.serve.routes import page
+from a2lc.serve.routes.questions import changes_class
 from a2lc.serve.security import SECURITY_HEADERS
 
 from .fake_desk import FakeDesk, make_project
@@ -102,12 +104,12 @@ def dressed(reply):
 
 
 def lease(client, count=4, annotator="Eve", **other):
-    return good(client.post("/api/lease", json={"annotator": annotator, "count": count} | other), module._Leased)
+    return good(client.post("/api/lease", json={"annotator": annotator, "count": count} | other), schemas.LeasedReply)
 
 
 def send(client, *answers, annotator="Eve"):
     body = {"annotator": annotator, "answers": list(answers)}
-    return good(client.post("/api/answers", json=body), module._Results)
+    return good(client.post("/api/answers", json=body), schemas.ResultsReply)
 
 
 def of_kind(desk, kind):
@@ -125,14 +127,14 @@ def finish(client, desk):
 
 
 def test_project_status_and_health(client, desk):
-    told = good(client.get("/api/project"), module._Overview)
+    told = good(client.get("/api/project"), schemas.OverviewReply)
     assert told["classes"][0] == {
         "index": 0,
         "name": desk.project.classes.names[0],
         "color": told["classes"][0]["color"],
     }
-    assert good(client.get("/api/status"), module._Status)["waiting"] == 16
-    assert good(client.get("/api/health"), module._Health) == {"ok": True}
+    assert good(client.get("/api/status"), schemas.StatusBody)["waiting"] == 16
+    assert good(client.get("/api/health"), schemas.HealthReply) == {"ok": True}
 
 
 def test_a_lease_gives_cards(client, desk):
@@ -166,7 +168,7 @@ def test_questions_go_to_one_person_and_come_back(client):
     eves = [card["query_id"] for card in lease(client, 16)["cards"]]
     bobs = lease(client, 16, "Bob", have=eves[:2])
     assert bobs["cards"] == [] and bobs["gone"] == eves[:2]
-    assert good(client.post("/api/release", json={"annotator": "Eve", "ids": eves[:3]}), module._Released) == {
+    assert good(client.post("/api/release", json={"annotator": "Eve", "ids": eves[:3]}), schemas.ReleasedReply) == {
         "released": 3
     }
     assert good(client.post("/api/release", json={"annotator": "Bob", "ids": eves[5:]})) == {"released": 0}
@@ -174,16 +176,16 @@ def test_questions_go_to_one_person_and_come_back(client):
 
 
 def test_a_grid_is_of_one_class(client, desk):
-    found = good(client.post("/api/grid", json={"annotator": "Eve", "count": 48}), module._GridCards)
+    found = good(client.post("/api/grid", json={"annotator": "Eve", "count": 48}), schemas.GridReply)
     assert found["cards"] and {card["proposed"] for card in found["cards"]} == {found["proposed"]}
     finish(client, desk)
     assert good(client.post("/api/grid", json={"annotator": "Eve", "count": 4})) == {"proposed": None, "cards": []}
 
 
 def test_a_question_with_its_answer(client):
-    assert good(client.get("/api/questions/1"), module._Card)["answer"] is None
+    assert good(client.get("/api/questions/1"), schemas.CardBody)["answer"] is None
     send(client, {"query_id": 1, "kind": "correct", "classes": [2], "milliseconds": 900})
-    assert good(client.get("/api/questions/1"), module._Card)["answer"] == {
+    assert good(client.get("/api/questions/1"), schemas.CardBody)["answer"] == {
         "answer_id": 1, "kind": "correct", "classes": [2], "annotator": "Eve", "milliseconds": 900,
     }  # fmt: skip
     refused(client.get("/api/questions/999"), 404, "no_such_question", "999")
@@ -235,7 +237,7 @@ def test_one_bad_answer_does_not_spoil_the_others(client, desk):
     assert [r["query_id"] for r in results] == [999, 1, 2, 3, 4, 999, 5]
     assert [r["status"] for r in results] == ["refused"] * 6 + ["recorded"]
     assert "no question 999" in results[0]["message"] and "Class 4711" in results[1]["message"]
-    assert "Parts come with an answer 'classes'" in results[4]["message"] and list(desk.standing_answers) == [5]
+    assert "Parts belong to an answer 'classes'" in results[4]["message"] and list(desk.standing_answers) == [5]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,7 @@ def test_history_is_newest_first(client, desk):
     proposed = desk.queries[1].proposed
     send(client, {"query_id": 1, "kind": "confirm", "classes": [proposed]}, {"query_id": 2, "kind": "mixed"})
     send(client, {"query_id": 3, "kind": "void"}, annotator="Bob")
-    entries = good(client.get("/api/history", params={"annotator": "Eve"}), module._History)["entries"]
+    entries = good(client.get("/api/history", params={"annotator": "Eve"}), schemas.HistoryReply)["entries"]
     assert [(e["query_id"], e["kind"], e["changed"]) for e in entries] == [(2, "mixed", True), (1, "confirm", False)]
     assert entries[1]["classes"] == [proposed] and entries[1]["image_id"].startswith("scene_")
     assert len(good(client.get("/api/history", params={"annotator": "Eve", "limit": 1}))["entries"]) == 1
@@ -308,8 +310,8 @@ def test_history_is_newest_first(client, desk):
 )
 def test_what_counts_as_a_change(desk, kind, classes, proposed, changed):
     query = replace(desk.queries[1], proposed=proposed)
-    answer = module.Answer(query_id=1, annotator="Eve", kind=AnswerKind(kind), classes=classes)
-    assert module._changed(query, answer) is changed
+    answer = Answer(query_id=1, annotator="Eve", kind=AnswerKind(kind), classes=classes)
+    assert changes_class(query, answer) is changed
 
 
 # ---- people ---------------------------------------------------------------------------------------------------------
@@ -476,7 +478,7 @@ def inside_of(desk, query):
 def test_superpixels_are_named_and_recorded(client, desk):
     query = max(desk.queries.values(), key=lambda q: inside_of(desk, q).sum())
     wanted = {"method": "superpixels", "count": 6}
-    found = good(client.post(f"/api/questions/{query.query_id}/parts", json=wanted), module._PartMap)
+    found = good(client.post(f"/api/questions/{query.query_id}/parts", json=wanted), schemas.PartMapReply)
     parts, inside = part_map(found), inside_of(desk, query)
     x0, y0, x1, y1 = found["crop"]
     assert found["crop"] == good(client.get(f"/api/questions/{query.query_id}"))["crop"]
@@ -498,7 +500,7 @@ def test_clicks_are_recorded(client, desk):
     ys, xs = np.nonzero(inside_of(desk, query))
     points = [[int(xs[0]), int(ys[0]), 3], [int(xs[-1]), int(ys[-1]), 1]]
     wanted = {"method": "clicks", "points": points}
-    found = good(client.post(f"/api/questions/{query.query_id}/parts", json=wanted), module._PartMap)
+    found = good(client.post(f"/api/questions/{query.query_id}/parts", json=wanted), schemas.PartMapReply)
     parts = part_map(found)
     assert found["parts"] == 2 and set(np.unique(parts)) <= {0, 2, 4}
     said = {"query_id": query.query_id, "kind": "classes", "classes": [1, 3], "parts": wanted}
@@ -560,7 +562,7 @@ def test_parts_of_another_form(client, body):
 
 
 def test_nothing_is_spread_before_the_answers_are_in(client):
-    found = good(client.get("/api/spread"), module._Spread)
+    found = good(client.get("/api/spread"), schemas.SpreadReply)
     assert not found["ready"] and found["items"] == found["pairs"] == [] and found["histogram"] == [0] * 20
     body = {"annotator": "Eve", "threshold": 0.5, "rejected": []}
     refused(client.post("/api/spread/accept", json=body), 409, "not_now", "not all answered")
@@ -569,7 +571,7 @@ def test_nothing_is_spread_before_the_answers_are_in(client):
 
 def test_proposed_changes_evenly_over_pairs(client, desk):
     finish(client, desk)
-    found = good(client.get("/api/spread"), module._Spread)
+    found = good(client.get("/api/spread"), schemas.SpreadReply)
     rows, old, new, probability = desk._proposals()
     pairs = {}
     for row, a, b, p in zip(rows, old, new, probability, strict=True):
@@ -601,13 +603,13 @@ def test_more_of_one_pair(client, desk):
     finish(client, desk)
     pair = good(client.get("/api/spread"))["pairs"][0]
     query = {"old": pair["old"], "new": pair["new"]}
-    every = good(client.get("/api/spread", params=query | {"limit": 240}), module._Spread)["items"]
+    every = good(client.get("/api/spread", params=query | {"limit": 240}), schemas.SpreadReply)["items"]
     assert len(every) == pair["masks"] and {(i["old"], i["new"]) for i in every} == {(pair["old"], pair["new"])}
     chances = [item["probability"] for item in every]
     assert chances == sorted(chances, reverse=True)
     assert good(client.get("/api/spread", params=query | {"limit": 1, "offset": 1}))["items"] == every[1:2]
     assert good(client.get("/api/spread", params={"old": 999, "new": 0}))["items"] == []
-    refused(client.get("/api/spread?old=1"), 422, "bad_request", "expected both or none")
+    refused(client.get("/api/spread?old=1"), 422, "bad_request", "expected both or neither")
     for odd in ("old=-2&new=1", "offset=-1", "limit=0", "limit=241", "old=x&new=1"):
         refused(client.get(f"/api/spread?{odd}"), 422, "bad_request")
 
@@ -617,10 +619,12 @@ def test_changes_are_accepted_and_taken_back(client, desk):
     _, old, new, probability = desk._proposals()
     pair = int(old[0]), int(new[0])
     body = {"annotator": "Eve", "threshold": 0.8, "rejected": [pair]}
-    done = good(client.post("/api/spread/accept", json=body), module._Accepted)
+    done = good(client.post("/api/spread/accept", json=body), schemas.AcceptedReply)
     kept = (probability >= 0.8) & ~((old == pair[0]) & (new == pair[1]))
     assert (done["changed"], done["left_out"]) == (kept.sum(), (~kept).sum()) and done["status"]["round"] == 2
-    assert good(client.post("/api/spread/undo", json={"annotator": "Eve"}), module._Undone)["changed"] == kept.sum()
+    assert (
+        good(client.post("/api/spread/undo", json={"annotator": "Eve"}), schemas.UndoneReply)["changed"] == kept.sum()
+    )
     refused(client.post("/api/spread/undo", json={"annotator": "Eve"}), 409, "not_now")
 
 
@@ -643,13 +647,13 @@ def test_odd_thresholds_and_pairs(client, desk, change):
 def test_the_dashboard_has_no_nan(client, desk):
     finish(client, desk)
     client.post("/api/spread/accept", json={"annotator": "Eve", "threshold": 0.8})
-    found = good(client.get("/api/dashboard"))
+    found = good(client.get("/api/dashboard"), schemas.DashboardReply)
     assert found["data_miou"] is None and found["rounds"][0]["data_miou"] is None and found["answers"] == 16
     assert isinstance(found["changes"][0]["from"], int), "numpy's numbers are numbers"
 
 
 def test_an_export_is_made_and_fetched(client, project):
-    made = good(client.post("/api/export", json={"annotator": "Eve"}), module._Exported)
+    made = good(client.post("/api/export", json={"annotator": "Eve"}), schemas.ExportedReply)
     assert made["path"] == f"exports/{made['name']}" and made["files"] == 5
     reply = client.get(made["download"])
     assert reply.status_code == 200 and reply.headers["content-type"] == "application/zip"
@@ -728,7 +732,7 @@ def static(tmp_path, monkeypatch):
     (folder / "notes.md").write_text("not for others")
     (folder.parent / "secret.js").write_text("secret")
     (folder / "link.js").symlink_to(folder.parent / "secret.js")
-    monkeypatch.setattr(module, "STATIC", folder)
+    monkeypatch.setattr(page, "STATIC", folder)
     return folder
 
 
@@ -922,8 +926,8 @@ def test_more_names_of_a_server():
 
 
 def test_a_server_for_others_has_its_own_names(monkeypatch):
-    monkeypatch.setattr(module, "_own_names", lambda: ["labserver", "10.0.0.7"])
-    monkeypatch.setattr(module.socket, "gethostname", lambda: "labserver")
+    monkeypatch.setattr(process, "_own_names", lambda: ["labserver", "10.0.0.7"])
+    monkeypatch.setattr(process.socket, "gethostname", lambda: "labserver")
     server = Server("0.0.0.0", 0)
     server.close()
     assert server.address == f"labserver:{server.port}"
@@ -958,7 +962,7 @@ def test_a_server_that_was_told_to_stop_before_does_not_stay(client):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_in_order(number):
     before = signal.getsignal(number)
-    running = module._Uvicorn(uvicorn.Config(lambda: None), ready=lambda: None)
+    running = process._Uvicorn(uvicorn.Config(lambda: None), ready=lambda: None)
     with running.capture_signals():
         signal.raise_signal(number)
     assert running.should_exit, "and this process is still there"

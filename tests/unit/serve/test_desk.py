@@ -278,16 +278,16 @@ def test_accepted_changes_are_taken_back_until_a_model_is_trained_on_them(open_d
     desk = open_desk(**SPREADS)
     answer_round(desk, truth=True)
     until(lambda: desk.status()["phase"] == "spread")
-    monkeypatch.setattr(desk, "_alone", lambda stage: stage == "correct")  # training waits
+    monkeypatch.setattr(desk.worker, "needs_no_network", lambda stage: stage == "correct")  # training waits
     done = desk.accept_spread(0.0, [])
     assert (desk.project.state().source == AUTOMATIC).sum() == done["changed"] > 0
     assert desk.undo_spread() == done["changed"]
-    assert "taken back" in desk.status()["message"]
+    assert "were undone" in desk.status()["message"]
     assert not (desk.project.state().source == AUTOMATIC).any()
     with pytest.raises(NotNowError, match="taken back already"):
         desk.undo_spread()
     monkeypatch.undo()
-    desk._wake.set()
+    desk.worker.wake.set()
     until(lambda: desk.status()["round"] == 2)
     with pytest.raises(NotNowError):
         desk.undo_spread()
@@ -296,7 +296,7 @@ def test_accepted_changes_are_taken_back_until_a_model_is_trained_on_them(open_d
 def test_only_changes_nothing_was_made_of_are_taken_back_in_an_open_round(open_desk):
     desk = open_desk()
     until(lambda: desk.status()["waiting"])
-    with desk._work, pytest.raises(StageError, match="open"):
+    with desk.worker.lock, pytest.raises(StageError, match="open"):
         take_back(desk.project, 1, "automatic")
 
 
@@ -306,7 +306,7 @@ def test_a_module_that_learns_from_answers_is_previewed_before_the_round_ends(op
         desk.answer([reply(query)])
     spread = desk.spread()
     assert not spread["ready"] and spread["stage"] == "answer" and spread["total"] >= 0
-    with pytest.raises(NotNowError, match="no changes to accept"):
+    with pytest.raises(NotNowError, match="no corrections to accept"):
         desk.accept_spread(0.0, [])
     answer_round(desk)
     until(lambda: desk.status()["stage"] == "correct" or desk.status()["round"] == 2)
@@ -316,7 +316,7 @@ def test_a_method_that_changes_nothing_goes_on_by_itself(open_desk):
     desk = open_desk(budget=10, method="alc")
     assert answer_round(desk) == 10
     until(lambda: desk.status()["round"] == 2 and desk.status()["waiting"] == 10)
-    assert "changes no mask" in desk.spread()["promise"]
+    assert "makes no automatic corrections" in desk.spread()["promise"]
 
 
 def test_a_budget_of_clicks_ends_a_round_of_answers_of_different_prices(open_desk, monkeypatch):
@@ -337,13 +337,13 @@ def test_questions_of_the_next_round_are_asked_ahead_and_count_in_it(open_desk, 
     desk = open_desk(budget=60)
     answer_round(desk)
     until(lambda: next_stage(desk.project) == (2, "answer") and desk.status()["waiting"])
-    loop = desk._loop
+    loop = desk.worker.loop
     desk.close()
     for query in desk.project.ledger.queries(2, unanswered=True):
         desk.answer([reply(query)])
     while not loop.run_stage("answer"):
         for query in desk.project.ledger.queries(2, unanswered=True):
-            desk._recorder.learn_queries()
+            desk.queue.recorder.learn_queries()
             desk.answer([reply(query)])
     loop.run_stage("correct")
     assert next_stage(desk.project) == (2, "train")
@@ -353,14 +353,14 @@ def test_questions_of_the_next_round_are_asked_ahead_and_count_in_it(open_desk, 
     assert next_stage(desk.project) == (2, "train"), "the round before goes on"
     ahead = desk.project.ledger.queries(3)
     assert len(ahead) == 30
-    desk._recorder.learn_queries()
+    desk.queue.recorder.learn_queries()
     desk.answer([reply(query) for query in ahead[:25]])
     for stage in ("train", "evaluate", "score", "select"):
         assert loop.run_stage(stage)
     assert len(desk.project.ledger.queries(3)) == 30, "five of them wait: no new ones are chosen"
     desk.answer([reply(query) for query in ahead[25:]])
     while not loop.run_stage("answer"):
-        desk._recorder.learn_queries()
+        desk.queue.recorder.learn_queries()
         desk.answer([reply(query) for query in desk.project.ledger.queries(3, unanswered=True)])
     assert len(desk.project.ledger.answers(3)) == 60, "the round's clicks, those ahead among them"
 
@@ -369,10 +369,10 @@ def at_train(desk, rounds=1):
     """The loop of a desk, closed, whose round was answered and corrected."""
     until(lambda: desk.status()["waiting"])
     desk.close()
-    loop = desk._loop
+    loop = desk.worker.loop
     while next_stage(desk.project) != (rounds, "train"):
         if not loop.run_stage(next_stage(desk.project)[1]):
-            desk._recorder.learn_queries()
+            desk.queue.recorder.learn_queries()
             waiting = desk.project.ledger.queries(unanswered=True)
             desk.answer([reply(query) for query in waiting])
     return loop
@@ -425,7 +425,7 @@ def test_what_was_taken_back_in_an_open_round_is_part_of_it(open_desk):
     changed = (project.state().source == AUTOMATIC).sum()
     assert changed > 5 and loop.ask_ahead(8) == 8
     assert take_back(project, 1, "automatic") == changed
-    desk._recorder.learn_queries()
+    desk.queue.recorder.learn_queries()
     desk.answer([reply(query) for query in project.ledger.queries(2)])
     for stage in ("train", "evaluate"):
         loop.run_stage(stage)
@@ -461,7 +461,7 @@ def test_a_round_is_opened_once_by_whoever_is_first(open_desk, monkeypatch):
 def test_methods_that_choose_all_at_once_ask_ahead_too(open_desk, method):
     desk = open_desk(budget=10, method=method)
     until(lambda: desk.status()["waiting"])
-    loop = desk._loop
+    loop = desk.worker.loop
     desk.close()
     desk.answer([reply(query) for query in desk.project.ledger.queries(1)])
     for stage in ("answer", "correct"):
@@ -515,14 +515,16 @@ def test_a_grid_holds_look_alikes_of_one_class(open_desk):
     label, queries = desk.grid("eve", 24)
     assert label is not None and 2 <= len(queries) <= 24
     assert {likely_class(query) for query in queries} == {label}
-    vectors = desk._vectors_of(1, queries)
+    vectors = desk.similarity.vectors(1, queries)
     near = vectors @ vectors[0]
     assert (np.diff(near) <= 1e-6).all(), "the most alike first"
     others = [
-        q for q in desk._open.values() if likely_class(q) == label and q.query_id not in {x.query_id for x in queries}
+        q
+        for q in desk.queue.open_questions()
+        if likely_class(q) == label and q.query_id not in {x.query_id for x in queries}
     ]
     if others:
-        assert (desk._vectors_of(1, others) @ vectors[0]).max() <= near[-1] + 1e-6
+        assert (desk.similarity.vectors(1, others) @ vectors[0]).max() <= near[-1] + 1e-6
     taken = {query.query_id for query in queries}
     assert not taken & {query.query_id for query in desk.grid("bob", 24)[1]}
 
@@ -531,15 +533,15 @@ def test_a_grid_is_there_while_the_next_round_is_scored(open_desk):
     desk = open_desk(budget=40, method="random")
     loop = at_train(desk)
     assert loop.ask_ahead(30) == 30
-    desk._take_in(desk._recorder.learn_queries())
+    desk.queue.refresh()
     (desk.project.round_folder(2) / "stats").mkdir(parents=True)
     for _ in range(3):
         assert len(desk.grid("eve", 4)[1]) > 0
-    assert np.abs(np.linalg.norm(desk._vectors_of(2, desk.project.ledger.queries(2)), axis=1) - 1).max() < 1e-5
+    assert np.abs(np.linalg.norm(desk.similarity.vectors(2, desk.project.ledger.queries(2)), axis=1) - 1).max() < 1e-5
 
 
 def test_requests_do_not_wait_for_a_loop_at_work(open_desk, monkeypatch):
-    monkeypatch.setattr("a2lc.serve.desk._PATIENCE", 0.05)
+    monkeypatch.setattr("a2lc.serve.worker._PATIENCE_SECONDS", 0.05)
     desk = open_desk()
     until(lambda: desk.status()["waiting"])
     broken = []
@@ -551,13 +553,13 @@ def test_requests_do_not_wait_for_a_loop_at_work(open_desk, monkeypatch):
             except NotNowError as error:
                 broken.append(str(error))
 
-    with desk._work:
+    with desk.worker.lock:
         thread = threading.Thread(target=look)
         thread.start()
         thread.join()
         (query, *_) = desk.lease("eve", 1)[0]
         assert desk.answer([reply(query)])[0].status == "recorded"
-    assert broken == ["The server is at work on the questions. Try again in a moment."] * 3
+    assert broken == ["The server is preparing questions. Try again in a moment."] * 3
 
 
 def test_nothing_is_worked_out_while_nobody_answers(open_desk, monkeypatch, clock):
@@ -565,11 +567,11 @@ def test_nothing_is_worked_out_while_nobody_answers(open_desk, monkeypatch, cloc
     answer_round(desk, truth=True)
     until(lambda: desk.status()["proposed"])
     looked = []
-    monkeypatch.setattr(desk._loop, "spread", lambda: looked.append(1))
-    with desk._work:
+    monkeypatch.setattr(desk.worker.loop, "spread", lambda: looked.append(1))
+    with desk.worker.lock:
         for _ in range(3):
             clock.now += 60
-            assert not desk._step()
+            assert not desk.worker._step()
     assert not looked
 
 

@@ -12,7 +12,7 @@ from skimage.measure import label
 from a2lc.errors import InputError
 from a2lc.ledger import KEEP, VOID
 from a2lc.serve import parts as module
-from a2lc.serve.parts import click_parts, drawn, superpixel_parts, value_runs
+from a2lc.serve.parts import click_parts, pixel_labels, superpixel_parts, value_runs
 
 
 def blob(seed, height=40, width=57, noise=30):
@@ -195,7 +195,7 @@ PARTS = np.array([[0, 1, 1], [2, 3, 0]], dtype=np.int32)
 
 
 def test_named_superpixels_as_labels():
-    said = drawn(PARTS, (4, 1, 7, 3), (4, 8), [9, VOID, None])
+    said = pixel_labels(PARTS, (4, 1, 7, 3), (4, 8), [9, VOID, None])
     expected = np.full((4, 8), KEEP)
     expected[1, 5:7], expected[2, 4] = 9, VOID
     assert said.dtype == np.int32
@@ -203,26 +203,28 @@ def test_named_superpixels_as_labels():
 
 
 def test_clicks_as_labels():
-    said = drawn(PARTS, (0, 0, 3, 2), (2, 3))
+    said = pixel_labels(PARTS, (0, 0, 3, 2), (2, 3))
     assert_array_equal(said, [[KEEP, 0, 0], [1, 2, KEEP]])
 
 
 @pytest.mark.parametrize("classes", [[1, 2], [1, 2, 3, 4], []])
 def test_as_many_classes_as_parts(classes):
-    with pytest.raises(InputError, match=f"has 3 parts, and classes of {len(classes)} came"):
-        drawn(PARTS, (0, 0, 3, 2), (2, 3), classes)
+    with pytest.raises(InputError, match=f"has 3 parts, but classes of {len(classes)} were given"):
+        pixel_labels(PARTS, (0, 0, 3, 2), (2, 3), classes)
 
 
 def test_odd_classes_and_crops_are_refused():
-    with pytest.raises(InputError, match=r"Class -3 of a part is neither a class nor -1 for void"):
-        drawn(PARTS, (0, 0, 3, 2), (2, 3), [1, KEEP, 2])
-    with pytest.raises(InputError, match=r"Parts are 3 x 2 pixels, their crop 4 x 2"):
-        drawn(PARTS, (0, 0, 4, 2), (9, 9))
+    with pytest.raises(InputError, match=r"Class -3 of a part is neither a class nor -1 for unlabeled"):
+        pixel_labels(PARTS, (0, 0, 3, 2), (2, 3), [1, KEEP, 2])
+    with pytest.raises(InputError, match=r"Parts are 3 x 2 pixels, but their crop 4 x 2"):
+        pixel_labels(PARTS, (0, 0, 4, 2), (9, 9))
 
 
 def test_what_was_drawn_comes_back_from_the_project(tiny_project):
     image = tiny_project.images[0]
-    said = drawn(PARTS, (4, 1, 7, 3), (image.height, image.width), [tiny_project.classes.num_classes - 1, VOID, None])
+    said = pixel_labels(
+        PARTS, (4, 1, 7, 3), (image.height, image.width), [tiny_project.classes.num_classes - 1, VOID, None]
+    )
     assert_array_equal(tiny_project.answered_pixels(tiny_project.write_answered_pixels(said)), said)
 
 

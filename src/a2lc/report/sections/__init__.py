@@ -1,4 +1,4 @@
-"""Sections of the report, one module each."""
+"""Compute the sections of the report, one module each. They hold figures; `a2lc.report.page` words and draws them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Report:
 
 
 def collect(project: Project, through: int | None = None) -> Report:
-    """Make the data of all sections.
+    """Compute the data of all sections.
 
     Args:
         project: Opened, in any state.
-        through: As of the end of this round; None for all that is there.
+        through: The last round to report on; None for all rounds.
     """
     facts = load_facts(project, through)
     return Report(

@@ -1,4 +1,4 @@
-"""What was asked and answered."""
+"""Summarise the annotation log: questions and answers by round, kind and annotator."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from a2lc.correction.manual import answered_class
 from a2lc.records import Answer, AnswerKind, Query, QueryKind
 from a2lc.report.facts import Facts
 
-__all__ = ["LogSection", "says"]
+__all__ = ["LogSection", "confirms_label"]
 
 
 FREQUENT = 15
-"""Corrections listed from the annotation log."""
+"""Corrections listed in the annotation log."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskedRow:
-    """What a round's answers said of the labels asked about.
+    """Answers of a round.
 
     Attributes:
-        round: Round.
-        queries: Questions.
-        kinds: Standing answers by kind.
-        judged: Answers that say whether the label is right: all but skips.
-        wrong: Of them, those that say it is wrong.
-        seconds: Median time of an answer, None where it was not taken.
+        round: Round index.
+        queries: Number of questions.
+        kinds: Number of current answers of each kind.
+        judged: Answers that judge the label: all but skips.
+        wrong: Those of them that reject the label.
+        seconds: Median time of an answer in seconds; None if it was not recorded.
     """
 
     round: int
@@ -45,11 +45,11 @@ class LogSection:
     """The annotation log in figures.
 
     Attributes:
-        rows: By round.
-        kinds: Kinds of answers that were given.
-        annotators: Answers by annotator, the busiest first.
-        frequent: Most frequent corrections: class given, class answered, answers.
-        replaced: Answers that another has replaced.
+        rows: One for each round.
+        kinds: Kinds of answers that occur.
+        annotators: Annotators and their numbers of answers, most active first.
+        frequent: Most frequent corrections: labelled class, answered class, number of answers.
+        replaced: Number of answers that were replaced by a later one.
     """
 
     rows: list[AskedRow]
@@ -60,7 +60,7 @@ class LogSection:
 
 
 def annotation_log(facts: Facts) -> LogSection:
-    """Make section 7."""
+    """Compute the section."""
     queries = {query.query_id: query for query in facts.queries}
     by_round: dict[int, list[tuple[Query, Answer]]] = {}
     frequent: Counter[tuple[int, int]] = Counter()
@@ -68,21 +68,21 @@ def annotation_log(facts: Facts) -> LogSection:
         query = queries[answer.query_id]
         by_round.setdefault(query.round, []).append((query, answer))
         given = answered_class(answer)
-        if says(query, answer) is False and given is not None:
+        if confirms_label(query, answer) is False and given is not None:
             frequent[(VOID if query.proposed is None else query.proposed, given)] += 1
     asked = Counter(query.round for query in facts.queries)
     rows = []
     for number in sorted(asked):
         pairs = by_round.get(number, [])
-        said = [verdict for query, answer in pairs if (verdict := says(query, answer)) is not None]
+        verdicts = [verdict for query, answer in pairs if (verdict := confirms_label(query, answer)) is not None]
         times = [answer.milliseconds for _, answer in pairs if answer.milliseconds is not None]
         rows.append(
             AskedRow(
                 round=number,
                 queries=asked[number],
                 kinds=dict(Counter(answer.kind.value for _, answer in pairs)),
-                judged=len(said),
-                wrong=said.count(False),
+                judged=len(verdicts),
+                wrong=verdicts.count(False),
                 seconds=float(np.median(times)) / 1000 if times else None,
             )
         )
@@ -96,10 +96,10 @@ def annotation_log(facts: Facts) -> LogSection:
     )
 
 
-def says(query: Query, answer: Answer) -> bool | None:
-    """Whether an answer says that the label asked about is right; None for a skip, or where none was asked about."""
+def confirms_label(query: Query, answer: Answer) -> bool | None:
+    """Return whether an answer confirms the label in question; None for a skip, or if no label was in question."""
     if answer.kind == AnswerKind.SKIP or query.kind not in {QueryKind.CORRECTION, QueryKind.PIXEL}:
         return None
     given = answered_class(answer)
-    # Several classes in a mask, or none that fits: one class over all of it was wrong.
+    # Where a mask has several classes or none that fits, one label for all of it was wrong.
     return given is not None and given == (VOID if query.proposed is None else query.proposed)

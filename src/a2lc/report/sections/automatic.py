@@ -1,4 +1,4 @@
-"""Automatic corrections, and how right they turned out to be."""
+"""Measure automatic corrections: their precision, their effect on data mIoU, and what became of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from a2lc.classes.sentinels import FIRST
 from a2lc.ledger.replay import replay
 from a2lc.report.facts import AUTOMATIC, UNDO, Facts, Int
-from a2lc.report.sections.annotations import says
+from a2lc.report.sections.annotations import confirms_label
 from a2lc.statistics.metrics import ConfusionCounts
 
 __all__ = [
@@ -26,17 +26,17 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AutomaticChanges:
-    """Changes of class the method made, as they were recorded, n of them.
+    """The n automatic corrections as recorded.
 
     Attributes:
         mask: (n,) rows of the mask table.
-        rounds: (n,) round.
-        old: (n,) class before, the most frequent first label where nothing was corrected before.
+        rounds: (n,) round index.
+        old: (n,) class before; the most frequent initial label if the mask was not corrected before.
         new: (n,) class after.
         confidence: (n,) in [0, 1].
-        stands: (n,) True where it is what the mask carries now.
+        stands: (n,) True if the mask still has this class from this correction.
         true_class: (n,) most frequent true class, VOID, or UNKNOWN.
-        withdrawn: (n,) True where it took an earlier change back: the mask got its first labels, `new` is the most frequent.
+        withdrawn: (n,) True if it restored the initial labels of the mask; `new` is the most frequent of them.
     """
 
     mask: Int
@@ -50,12 +50,12 @@ class AutomaticChanges:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """(n,) whether the new class is the most frequent true one."""
+        """(n,) True if the new class is the most frequent true class."""
         return np.asarray(self.new == self.true_class)
 
 
 def automatic_changes(facts: Facts) -> AutomaticChanges:
-    """The automatic corrections that changed something, by the rule of `status.round_changes`."""
+    """Return the automatic corrections that changed a class, by the rule of `a2lc.rounds.status.round_changes`."""
     index = np.flatnonzero(facts.rows.source == AUTOMATIC)
     rows = facts.rows.take(index)
     place = np.searchsorted(facts.masks.keys, rows.keys)
@@ -64,7 +64,7 @@ def automatic_changes(facts: Facts) -> AutomaticChanges:
     back = rows.new == FIRST
     changed = (old != new) | (((rows.old == FIRST) | back) & mixed)
     place, index, back = place[changed], index[changed], back[changed]
-    # First labels have no decider: what gave them back stands if nothing came after it that was kept.
+    # Initial labels have no deciding row: a withdrawal stands if no later correction of the mask was kept.
     last = last_kept(facts)
     gone = back & (facts.now.classes[place] == FIRST) & (last[place] == index)
     return AutomaticChanges(
@@ -80,7 +80,7 @@ def automatic_changes(facts: Facts) -> AutomaticChanges:
 
 
 def last_kept(facts: Facts) -> Int:
-    """(M,) row of each mask's last correction that was not taken back, -1 for none."""
+    """Return (M,) the row of each mask's last correction that was not undone, -1 for none."""
     last = np.full(len(facts.masks), -1, dtype=np.int64)
     kept = np.flatnonzero((facts.rows.source != UNDO) & ~facts.taken_back)
     np.maximum.at(last, np.searchsorted(facts.masks.keys, facts.rows.keys[kept]), kept)
@@ -89,16 +89,16 @@ def last_kept(facts: Facts) -> Int:
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """Automatic changes of one round, or to one class.
+    """Automatic corrections of one round, or to one class.
 
     Attributes:
-        key: Round, or class index.
-        count: Changes.
-        stands: Of them, what masks still carry.
-        right: Of them, right ones; None without ground truth.
-        precision: `right` by `count`; None without ground truth.
-        withdrawn: Of the changes, those that took an earlier one back.
-        by_round: Changes in each round of the section, for a class.
+        key: Round index or class index.
+        count: Number of corrections.
+        stands: Those that masks still carry.
+        right: Those that are right; None without ground truth.
+        precision: `right / count`; None without ground truth.
+        withdrawn: Those that restored the initial labels.
+        by_round: For a class, the corrections of each round.
     """
 
     key: int
@@ -112,30 +112,30 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class AutomaticSection:
-    """What automatic corrections did.
+    """The effect of automatic corrections.
 
     Attributes:
-        count: Changes.
-        stands: Of them, what masks still carry.
-        withdrawn: Of them, those that took an earlier one back.
-        has_truth: Whether they can be judged.
-        right: Right ones.
-        precision: Share of right ones; NaN for none.
+        count: Number of corrections.
+        stands: Those that masks still carry.
+        withdrawn: Those that restored the initial labels.
+        has_truth: Whether there is ground truth to judge them.
+        right: Those that are right.
+        precision: `right / count`; NaN without corrections.
         fixed: Masks whose class was wrong and became right.
         broken: Masks whose class was right and became wrong.
-        confidence_right: Mean confidence of right changes, NaN for none.
-        confidence_wrong: Mean confidence of wrong changes, NaN for none.
-        confidence: Mean confidence of all, NaN for none.
-        miou_with: Data mIoU of the labels as they stand.
-        miou_without: Data mIoU of the first labels with the manual corrections alone.
-        rounds: By round.
-        classes: By class given.
-        checked: Changes that a person, or the oracle, was asked about later.
-        upheld: Of them, those that were kept.
+        confidence_right: Mean confidence of right corrections; NaN if there are none.
+        confidence_wrong: Mean confidence of wrong corrections; NaN if there are none.
+        confidence: Mean confidence of all; NaN if there are none.
+        miou_with: Data mIoU of the current labels.
+        miou_without: Data mIoU of the initial labels with manual corrections only.
+        rounds: One tally for each round.
+        classes: One tally for each new class.
+        checked: Corrections of masks that were asked about later.
+        upheld: Those of them that the answer confirmed.
         verdict: `none`, `unknown`, `good` or `harm`.
         sentence: The verdict in words.
-        doubtful: Rounds whose standing changes are more often wrong than right, for the undo command. Where they were to
-            raise the mean IoU, only if it would be higher without them.
+        doubtful: Rounds worth undoing: most of their standing corrections are wrong. If they were made to raise the mean
+            IoU, only rounds without which it would be higher.
     """
 
     count: int
@@ -161,7 +161,7 @@ class AutomaticSection:
 
 
 def automatic(facts: Facts) -> AutomaticSection:
-    """Make section 5."""
+    """Compute the section."""
     changes = automatic_changes(facts)
     count, has_truth = len(changes.mask), facts.truth is not None
     right = changes.right
@@ -177,14 +177,14 @@ def automatic(facts: Facts) -> AutomaticSection:
     ]
     precision = float(right.mean()) if count else float("nan")
     stands = int(changes.stands.sum())
-    promised = _promised(facts)
-    # Changes made to raise the mean IoU need not be right one by one.
-    for_gain = {number for number, kind in promised.items() if kind == "gain"}
+    guarantees = _guarantees(facts)
+    # Corrections that are made to raise the mean IoU need not each be right.
+    for_gain = {number for number, kind in guarantees.items() if kind == "gain"}
     verdict, sentence = verdict_of(
         count, stands, int(right.sum()), has_truth, with_them, without, set(changes.rounds.tolist()) <= for_gain
     )
-    if count and not has_truth and promised:
-        sentence = "The project has no ground truth: audits alone say how good they are."
+    if count and not has_truth and guarantees:
+        sentence = "The project has no ground truth; only audits measure how good they are."
     checked, upheld = _checked_later(facts, changes)
 
     def doubtful(number: int) -> bool:
@@ -220,8 +220,8 @@ def automatic(facts: Facts) -> AutomaticSection:
     )
 
 
-def _promised(facts: Facts) -> dict[int, str | None]:
-    """Rounds whose automatic changes audits have judged, and whether for `gain` of mean IoU or for `precision`."""
+def _guarantees(facts: Facts) -> dict[int, str | None]:
+    """Return the kind of guarantee, `gain` or `precision`, of each round that has one."""
     return {
         stage.round: stage.details["promise"].get("kind")
         for stage in facts.stages
@@ -230,12 +230,22 @@ def _promised(facts: Facts) -> dict[int, str | None]:
 
 
 def mean_of(values: NDArray[np.float64]) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def tally_of(
     changes: AutomaticChanges, chosen: NDArray[np.bool_], key: int, has_truth: bool, numbers: list[int] | None = None
 ) -> Tally:
+    """Count the chosen corrections.
+
+    Args:
+        changes: The n corrections.
+        chosen: (n,) those to count.
+        key: Their round or class.
+        has_truth: Whether there is ground truth.
+        numbers: Rounds to count them by.
+    """
     count = int(chosen.sum())
     right = int((chosen & changes.right).sum()) if has_truth else None
     return Tally(
@@ -250,9 +260,9 @@ def tally_of(
 
 
 def _confusion_without(facts: Facts, left_out: NDArray[np.bool_]) -> ConfusionCounts:
-    """Label quality had these corrections not been made: the others that were not taken back, replayed.
+    """Measure the labels without these corrections, by replaying all others that were not undone.
 
-    Undo rows are left out with the rest, since they may go back to a class that one of these gave.
+    Undo rows are left out too, since they may restore a class that one of these corrections gave.
     """
     own = ~left_out & (facts.rows.source != UNDO) & ~facts.taken_back
     rows = facts.rows.take(own)
@@ -260,7 +270,7 @@ def _confusion_without(facts: Facts, left_out: NDArray[np.bool_]) -> ConfusionCo
 
 
 def _checked_later(facts: Facts, changes: AutomaticChanges) -> tuple[int, int]:
-    """Automatic changes that were asked about later, and how many of them the answer kept."""
+    """Return how many automatic corrections were asked about later, and how many of these the answer confirmed."""
     queries = {query.query_id: query for query in facts.queries}
     given: dict[tuple[int, int], list[tuple[int, int]]] = {}
     names = zip(facts.masks.image[changes.mask].tolist(), facts.masks.mask_ids[changes.mask].tolist(), strict=True)
@@ -269,41 +279,41 @@ def _checked_later(facts: Facts, changes: AutomaticChanges) -> tuple[int, int]:
     checked = upheld = 0
     for answer, _ in facts.answers:
         query = queries[answer.query_id]
-        said = says(query, answer)
-        if said is None:
+        confirmed = confirms_label(query, answer)
+        if confirmed is None:
             continue
         for mask_id in query.mask_ids:
             before = given.get((query.image, mask_id), ())
             if any(number < query.round and new == query.proposed for number, new in before):
                 checked += 1
-                upheld += said
+                upheld += confirmed
     return checked, upheld
 
 
 def verdict_of(
     count: int, stands: int, right: int, has_truth: bool, with_them: float, without: float, for_gain: bool = False
 ) -> tuple[str, str]:
-    """Whether automatic corrections did harm, in a word and in a sentence.
+    """Return whether automatic corrections did harm, in a word and in a sentence.
 
     Example:
-        >>> _verdict(4, 4, 1, True, 0.5, 0.75)[1]
+        >>> verdict_of(4, 4, 1, True, 0.5, 0.75)[1]
         'Automatic corrections did harm: data mIoU is 0.500 with them and would be 0.750 without. 1 of 4 are right.'
-        >>> _verdict(4, 4, 3, True, 0.6071, 0.6070)
+        >>> verdict_of(4, 4, 3, True, 0.6071, 0.6070)
         ('good', 'Automatic corrections changed data mIoU by less than 0.001. 3 of 4 are right.')
 
-    Those made to raise the mean IoU are judged by that alone:
+    Corrections that are made to raise the mean IoU are judged by that alone:
 
-        >>> _verdict(4, 4, 1, True, 0.75, 0.5, for_gain=True)
+        >>> verdict_of(4, 4, 1, True, 0.75, 0.5, for_gain=True)
         ('good', 'Automatic corrections helped: data mIoU is 0.750 with them and would be 0.500 without. 1 of 4 are right.')
     """
     if not count:
         return "none", "No mask was changed automatically."
     if not has_truth:
-        return "unknown", "Whether they are right cannot be measured: the project has no ground truth."
+        return "unknown", "Their precision cannot be measured: the project has no ground truth."
     share = f"{right} of {count} {'is' if right == 1 and count == 1 else 'are'} right."
     if not stands:
         verdict = ("unknown" if for_gain else "harm") if right < count / 2 else "good"
-        return verdict, f"None of the automatic corrections stands any more. {share}"
+        return verdict, f"None of the automatic corrections is in effect any more. {share}"
     known = not np.isnan(with_them) and not np.isnan(without)
     # By the digits that are shown: 0.607 against 0.607 is neither help nor harm.
     gain = round(with_them, 3) - round(without, 3) if known else 0.0
@@ -311,7 +321,7 @@ def verdict_of(
     if gain < 0:
         return "harm", f"Automatic corrections did harm: {compared}. {share}"
     if right < count / 2 and not for_gain:
-        harm = f"Automatic corrections did harm to labels: more were wrong than right. {share}"
+        harm = f"Automatic corrections harmed the labels: more were wrong than right. {share}"
         return "harm", f"{harm} Still, {compared}." if gain > 0 else harm
     if not gain:
         return "good", f"Automatic corrections changed data mIoU by less than 0.001. {share}"

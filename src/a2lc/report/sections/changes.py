@@ -1,4 +1,4 @@
-"""The largest changes, as pictures."""
+"""Choose the largest changes, to be shown as pictures."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class ShownChange:
     """A changed mask to be shown.
 
     Attributes:
-        row: Of the mask table.
-        image: Position of the image.
-        image_id: Its name.
+        row: Row of the mask table.
+        image: Index of the image.
+        image_id: Name of the image.
         mask_id: Id in the mask map.
-        old: Most frequent first label.
-        new: Class now.
+        old: Most frequent initial label.
+        new: Current class.
         pixels: Pixels that changed class.
         area: Pixels of the mask.
-        source: `manual`, `automatic` or another of SOURCES: what its class comes from.
-        history: What happened to it, in order.
+        source: Origin of its class: `manual`, `automatic` or another of SOURCES.
+        history: Its corrections in words, in order.
         true_class: Most frequent true class, VOID, or UNKNOWN.
     """
 
@@ -50,15 +50,15 @@ class ShownChange:
 
     @property
     def right(self) -> bool | None:
-        """Whether the class is the most frequent true one; None where nobody knows."""
+        """Whether the class is the most frequent true class; None if that is not known."""
         return None if self.true_class == UNKNOWN else self.new == self.true_class
 
 
 def largest_changes(facts: Facts, count: int = PICTURES) -> list[ShownChange]:
-    """Make section 6: the masks with the most changed pixels.
+    """Choose the masks with the most changed pixels.
 
-    A third of the places is kept for either source, where it has as many: a few large manual corrections must not
-    hide all automatic ones.
+    Up to a third is reserved for manual and a third for automatic corrections, so that a few large manual ones do not hide
+    all automatic ones.
     """
     changed = np.flatnonzero(facts.changed_pixels > 0)
     order = changed[np.argsort(-facts.changed_pixels[changed], kind="stable")]
@@ -87,17 +87,17 @@ def largest_changes(facts: Facts, count: int = PICTURES) -> list[ShownChange]:
 
 
 def _history(facts: Facts, row: int) -> Iterator[str]:
-    """What happened to a mask, a phrase for each of its corrections."""
-    for place in np.flatnonzero(facts.rows.keys == facts.masks.keys[row]):
-        number, source = int(facts.rows.rounds[place]), int(facts.rows.source[place])
-        if source == AUTOMATIC and facts.rows.new[place] == FIRST:
+    """Yield a phrase for each correction of a mask."""
+    for index in np.flatnonzero(facts.rows.keys == facts.masks.keys[row]):
+        number, source = int(facts.rows.rounds[index]), int(facts.rows.source[index])
+        if source == AUTOMATIC and facts.rows.new[index] == FIRST:
             yield f"withdrawn in round {number}"
         elif source == AUTOMATIC:
-            yield f"automatic in round {number}, confidence {facts.confidence[place]:.3f}"
+            yield f"automatic in round {number}, confidence {facts.confidence[index]:.3f}"
         elif source == MANUAL:
-            confirmed = facts.rows.old[place] == facts.rows.new[place]
+            confirmed = facts.rows.old[index] == facts.rows.new[index]
             yield f"{'confirmed by hand' if confirmed else 'by hand'} in round {number}"
         elif source == UNDO:
-            yield f"taken back after round {number}"
+            yield f"undone after round {number}"
         else:
             yield f"{SOURCES[source]} in round {number}"

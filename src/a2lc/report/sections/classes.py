@@ -1,4 +1,4 @@
-"""Labels by class, before and after."""
+"""Compare the labels of each class before and after correction."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class ClassRow:
     """A class before and after.
 
     Attributes:
-        index: Of the class, VOID for pixels without one.
-        name: Its name.
+        index: Class index; VOID for unlabeled pixels.
+        name: Class name.
         colour: RGB, 0..255.
-        pixels_before: Pixels of the first labels inside masks.
-        pixels_after: The same now.
-        iou_before: Against ground truth, None without it, NaN where the class does not occur.
-        iou_after: The same now.
+        pixels_before: Pixels of the initial labels inside masks.
+        pixels_after: Pixels of the current labels inside masks.
+        iou_before: IoU of the initial labels; None without ground truth, NaN if the class does not occur.
+        iou_after: IoU of the current labels.
     """
 
     index: int
@@ -34,16 +34,16 @@ class ClassRow:
 
     @property
     def change(self) -> float | None:
-        """IoU after less IoU before."""
+        """Difference of IoU, after minus before."""
         return None if self.iou_before is None or self.iou_after is None else self.iou_after - self.iou_before
 
 
 VOID_COLOUR = (224, 224, 192)
-"""Of pixels without a class, as in the palettes of VOC."""
+"""Colour of unlabeled pixels, as in the palette of VOC."""
 
 
 def class_rows(facts: Facts) -> list[ClassRow]:
-    """Make section 3: a row a class, and one for void where it occurs."""
+    """Compute the section: a row for each class, and one for unlabeled pixels if there are any."""
     before, void_before = facts.masks.pixels_by_class(facts.first, facts.num_classes)
     after, void_after = facts.masks.pixels_by_class(facts.now, facts.num_classes)
     iou: list[tuple[float | None, float | None]] = [(None, None)] * facts.num_classes
@@ -67,7 +67,7 @@ def class_rows(facts: Facts) -> list[ClassRow]:
         rows.append(
             ClassRow(
                 index=VOID,
-                name="void",
+                name=facts.name(VOID),
                 colour=VOID_COLOUR,
                 pixels_before=void_before,
                 pixels_after=void_after,

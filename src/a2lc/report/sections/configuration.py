@@ -1,4 +1,4 @@
-"""Settings, versions and data sources."""
+"""List settings, data sources, rounds and versions."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["ConfigSection", "date_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigSection:
-    """How it was made.
+    """Everything needed to reproduce the project.
 
     Attributes:
-        round: The round the settings are of, None before the first.
-        settings: Keys with dots, and values.
-        sources: Where the user's files lie.
-        rounds: Number, method, seed, what scored it, when it began and when its last stage ended.
-        versions: Of the packages in that round, or of those here before the first.
+        round: Round that the settings belong to; None before the first.
+        settings: Dotted keys and values.
+        sources: Locations of the user's files.
+        rounds: Index, method, seed, scoring model, and start and end of each round.
+        versions: Package versions of that round; those installed now before the first.
         versions_differ: Whether other rounds ran with other versions.
-        created_by: What made the project.
-        written_by: What writes the report.
-        command: Makes the report again.
+        created_by: Version that created the project.
+        written_by: Version that writes the report.
+        command: Command that writes the report again.
     """
 
     round: int | None
@@ -41,7 +41,7 @@ class ConfigSection:
 
 
 def configuration(facts: Facts) -> ConfigSection:
-    """Make section 8."""
+    """Compute the section."""
     config = facts.project.config
     last = facts.rounds[-1] if facts.rounds else None
     if last is not None:
@@ -74,7 +74,7 @@ def configuration(facts: Facts) -> ConfigSection:
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as dotted keys and printed values.
+    """Yield nested settings as dotted keys and printed values.
 
     Example:
         >>> list(_flat({"a": {"b": [1, 2], "c": None}, "d": True}))
@@ -95,5 +95,5 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 
 
 def date_of(time: str) -> str:
-    """A ledger's time to the minute, still in UTC: `2026-11-20 20:05`."""
+    """Shorten a UTC time of the ledger to minutes: `2026-11-20 20:05`."""
     return time[:16].replace("T", " ")

@@ -1,4 +1,4 @@
-"""Quality and changes over the rounds."""
+"""Follow quality and cost from round to round."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Curves:
     """Quality against clicks, round by round.
 
     Attributes:
-        rows: A row a round, as `project_status` has them, each with `total_clicks`, spent until its end.
-        stages: Stages that took time in any round, in order.
-        measured_on: What models were measured on, in words; empty where they were not.
+        rows: The rounds of `project_status`, each with `total_clicks`, the clicks until its end.
+        stages: Stages that ran in any round, in order.
+        measured_on: Images that models were measured on, in words; empty if no model was measured.
     """
 
     rows: list[dict[str, Any]]
@@ -29,13 +29,13 @@ class Curves:
     measured_on: str
 
     def points(self, key: str) -> tuple[list[float], list[float]]:
-        """Clicks and values of a figure, where it was measured."""
+        """Return clicks and values of a figure for the rounds in which it was measured."""
         rows = [row for row in self.rows if row[key] is not None and np.isfinite(row[key])]
         return [row["total_clicks"] for row in rows], [row[key] for row in rows]
 
 
 def curves(facts: Facts) -> Curves:
-    """Make section 2."""
+    """Compute the section."""
     total = 0.0
     rows = []
     for row in facts.status["rounds"]:

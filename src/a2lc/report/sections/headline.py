@@ -1,4 +1,4 @@
-"""The headline: what was corrected, for how many clicks, and how good the labels are now."""
+"""Summarise the project: corrections, clicks, and the quality of the labels."""
 
 from __future__ import annotations
 
@@ -103,22 +103,22 @@ def headline(facts: Facts) -> Headline:
         weights=_weights(facts),
         undone=[
             *_edited(facts),
-            *(f"{_source_words(undo.source)} of round {undo.undone} were taken back." for undo in facts.undos),
+            *(f"{_source_words(undo.source)} of round {undo.undone} were undone." for undo in facts.undos),
         ],
     )
 
 
 def _edited(facts: Facts) -> list[str]:
-    """What was done to the classes, in one sentence."""
+    """Describe edits of the classes in one sentence."""
     edits = facts.project.ledger.class_edits()
     if not edits:
         return []
-    said = "; ".join(described(facts.project.imported_classes, edits))
-    return [f"Classes were edited: {said}. All figures are of the classes as they are now."]
+    edited = "; ".join(described(facts.project.imported_classes, edits))
+    return [f"Classes were edited: {edited}. All figures use the current classes."]
 
 
 def measured_on_text(facts: Facts) -> dict[int, str]:
-    """What the model of each round was measured on."""
+    """Return the images that the model of each round was measured on, in words."""
     return {
         stage.round: stage.details["measured_on"]
         for stage in facts.stages
@@ -129,7 +129,7 @@ def measured_on_text(facts: Facts) -> dict[int, str]:
 
 
 def _layer(facts: Facts) -> list[str]:
-    """What labels there are below the mask, in a sentence; none for most methods."""
+    """Describe pixel-level labels in a sentence; most methods have none."""
     number = facts.now.layer
     if number is None:
         return []
@@ -137,13 +137,13 @@ def _layer(facts: Facts) -> list[str]:
     pixels = sum(count for _, count in files.values())
     methods = {record.round: record.method for record in facts.rounds}
     return [
-        f"Besides, method {methods.get(number, '')} labelled, or withheld the label of, {pixels:,} single pixels in "
-        f"{len(files):,} images: a layer over the masks, made in round {number}. Label quality counts it."
+        f"In round {number}, method {methods.get(number, '')} also labelled or unlabeled {pixels:,} single pixels in "
+        f"{len(files):,} images. Label quality includes these pixel-level labels."
     ]
 
 
 def _weights(facts: Facts) -> list[str]:
-    """How the weights of the rounds' models were chosen: rounds of one choice in one sentence."""
+    """Describe how the weights of the models were chosen, in one sentence for each kind of choice."""
     chosen: dict[str, list[int]] = {}
     for stage in facts.stages:
         if stage.stage != "train":
@@ -155,9 +155,9 @@ def _weights(facts: Facts) -> list[str]:
             kept = "best earlier" if details.get("kept") == "best" else "last"
             what = f"Weights were chosen on validation ground truth; the {kept} ones were kept."
         elif facts.project.validation_images:
-            what = "The last weights were kept. Validation ground truth did not choose them."
+            what = "The final weights were kept, without regard to validation ground truth."
         else:
-            what = "The last weights were kept. There is no validation ground truth to choose by."
+            what = "The final weights were kept, as there is no validation ground truth to choose by."
         chosen.setdefault(what, []).append(stage.round)
     if len(chosen) == 1:
         return list(chosen)
@@ -165,7 +165,7 @@ def _weights(facts: Facts) -> list[str]:
 
 
 def _rounds(numbers: list[int]) -> str:
-    """Round numbers in words.
+    """Write round numbers in words.
 
     Example:
         >>> _rounds([2]), _rounds([1, 2, 3]), _rounds([0, 2])

@@ -1,4 +1,4 @@
-"""Estimated label quality, from audits."""
+"""Report the label quality that audits estimate, beside the true one if there is ground truth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.audits.wording import promise_sentence
+from a2lc.audits.wording import guarantee_sentences
 from a2lc.classes.sentinels import VOID
 from a2lc.correction.manual import answered_class
 from a2lc.report.facts import UNKNOWN, Facts
@@ -20,13 +20,13 @@ __all__ = ["QualityClass", "QualityRound", "QualitySection", "Span", "by_masks",
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A figure that audits estimate, with its interval.
+    """A figure that audits estimate, with its confidence interval.
 
     Attributes:
-        low: Lower end, None where the figure is not defined.
-        estimate: None where there is none.
-        high: Upper end, as the lower.
-        true: The same by ground truth; None without it, NaN where it is not defined.
+        low: Lower end; None if the figure is not defined.
+        estimate: Estimate; None if there is none.
+        high: Upper end; None if the figure is not defined.
+        true: The figure by ground truth; None without it, NaN if it is not defined.
     """
 
     low: float | None
@@ -40,14 +40,14 @@ class QualityRound:
     """Label quality at the end of a round.
 
     Attributes:
-        round: Round; 0 for the labels as imported.
-        audits: Masks it was measured with.
-        pixel_accuracy: In [0, 1].
-        miou: Likewise.
-        wrong_masks: Wrong ones among those nobody was asked about.
-        wrong_pixels: Their pixels.
-        questions: That the next gain is of.
-        gain: Points of mean IoU that they would bring.
+        round: Round index; 0 for the imported labels.
+        audits: Number of audited masks.
+        pixel_accuracy: Pixel accuracy, 0..1.
+        miou: Mean IoU, 0..1.
+        wrong_masks: Wrong masks among those not asked about.
+        wrong_pixels: Pixels of these masks.
+        questions: Number of next questions that `gain` refers to.
+        gain: Predicted gain of mean IoU by these questions, in percentage points.
     """
 
     round: int
@@ -62,7 +62,7 @@ class QualityRound:
 
 @dataclass(frozen=True, kw_only=True)
 class QualityClass:
-    """A class, by audits."""
+    """Estimated quality of one class."""
 
     index: int
     precision: Span
@@ -72,24 +72,24 @@ class QualityClass:
 
 @dataclass(frozen=True, kw_only=True)
 class QualitySection:
-    """How good the labels are, by audits and answers, and beside it by ground truth.
+    """Label quality by audits and answers, and by ground truth if there is any.
 
     Attributes:
         round: The last round that was audited.
-        confidence: Of each interval of that round by itself.
-        has_truth: Whether true figures are there.
-        first: As imported, measured by the audits of that round.
+        confidence: Confidence of each single interval of that round.
+        has_truth: Whether there is ground truth.
+        first: The imported labels, measured by the audits of that round.
         rounds: The audited rounds, that one last.
-        classes: By class at its end.
-        classes_first: By class as imported.
-        unasked: Masks nobody had named a class for then.
-        promise: What is promised of automatic changes, in sentences.
+        classes: Quality of each class at its end.
+        classes_first: Quality of each class as imported.
+        unasked: Masks that no answer had given a class by then.
+        guarantee: The guarantee on automatic corrections, in sentences.
         changed_since: Whether labels have changed after the round.
-        gold: Masks asked about twice.
-        error_rate: Share of answers that were wrong; None where too few masks were asked about twice.
-        informative: Whether first labels say something of the true classes; None where it is not known.
-        right: Share of the masks whose first label is right, by audits.
-        chance: What that share would be by chance.
+        repeats: Masks that were asked about twice.
+        error_rate: Estimated share of wrong answers; None if too few masks were asked about twice.
+        informative: Whether the initial labels carry information on the true classes; None if not known.
+        right: Estimated share of masks whose initial label is right.
+        chance: That share if labels were random.
     """
 
     round: int
@@ -100,9 +100,9 @@ class QualitySection:
     classes: list[QualityClass]
     classes_first: list[QualityClass]
     unasked: int
-    promise: str
+    guarantee: str
     changed_since: bool
-    gold: int
+    repeats: int
     error_rate: float | None
     informative: bool | None
     right: float | None
@@ -110,12 +110,12 @@ class QualitySection:
 
     @property
     def last(self) -> QualityRound:
-        """The round."""
+        """The last audited round."""
         return self.rounds[-1]
 
 
 def label_quality_section(facts: Facts) -> QualitySection | None:
-    """Make the section; None where no round was audited."""
+    """Compute the section; None if no round was audited."""
     audited = [row["quality"] for row in facts.status["rounds"] if row["quality"] is not None]
     if not audited:
         return None
@@ -125,7 +125,7 @@ def label_quality_section(facts: Facts) -> QualitySection | None:
     first = facts.masks.label
     state = facts.project.state(number)
     after = facts.masks.current(state)
-    told = last["agreement"]
+    agreement = last["agreement"]
     return QualitySection(
         round=number,
         confidence=last["after"]["confidence"],
@@ -134,39 +134,39 @@ def label_quality_section(facts: Facts) -> QualitySection | None:
         rounds=[
             _quality_round(
                 facts,
-                found,
+                row,
                 "after",
-                facts.masks.current(facts.project.state(found["round"])),
-                _asked(facts, found["round"]),
+                facts.masks.current(facts.project.state(row["round"])),
+                _asked(facts, row["round"]),
             )
-            for found in audited
+            for row in audited
         ],
         classes=_quality_classes(facts, last["after"], after),
         classes_first=_quality_classes(facts, last["before"], first),
         unasked=int((~known).sum()),
-        promise=promise_sentence(last["promise"]),
+        guarantee=guarantee_sentences(last["promise"]),
         changed_since=bool((facts.now.classes != state.classes).any()),
-        gold=last["gold"],
+        repeats=last["gold"],
         error_rate=last["error_rate"],
-        informative=told["informative"],
-        right=told["right"],
-        chance=told["chance"],
+        informative=agreement["informative"],
+        right=agreement["right"],
+        chance=agreement["chance"],
     )
 
 
 def _asked(facts: Facts, number: int) -> NDArray[np.bool_]:
-    """(M,) masks that an answer named a class for until the end of a round."""
+    """Return (M,) True for masks that an answer gave a class until the end of a round."""
     queries = {query.query_id: query for query in facts.queries if query.round <= number}
-    said = [queries[a.query_id] for a, _ in facts.answers if a.query_id in queries and answered_class(a) is not None]
-    image = [query.image for query in said for _ in query.mask_ids]
-    masks = [mask for query in said for mask in query.mask_ids]
+    asked = [queries[a.query_id] for a, _ in facts.answers if a.query_id in queries and answered_class(a) is not None]
+    image = [query.image for query in asked for _ in query.mask_ids]
+    masks = [mask for query in asked for mask in query.mask_ids]
     known = np.zeros(len(facts.masks), dtype=bool)
     known[facts.masks.rows(np.array(image, dtype=np.int64), np.array(masks, dtype=np.int64))] = True
     return known
 
 
 def by_masks(facts: Facts, labels: NDArray[Any]) -> NDArray[np.int64] | None:
-    """(K, K) pixels by true class, rows, and label, each mask as a whole of its most frequent true class; None without."""
+    """Count (K, K) pixels by true class (rows) and label, each mask by its most frequent true class; None without truth."""
     if facts.truth is None:
         return None
     counts = ConfusionCounts(facts.num_classes, VOID)
@@ -174,25 +174,26 @@ def by_masks(facts: Facts, labels: NDArray[Any]) -> NDArray[np.int64] | None:
     return counts.counts
 
 
-def span_of(found: Mapping[str, Any], true: float | None = None) -> Span:
-    return Span(low=found["low"], estimate=found["estimate"], high=found["high"], true=true)
+def span_of(figure: Mapping[str, Any], true: float | None = None) -> Span:
+    """Return a figure of the ledger, `low, estimate, high`, with its true value."""
+    return Span(low=figure["low"], estimate=figure["estimate"], high=figure["high"], true=true)
 
 
 def _quality_round(
-    facts: Facts, found: Mapping[str, Any], when: str, labels: NDArray[Any], known: NDArray[np.bool_]
+    facts: Facts, quality: Mapping[str, Any], when: str, labels: NDArray[Any], known: NDArray[np.bool_]
 ) -> QualityRound:
-    figures, true = found[when], (found["true"] or {}).get(when, {})
+    figures, true = quality[when], (quality["true"] or {}).get(when, {})
     wrong = ~known & (facts.true_class != UNKNOWN) & (labels != facts.true_class)
     masks, pixels = (int(wrong.sum()), int(facts.masks.area[wrong].sum())) if true else (None, None)
     return QualityRound(
-        round=found["round"] if when == "after" else 0,
+        round=quality["round"] if when == "after" else 0,
         audits=figures["audits"],
         pixel_accuracy=span_of(figures["pixel_accuracy"], true.get("pixel_accuracy")),
         miou=span_of(figures["miou"], true.get("miou")),
         wrong_masks=span_of(figures["wrong_masks"], masks),
         wrong_pixels=span_of(figures["wrong_pixels"], pixels),
-        questions=found["next"]["questions"],
-        gain=span_of(found["next"]["gain"]),
+        questions=quality["next"]["questions"],
+        gain=span_of(quality["next"]["gain"]),
     )
 
 
@@ -212,5 +213,5 @@ def _quality_classes(facts: Facts, figures: Mapping[str, Any], labels: NDArray[A
             iou=span_of(figures["iou"][index], true["iou"][index]),
         )
         for index in range(facts.num_classes)
-        if figures["iou"][index] is not None  # of a class that was another one in that round
+        if figures["iou"][index] is not None  # classes that were edited since that round have no figures
     ]

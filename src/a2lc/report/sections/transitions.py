@@ -1,4 +1,4 @@
-"""Which class became which."""
+"""Count which classes were changed to which."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["MATRIX_LIMIT", "MatrixSection", "PairRow"]
 
 
 MATRIX_LIMIT = 40
-"""Most classes a matrix is readable with; above it the most changed pairs are listed."""
+"""Maximum classes of a readable matrix; with more classes the most changed pairs are listed."""
 
 
 PAIRS = 40
-"""Pairs in that list."""
+"""Maximum pairs in that list."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairRow:
-    """Masks that went from one class to another."""
+    """Masks that changed from one class to another."""
 
     old: int
     new: int
@@ -32,14 +32,14 @@ class PairRow:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MatrixSection:
-    """Given against present classes. C classes that occur, void last.
+    """Initial against current classes. C classes occur; unlabeled comes last.
 
     Attributes:
-        classes: C class indices, VOID for void.
-        masks: (C, C) masks by most frequent first label, rows, and present class, columns; None for many classes.
-        pixels: (C, C) the same in pixels, each by its own first label.
-        pairs: The most changed pairs, the most pixels first.
-        left_out: Changed pairs that `pairs` leaves out.
+        classes: C class indices, VOID for unlabeled.
+        masks: (C, C) masks by most frequent initial label (rows) and current class (columns); None for many classes.
+        pixels: (C, C) pixels by their own initial label and current class.
+        pairs: The most changed pairs, most pixels first.
+        left_out: Number of changed pairs that `pairs` leaves out.
     """
 
     classes: list[int]
@@ -50,10 +50,10 @@ class MatrixSection:
 
 
 def matrix(facts: Facts) -> MatrixSection:
-    """Make section 4."""
+    """Compute the section."""
     masks, state, size = facts.masks, facts.now, facts.num_classes + 1
     current = masks.current(state)
-    # VOID is -1, so that counting from 1 puts it first; it is turned to the end below.
+    # VOID is -1, so counting from 1 puts it first; np.roll moves it to the end.
     by_mask = np.bincount((masks.label + 1) * size + current + 1, minlength=size * size)
     pair_now = state.classes[masks.pair_row]
     pair_now = np.where(pair_now == FIRST, masks.pair_label, pair_now)

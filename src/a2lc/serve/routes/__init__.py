@@ -1,1 +1,1 @@
-"""HTTP routes, one module per subject."""
+"""HTTP routes, one module for each subject."""

@@ -14,6 +14,7 @@ __all__ = ["add_pictures"]
 
 
 def add_pictures(app: FastAPI, views: Views) -> None:
+    """Add the routes of pictures."""
     jpeg: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "The picture"}}
 
     @app.get("/api/images/{index}/crop.jpg", response_class=Response, responses=jpeg, summary="A region of an image")

@@ -13,10 +13,9 @@ from fastapi.responses import HTMLResponse, Response
 
 from a2lc.serve.errors import Refused, shown
 from a2lc.serve.schemas import HealthReply
-from a2lc.serve.views import json_response
 from a2lc.version import __version__
 
-__all__ = ["add_docs", "add_page"]
+__all__ = ["add_page", "docs_page"]
 
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -36,7 +35,12 @@ _FAVICONS = ("favicon.svg", "favicon.png", "icon.svg", "icon.png")
 
 
 def add_page(app: FastAPI) -> None:
-    # Names come from this list alone, made once: a request chooses a file, and never spells a path.
+    """Add the routes of the page, its icon, and the API documentation.
+
+    Starlette's StaticFiles does not do here: it serves whatever lies in the folder, also files of other types and files
+    that were added later, and takes media types from the machine's registry, which on some systems breaks scripts.
+    """
+    # Names come from this list only, which is made once: a request chooses a file and never spells a path.
     known = {
         path.relative_to(STATIC).as_posix(): path
         for path in sorted(STATIC.rglob("*"))
@@ -48,7 +52,7 @@ def add_page(app: FastAPI) -> None:
             raise Refused(404, "not_found", f"There is no file {shown(name)}.")
         data = known[name].read_bytes()
         tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-        # Asked for again each time, so that after an update no old script meets a new server.
+        # Revalidated each time, so that after an update no old script talks to a new server.
         headers = {"cache-control": "no-cache", "etag": tag}
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
@@ -64,32 +68,32 @@ def add_page(app: FastAPI) -> None:
 
     @app.get("/favicon.ico", include_in_schema=False)
     def favicon(request: Request) -> Response:
-        found = [name for name in _FAVICONS if name in known]
-        return static_file(found[0], request) if found else Response(status_code=204)
+        icons = [name for name in _FAVICONS if name in known]
+        return static_file(icons[0], request) if icons else Response(status_code=204)
 
-    @app.get("/api/health", response_model=HealthReply, summary="Whether the server answers")
-    def health() -> Response:
-        return json_response({"ok": True})
+    @app.get("/api/health", summary="Whether the server answers")
+    def health() -> HealthReply:
+        return HealthReply(ok=True)
 
     @app.get("/api/docs", include_in_schema=False)
     def docs() -> Response:
-        return HTMLResponse(add_docs(app.openapi()))
+        return HTMLResponse(docs_page(app.openapi()))
 
 
-def add_docs(schema: Mapping[str, Any]) -> str:
-    """The endpoints as a page of plain HTML."""
+def docs_page(schema: Mapping[str, Any]) -> str:
+    """Return the endpoints as a page of plain HTML, which needs no script."""
     rows = "".join(
         f"<tr><td>{method.upper()}</td><td><code>{html.escape(path)}</code></td>"
-        f"<td>{html.escape(told.get('summary', ''))}</td></tr>\n"
+        f"<td>{html.escape(endpoint.get('summary', ''))}</td></tr>\n"
         for path, methods in schema["paths"].items()
-        for method, told in methods.items()
+        for method, endpoint in methods.items()
     )
     return f"""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>a2lc serve: API</title></head>
 <body>
 <h1>a2lc serve: API</h1>
-<p>Version {html.escape(__version__)}. In full, for tools: <a href="/api/openapi.json">/api/openapi.json</a> (OpenAPI).
+<p>Version {html.escape(__version__)}. For tools: <a href="/api/openapi.json">/api/openapi.json</a> (OpenAPI).
 Requests carry the token as <code>Authorization: Bearer ..</code>, and bodies are <code>application/json</code>.</p>
 <table>
 <tr><th scope="col">Method</th><th scope="col">Path</th><th scope="col">What it does</th></tr>

@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 from fastapi import FastAPI
 from fastapi import Query as QueryValue
-from fastapi.responses import Response
 
 from a2lc.errors import MissingFileError
 from a2lc.records import Answer, AnswerKind, Query
@@ -16,6 +15,7 @@ from a2lc.serve.parts import value_runs
 from a2lc.serve.schemas import (
     AnswersBody,
     CardBody,
+    EntryBody,
     GridBody,
     GridReply,
     HistoryReply,
@@ -32,13 +32,13 @@ from a2lc.serve.schemas import (
     SuperpixelsBody,
     check_annotator,
 )
-from a2lc.serve.views import Views, json_response
+from a2lc.serve.views import Views
 
-__all__ = ["add_questions", "changed_response"]
+__all__ = ["add_questions", "changes_class"]
 
 
-def changed_response(query: Query, answer: Answer) -> bool:
-    """Whether an answer says other than what the mask was thought to be."""
+def changes_class(query: Query, answer: Answer) -> bool:
+    """Return whether an answer gives a mask another class than the proposed one."""
     if answer.pixels is not None or answer.kind == AnswerKind.MIXED:
         return True
     if answer.kind == AnswerKind.VOID:
@@ -49,62 +49,63 @@ def changed_response(query: Query, answer: Answer) -> bool:
 
 
 def add_questions(app: FastAPI, views: Views) -> None:
+    """Add the routes of questions and answers."""
     desk = views.desk
 
-    @app.get("/api/project", response_model=OverviewReply, summary="What does not change while the server runs")
-    def project() -> Response:
-        return json_response(desk.overview())
+    @app.get("/api/project", summary="What does not change while the server runs")
+    def project() -> OverviewReply:
+        return OverviewReply.model_validate(desk.overview())
 
-    @app.get("/api/status", response_model=StatusBody, summary="Where the round stands")
-    def status() -> Response:
-        return json_response(desk.status())
+    @app.get("/api/status", summary="State of the round")
+    def status() -> StatusBody:
+        return views.status()
 
-    @app.post("/api/lease", response_model=LeasedReply, summary="Questions for an annotator, new or held for longer")
-    def lease(body: LeaseBody) -> Response:
+    @app.post("/api/lease", summary="Lend questions to an annotator, and renew leases")
+    def lease(body: LeaseBody) -> LeasedReply:
         queries, gone = desk.lease(check_annotator(body.annotator), body.count, body.have)
-        return json_response({"cards": views.cards(queries), "gone": list(gone), "status": desk.status()})
+        return LeasedReply(cards=views.cards(queries), gone=gone, status=views.status())
 
-    @app.post("/api/release", response_model=ReleasedReply, summary="Give questions back")
-    def release(body: ReleaseBody) -> Response:
-        return json_response({"released": desk.release(check_annotator(body.annotator), body.ids)})
+    @app.post("/api/release", summary="Give questions back")
+    def release(body: ReleaseBody) -> ReleasedReply:
+        return ReleasedReply(released=desk.release(check_annotator(body.annotator), body.ids))
 
-    @app.post("/api/grid", response_model=GridReply, summary="Look-alikes of one proposed class")
-    def grid(body: GridBody) -> Response:
+    @app.post("/api/grid", summary="Lend questions about similar masks of one class")
+    def grid(body: GridBody) -> GridReply:
         proposed, queries = desk.grid(check_annotator(body.annotator), body.count)
-        return json_response({"proposed": proposed, "cards": views.cards(queries)})
+        return GridReply(proposed=proposed, cards=views.cards(queries))
 
-    @app.get("/api/questions/{query_id}", response_model=CardBody, summary="One question")
-    def question(query_id: QuestionPath) -> Response:
-        return json_response(views.card(desk.question(query_id)))
+    @app.get("/api/questions/{query_id}", summary="One question")
+    def question(query_id: QuestionPath) -> CardBody:
+        return views.card(desk.question(query_id))
 
-    @app.post("/api/questions/{query_id}/parts", response_model=PartMapReply, summary="A mask cut into parts")
-    def parts(query_id: QuestionPath, body: Parts) -> Response:
+    @app.post("/api/questions/{query_id}/parts", summary="Cut a mask into parts")
+    def parts(query_id: QuestionPath, body: Parts) -> PartMapReply:
         query = desk.question(query_id)
         try:
-            found = views.part_map(query, body)
+            part_map = views.part_map(query, body)
         except MissingFileError as error:
             raise Refused(404, "no_image_file", one_line(str(error))) from None
-        count = int(found.max()) if isinstance(body, SuperpixelsBody) else len(np.unique(found[found > 0]))
-        crop = views.pictures.geometry(query).crop
-        return json_response({"crop": crop, "ids": value_runs(found), "parts": count})
+        count = int(part_map.max()) if isinstance(body, SuperpixelsBody) else len(np.unique(part_map[part_map > 0]))
+        return PartMapReply(crop=views.pictures.geometry(query).crop, ids=value_runs(part_map), parts=count)
 
-    @app.post("/api/answers", response_model=ResultsReply, summary="Record answers")
-    def answers(body: AnswersBody) -> Response:
-        return json_response(views.answers(body))
+    @app.post("/api/answers", summary="Record answers")
+    def answers(body: AnswersBody) -> ResultsReply:
+        return views.answers(body)
 
-    @app.get("/api/history", response_model=HistoryReply, summary="An annotator's last answers, newest first")
-    def history(annotator: str, limit: Annotated[int, QueryValue(ge=1, le=500)] = 50) -> Response:
-        entries = [
-            {
-                "query_id": query.query_id,
-                "answer_id": answer.answer_id,
-                "kind": str(answer.kind),
-                "classes": list(answer.classes),
-                "time": time,
-                "image_id": views.project.all_images[query.image].image_id,
-                "proposed": query.proposed,
-                "changed": changed_response(query, answer),
-            }
-            for query, answer, time in desk.history(check_annotator(annotator), limit)
-        ]
-        return json_response({"entries": entries})
+    @app.get("/api/history", summary="The last answers of an annotator, newest first")
+    def history(annotator: str, limit: Annotated[int, QueryValue(ge=1, le=500)] = 50) -> HistoryReply:
+        return HistoryReply(
+            entries=[
+                EntryBody(
+                    query_id=query.query_id,
+                    answer_id=answer.answer_id,
+                    kind=answer.kind,
+                    classes=answer.classes,
+                    time=time,
+                    image_id=views.project.all_images[query.image].image_id,
+                    proposed=query.proposed,
+                    changed=changes_class(query, answer),
+                )
+                for query, answer, time in desk.history(check_annotator(annotator), limit)
+            ]
+        )

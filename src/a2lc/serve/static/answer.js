@@ -17,7 +17,7 @@ const OTHERS = [
   ["later", "Skip for now", "skip"],
   ["cannot", "Cannot tell", "cannot-tell"],
   ["mixed", "Mixed, bad border", "mixed"],
-  ["void", "Void", "void"],
+  ["void", "Unlabeled", "void"],
   ["cut", "Cut into parts", "cut"],
   ["undo", "Undo", "undo"],
 ];
@@ -154,7 +154,7 @@ export class AnswerView {
     feed.addEventListener("picture", ({ detail }) => this.#pictureCame(detail));
     feed.addEventListener("gone", ({ detail }) => {
       if (!this.ready || this.review || !detail.includes(this.ready.card.query_id)) return;
-      toast("Somebody else has that question now. Here is the next one.");
+      toast("Somebody else is answering that question now. Here is the next one.");
       this.next();
     });
     this.viewer.addEventListener("swipe", ({ detail }) => this.act(detail === "right" ? "keep" : "later"));
@@ -264,7 +264,7 @@ export class AnswerView {
   #showReview() {
     byId("review").hidden = !this.review;
     if (this.review)
-      setText(byId("review-text"), `You said: ${said(this.review, this.app.classes)}. Answer again.`);
+      setText(byId("review-text"), `Your answer: ${said(this.review, this.app.classes)}. Answer again to change it.`);
   }
 
   #setColour() {
@@ -337,36 +337,36 @@ export class AnswerView {
   #reason() {
     const { status, outbox, offline, asked } = this.app;
     if (offline) {
-      const kept = outbox.size ? `${plural(outbox.size, "answer")} kept, will be sent. ` : "";
-      return { title: "The server is away", message: `${kept}Questions go on when it is back.`, busy: true };
+      const kept = outbox.size ? `${plural(outbox.size, "answer")} stored, to be sent. ` : "";
+      return { title: "The server does not answer", message: `${kept}Questions continue when it is back.`, busy: true };
     }
-    if (!status || !asked) return { title: "One moment", message: "Questions are on their way.", busy: true };
+    if (!status || !asked) return { title: "One moment", message: "Questions are being loaded.", busy: true };
     const { phase, message, waiting, proposed, training } = status;
     if (training?.error) return { title: "Training stopped", message: training.error };
     if (phase === "spread") {
-      const many = proposed === null ? "changes" : plural(proposed, "mask");
+      const many = proposed === null ? "Some masks" : plural(proposed, "mask");
       return {
-        title: "The round's answers are in",
-        message: message || `The module would change ${many}.`,
+        title: "The round is answered",
+        message: message || `${many} would be corrected automatically.`,
         look: true,
       };
     }
     if (phase === "training")
       return {
-        title: "The model is learning",
-        message: message || "Questions come by themselves.",
+        title: "The model is being trained",
+        message: message || "New questions appear here automatically.",
         busy: true,
       };
     if (phase === "waiting")
       return {
-        title: "Nothing to ask just now",
-        message: message || "Questions come by themselves.",
+        title: "No questions at the moment",
+        message: message || "New questions appear here automatically.",
         busy: true,
       };
     if (waiting > 0) {
       return {
         title: "Nearly done",
-        message: "Others are answering the last ones. What they leave comes here.",
+        message: "Others are answering the last questions. Those they skip appear here.",
         busy: true,
       };
     }
@@ -389,7 +389,7 @@ export class AnswerView {
     this.#showNotice(status);
   }
 
-  /** The module's changes are worth a look when they are new and a question hides the panel that says so. */
+  /** Automatic corrections are worth a look when they are new and a question hides the panel that says so. */
   #showNotice(status) {
     const proposed = status?.proposed ?? 0;
     const fresh = proposed > 0 && proposed !== this.lookedAt;
@@ -397,9 +397,9 @@ export class AnswerView {
     byId("notice").hidden = !this.ready || !(fresh || over);
     if (byId("notice").hidden) return;
     const changes = proposed
-      ? `The module would change ${plural(proposed, "mask")}.`
-      : "The module's changes are ready.";
-    setText(byId("notice-text"), over ? `The round's answers are in. ${changes}` : changes);
+      ? `${plural(proposed, "mask")} would be corrected automatically.`
+      : "Automatic corrections are ready for review.";
+    setText(byId("notice-text"), over ? `The round is answered. ${changes}` : changes);
   }
 
   /** The spread view has been seen: the notice has done its work. */
@@ -496,7 +496,7 @@ export class AnswerView {
     if (!this.chosen.delete(index)) this.chosen.add(index);
     this.#showSuggestions(this.ready.card);
     this.#showKeep();
-    say(this.chosen.size ? `Chosen: ${this.app.classes.names([...this.chosen])}` : "Nothing chosen");
+    say(this.chosen.size ? `Chosen: ${this.app.classes.names([...this.chosen])}` : "No class chosen");
   }
 
   /**
@@ -540,7 +540,7 @@ export class AnswerView {
   undo() {
     const entry = this.app.past.before(this.review);
     if (entry) this.reopen(entry);
-    else toast("There is nothing before that.");
+    else toast("There is no earlier answer.");
   }
 
   /** Answer an entry of the history again. @param {Object} entry */
@@ -552,7 +552,7 @@ export class AnswerView {
         ready = await app.past.open(entry);
         app.outbox.know(entry.query_id, ready.card.answer?.answer_id);
       } catch {
-        toast("That answer cannot be opened just now.", "warn");
+        toast("That answer cannot be opened now.", "warn");
         return;
       }
     }
@@ -561,7 +561,7 @@ export class AnswerView {
     this.review = entry;
     this.ready = ready;
     app.go("answer");
-    this.show(ready, `Answer again. You said: ${said(entry, app.classes)}.`);
+    this.show(ready, `Answer again. Your answer: ${said(entry, app.classes)}.`);
     app.past.render(entry);
     this.showStatus();
     this.focus();

@@ -46,7 +46,7 @@ async function json(path, options) {
   try {
     return await response.json();
   } catch {
-    throw new AwayError("The answer broke off.");
+    throw new AwayError("The reply was cut off.");
   }
 }
 

@@ -185,8 +185,8 @@ class App {
   #showConnection() {
     const { offline, locked, outbox } = this;
     const kept = outbox.size
-      ? `${plural(outbox.size, "answer")} kept, will be sent.`
-      : "what you answer is kept.";
+      ? `${plural(outbox.size, "answer")} stored, to be sent.`
+      : "your answers are stored.";
     const banner = byId("offline");
     banner.hidden = !offline && !locked;
     if (locked) setText(banner, `Not signed in: open the address that a2lc serve printed – ${kept}`);
@@ -238,7 +238,7 @@ class App {
       this.#showStatus();
     });
     outbox.addEventListener("unkept", () =>
-      toast("This browser keeps nothing: do not close the page before all is sent.", "warn"),
+      toast("This browser cannot store answers: do not close the page before all are sent.", "warn"),
     );
     outbox.addEventListener("result", ({ detail: { result } }) => {
       if (result.status !== "conflict" && result.status !== "refused") return;
@@ -315,11 +315,11 @@ class App {
 
   #setName(name) {
     const refused = !name
-      ? "Please give a name."
+      ? "Please enter a name."
       : /\p{Cc}/u.test(name)
-        ? "Please leave out control characters."
+        ? "Please do not use control characters."
         : name.toLowerCase() === "oracle"
-          ? "That name is the simulated annotator's. Please take another."
+          ? "That is the name of the simulated annotator. Please choose another."
           : "";
     setText(byId("name-error"), refused);
     if (refused) return;

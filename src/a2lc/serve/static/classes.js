@@ -24,7 +24,7 @@ export class Classes {
 
   /** @param {number|null} index -1 and null are void @returns {string} */
   name(index) {
-    if (index === null || index < 0) return "void";
+    if (index === null || index < 0) return "unlabeled";
     return this.byIndex.get(index)?.name ?? `class ${index}`;
   }
 

@@ -119,7 +119,7 @@ function pace(minutes) {
         viewBox: `0 0 ${MINUTES * 10} 92`,
         preserveAspectRatio: "none",
         role: "img",
-        "aria-label": `${all} answers in the last ${MINUTES} minutes, at most ${most} a minute`,
+        "aria-label": `${all} answers in the last ${MINUTES} minutes, at most ${most} per minute`,
       },
       svg("line", { x1: 0, x2: MINUTES * 10, y1: 91, y2: 91, class: "axis" }),
       ...bars,
@@ -128,7 +128,7 @@ function pace(minutes) {
       "p",
       { class: "quiet small spread-ends" },
       h("span", {}, `${MINUTES} minutes ago`),
-      h("span", {}, `at most ${most} a minute`),
+      h("span", {}, `at most ${most} per minute`),
       h("span", {}, "now"),
     ),
   );
@@ -184,7 +184,7 @@ export class DashboardView {
       ...[
         this.#figures(found),
         this.#quality(found.quality),
-        card("Answers a minute", pace(found.minutes)),
+        card("Answers per minute", pace(found.minutes)),
         card("Rounds", this.#rounds(found.rounds)),
         card("Changes by class", this.#changes(found.changes)),
         card("People", this.#people(found.annotators)),
@@ -204,7 +204,7 @@ export class DashboardView {
       figure(count(waiting), "waiting"),
       figure(
         maybe(minute, (value) => value.toFixed(1)),
-        "yours a minute",
+        "yours per minute",
       ),
       miou === null ? null : figure(percent(miou), "mIoU of the labels"),
     );
@@ -217,7 +217,7 @@ export class DashboardView {
         h(
           "p",
           { class: "quiet", testid: "quality" },
-          "No estimate yet: it comes from audits, when a round that has some is finished.",
+          "No estimate yet: it is computed from audits when a round with audits is finished.",
         ),
       );
     }
@@ -230,7 +230,7 @@ export class DashboardView {
       h(
         "p",
         { class: "quiet small" },
-        `Estimated from audits of round ${round}${sure}.${undone ? " Some changes were undone since." : ""}`,
+        `Estimated from audits of round ${round}${sure}.${undone ? " Some corrections were undone since." : ""}`,
       ),
     );
     node.dataset.testid = "quality";
@@ -240,7 +240,7 @@ export class DashboardView {
   #rounds(rounds) {
     return table(
       "Rounds",
-      ["Round", "Answered", "Clicks", "By hand", "By module", "Label mIoU", "Model mIoU"],
+      ["Round", "Answered", "Clicks", "Manual", "Automatic", "Label mIoU", "Model mIoU"],
       rounds.map((row) => [
         row.finished ? `${row.round}` : `${row.round}, open`,
         maybe(row.answered),
@@ -267,7 +267,7 @@ export class DashboardView {
     const barred = (value, name) => h("span", { class: "barred" }, bar(value, name), count(value));
     return table(
       "Changes by class",
-      ["Class", "Left it", "Joined it"],
+      ["Class", "Changed from", "Changed to"],
       some
         .sort((a, b) => b.from + b.to - a.from - a.to)
         .map(({ class: index, from, to }) => [
@@ -282,7 +282,7 @@ export class DashboardView {
     if (!annotators.length) return h("p", { class: "quiet" }, "Nobody has answered yet.");
     return table(
       "People",
-      ["Name", "Answers", "Today", "A minute", "Changed"],
+      ["Name", "Answers", "Today", "Per minute", "Changed"],
       annotators.map((one) => [
         one.name,
         count(one.answers),

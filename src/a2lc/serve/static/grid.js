@@ -68,16 +68,16 @@ export class GridView {
     byId("grid-back").hidden = !this.last || Boolean(now?.review);
     byId("grid-confirm").hidden = !now;
     if (!now) {
-      byId("grid-title").textContent = this.loading ? "One moment" : "No look-alikes";
+      byId("grid-title").textContent = this.loading ? "One moment" : "No similar masks";
       const why =
-        "There are no open questions of one class to lay side by side. Single questions are under Answer.";
-      setText(byId("grid-line"), this.loading ? "Look-alikes are on their way." : why);
+        "There are no open questions about similar masks. Single questions are under Answer.";
+      setText(byId("grid-line"), this.loading ? "Similar masks are being loaded." : why);
       byId("grid-tiles").replaceChildren();
       return;
     }
     const name = h("strong", {}, app.classes.name(now.proposed));
     byId("grid-title").replaceChildren(
-      ...(now.review ? ["You said: all ", name] : ["All ", name, " except those I mark"]),
+      ...(now.review ? ["Your answer: all ", name] : ["All ", name, " except the marked ones"]),
     );
     this.tiles = now.cards.map((card, place) => this.#tile(card, place));
     byId("grid-tiles").replaceChildren(...this.tiles.map(({ button }) => button));
@@ -107,13 +107,13 @@ export class GridView {
     const { now } = this;
     const kept = now.cards.length - now.marked.size;
     if (now.review) {
-      setText(byId("grid-line"), "Choose one to answer it again. Enter goes on to the next grid.");
+      setText(byId("grid-line"), "Choose one to answer it again. Enter shows the next grid.");
       setText(byId("grid-confirm"), "Next grid ↵");
       return;
     }
     setText(
       byId("grid-line"),
-      "A click or Space marks one, arrows move, Enter confirms the others. Marked ones come back one by one.",
+      "Mark masks of another class with a click or Space, move with arrows, and confirm the others with Enter. Marked ones are asked again one by one.",
     );
     const marked = now.marked.size ? `, ${now.marked.size} marked` : "";
     byId("grid-confirm").replaceChildren(`Confirm ${kept}${marked} `, h("kbd", {}, "↵"));
@@ -132,7 +132,7 @@ export class GridView {
     const marked = now.marked.has(card.query_id);
     button.setAttribute("aria-pressed", String(marked));
     this.#count();
-    say(marked ? "Marked as something else" : "Not marked");
+    say(marked ? "Marked as another class" : "Not marked");
   }
 
   /** Confirm all that are not marked, and go on. */
@@ -183,7 +183,7 @@ export class GridView {
     const left = this.now.cards.filter((card) => !ids.includes(card.query_id));
     for (const id of ids) this.app.feed.others.delete(id);
     if (left.length === this.now.cards.length) return;
-    toast("Somebody else has some of these now. They are left out.");
+    toast("Somebody else is answering some of these now. They are left out.");
     this.now.cards = left;
     if (!left.length) this.load();
     else this.#render();

@@ -7,20 +7,20 @@ const FIXED = [
   ["1 – 9", "Name a class: the suggestions in order"],
   ["any other letter", "Search a class, beginning with that letter"],
   ["← ↑ → ↓", "Move the picture; in the grid, move between tiles"],
-  ["Esc", "Leave: the search, an answer opened again, a view"],
+  ["Esc", "Close the search, a reopened answer, or a view"],
   ["wheel, drag, double click", "Zoom, move, fit the picture"],
   ["swipe right, left", "Keep; skip for now"],
 ];
 
 const MORE = [
-  ["Grid", "Space or a click marks a tile that is something else. Enter confirms all others."],
+  ["Grid", "Space or a click marks a mask of another class. Enter confirms all others."],
   [
     "Cut",
     "Choose a class, then click parts. With keys: Tab or arrows choose a part, a digit gives it a class, " +
-      "R gives the rest, Enter saves.",
+      "R gives it to the remaining parts, Enter saves.",
   ],
-  ["Several classes", "Where a question asks for all classes, digits choose and Enter sends."],
-  ["Offline", "Answers are kept in this browser and sent when the server is back."],
+  ["Several classes", "If a question asks for all classes, choose with digits and send with Enter."],
+  ["Offline", "Answers are stored in this browser and sent when the server is back."],
 ];
 
 export class HelpDialog {
@@ -30,10 +30,10 @@ export class HelpDialog {
     this.dialog = byId("help-dialog");
     this.line = h("p", { class: "quiet", role: "status" });
     this.rows = h("tbody");
-    const reset = h("button", { type: "button", class: "button" }, "All keys as they were");
+    const reset = h("button", { type: "button", class: "button" }, "Reset all keys");
     reset.addEventListener("click", () => {
       resetKeys();
-      this.#changed("All keys are as they were.");
+      this.#changed("All keys are reset.");
     });
     const close = h(
       "button",
@@ -64,7 +64,7 @@ export class HelpDialog {
           h(
             "table",
             { class: "keys" },
-            h("caption", { class: "visually-hidden" }, "Keys that stay"),
+            h("caption", { class: "visually-hidden" }, "Fixed keys"),
             h(
               "tbody",
               {},
@@ -115,7 +115,7 @@ export class HelpDialog {
     this.#stop();
     this.waiting = { action, button };
     button.classList.add("waiting");
-    setText(this.line, `Press the new key for “${action.label}”, or Esc to leave it.`);
+    setText(this.line, `Press the new key for “${action.label}”, or Esc to cancel.`);
   }
 
   #stop() {
@@ -138,7 +138,7 @@ export class HelpDialog {
       setText(this.line, `${refused} Press another key.`);
       return;
     }
-    this.#changed(`${keyName(event.key)} now means “${action.label}”.`);
+    this.#changed(`${keyName(event.key)} is now “${action.label}”.`);
     this.rows.querySelector(`[data-action="${action.name}"]`).focus();
   }
 

@@ -23,7 +23,7 @@ export function said({ kind, classes, proposed }, names) {
     case "mixed":
       return "mixed";
     case "void":
-      return "void";
+      return "unlabeled";
     case "skip":
       return "cannot tell";
     default:

@@ -8,16 +8,16 @@ export const ACTIONS = [
   { name: "later", label: "Skip for now, ask again later", keys: [" "] },
   { name: "cannot", label: "Cannot tell", keys: ["x"] },
   { name: "mixed", label: "Mixed, or a bad border", keys: ["m"] },
-  { name: "void", label: "Void: no class", keys: ["0"] },
+  { name: "void", label: "Unlabeled: no class", keys: ["0"] },
   { name: "cut", label: "Cut into parts", keys: ["c"] },
-  { name: "undo", label: "Undo: answer the last one again", keys: ["Backspace"] },
+  { name: "undo", label: "Undo: answer the last question again", keys: ["Backspace"] },
   { name: "search", label: "Search a class", keys: ["/", "s"] },
   { name: "overlay", label: "Overlay: fill, outline, none", keys: ["o"] },
   { name: "fit", label: "Fit the picture", keys: ["f"] },
   { name: "zoomIn", label: "Zoom in", keys: ["+", "="] },
   { name: "zoomOut", label: "Zoom out", keys: ["-"] },
   { name: "inset", label: "Show or hide the whole image", keys: ["i"] },
-  { name: "grid", label: "Grid, and back", keys: ["g"] },
+  { name: "grid", label: "Open or leave the grid", keys: ["g"] },
   { name: "help", label: "Help", keys: ["?"] },
 ];
 
@@ -56,9 +56,9 @@ function actionFor(key) {
  */
 export function bind(name, key) {
   const wanted = normal(key);
-  if (FIXED.test(wanted)) return `${keyName(wanted)} is taken by the page and stays as it is.`;
+  if (FIXED.test(wanted)) return `${keyName(wanted)} is reserved by the page.`;
   const other = ACTIONS.find((action) => action.name !== name && keysOf(action).includes(wanted));
-  if (other) return `${keyName(wanted)} already means “${other.label}”.`;
+  if (other) return `${keyName(wanted)} is already used for “${other.label}”.`;
   settings.set("keys", { ...settings.get("keys"), [name]: [wanted] });
   return null;
 }

@@ -179,7 +179,7 @@ export class Outbox extends EventTarget {
     try {
       localStorage.removeItem(this.prefix + entry.uid);
     } catch {
-      // What could not be kept need not be forgotten.
+      // An answer that cannot be stored stays in memory.
     }
   }
 

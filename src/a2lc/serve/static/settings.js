@@ -1,4 +1,4 @@
-/** What a person chose, kept in localStorage: name, theme, keys, how the overlay looks. */
+/** The choices of a person, stored in localStorage: name, theme, keys, how the overlay looks. */
 
 const KEY = "a2lc.settings";
 const DEFAULTS = {

@@ -63,13 +63,13 @@ export class SplitDialog {
   #build() {
     this.canvas = h("canvas", { tabindex: "0", role: "img", "aria-label": "The mask and its parts" });
     this.line = h("p", { class: "quiet", role: "status" });
-    this.palette = h("ol", { class: "suggestions palette", "aria-label": "Class in hand" });
+    this.palette = h("ol", { class: "suggestions palette", "aria-label": "Chosen class" });
     this.modes = ["superpixels", "clicks"].map((mode) =>
       keepFocus(
         h(
           "button",
           { type: "button", class: "segment", "aria-pressed": "false", onclick: () => this.#setMode(mode) },
-          mode === "clicks" ? "Click points" : "Give parts",
+          mode === "clicks" ? "Click points" : "Choose parts",
         ),
       ),
     );
@@ -109,7 +109,7 @@ export class SplitDialog {
           h("kbd", {}, key),
         ),
       );
-    this.rest = button("Give the rest", "R", () => this.#giveRest());
+    this.rest = button("Fill the rest", "R", () => this.#giveRest());
     this.save = button("Save", "↵", () => this.#save(), { class: "button primary", testid: "cut-save" });
     this.dialog.append(
       h(
@@ -208,7 +208,7 @@ export class SplitDialog {
       if (mode === "superpixels") {
         this.given = Array(this.paths.size).fill(null);
         this.asked = asked;
-        this.#told("Choose a class, then click the parts that are of it. Parts left alone keep their class.");
+        this.#told("Choose a class, then click its parts. Parts without a class keep their labels.");
       }
     } catch (error) {
       if (turn === this.turn) this.#told(error.message);
@@ -322,11 +322,11 @@ export class SplitDialog {
     this.past.push([...this.given]);
     // A second click with the same class in hand takes it away again.
     this.given[part] = !onwards && this.given[part] === this.hand ? null : this.hand;
-    const name = this.given[part] === null ? "as it was" : this.app.classes.name(this.given[part]);
+    const name = this.given[part] === null ? "unchanged" : this.app.classes.name(this.given[part]);
     say(`Part ${part + 1}: ${name}`);
     if (onwards) this.cursor = (part + 1) % this.given.length;
     this.#told(
-      `${this.given.filter((name) => name !== null).length} of ${plural(this.given.length, "part")} given.`,
+      `${this.given.filter((name) => name !== null).length} of ${plural(this.given.length, "part")} have a class.`,
     );
     this.#refresh();
   }
@@ -335,7 +335,7 @@ export class SplitDialog {
     if (this.hand === null || !this.given.length) return;
     this.past.push([...this.given]);
     this.given = this.given.map((name) => name ?? this.hand);
-    this.#told("All parts are given.");
+    this.#told("All parts have a class.");
     this.#refresh();
   }
 
@@ -343,7 +343,7 @@ export class SplitDialog {
     const [x0, y0] = this.ready.card.crop;
     if (this.hand === null || this.hand === VOID) return;
     if (!probe.isPointInPath(this.ready.path, x - x0 + 0.5, y - y0 + 0.5, "evenodd")) {
-      this.#told("That is outside the mask.");
+      this.#told("That point is outside the mask.");
       return;
     }
     this.points.push([x, y, this.hand]);

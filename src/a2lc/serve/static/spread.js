@@ -1,4 +1,4 @@
-/** What the correction module would change, before it does: pairs of classes, how sure, and pictures. */
+/** Review the automatic corrections before they are made: pairs of classes, how sure, and pictures. */
 
 import * as api from "./api.js";
 import { count, byId, h, percent, plural, setText, svg, swatch } from "./dom.js";
@@ -9,7 +9,7 @@ const BINS = 20;
 const MORE = 24;
 const NOTHING = { ready: false, total: 0, promise: "", pairs: [], items: [], histogram: [] };
 
-/** Masks that would change: those of pairs kept, and by the histogram those that are sure enough. */
+/** Estimated number of corrections: those of the accepted pairs, and by the histogram those that are sure enough. */
 function expected({ pairs, histogram, total }, threshold, rejected) {
   const kept = pairs
     .filter((pair) => !rejected.has(pairName(pair)))
@@ -39,7 +39,7 @@ export class SpreadView {
   #build() {
     this.total = h("h2", { testid: "spread-total" }, "One moment");
     this.promise = h("p", { class: "promise" });
-    this.line = h("p", { class: "quiet" }, "The changes are being worked out.");
+    this.line = h("p", { class: "quiet" }, "The automatic corrections are being computed.");
     this.bars = h("div", { class: "histogram", "aria-hidden": "true" });
     this.slider = h("input", {
       type: "range",
@@ -70,7 +70,7 @@ export class SpreadView {
     this.undo = h(
       "button",
       { type: "button", class: "button", testid: "spread-undo", onclick: () => this.#undo() },
-      "Undo the last changes",
+      "Undo the last corrections",
     );
     this.shown = h("h3", {}, "Examples");
     this.all = h(
@@ -94,7 +94,7 @@ export class SpreadView {
         h(
           "div",
           { class: "card" },
-          h("label", { for: "spread-threshold" }, "Change only what is at least this sure"),
+          h("label", { for: "spread-threshold" }, "Minimum probability"),
           this.bars,
           h("div", { class: "row" }, this.slider, this.sliderText),
         ),
@@ -110,7 +110,7 @@ export class SpreadView {
               h(
                 "tr",
                 {},
-                h("th", { scope: "col" }, "Do"),
+                h("th", { scope: "col" }, "Apply"),
                 h("th", { scope: "col" }, "From → to"),
                 h("th", { scope: "col", class: "number" }, "Masks"),
                 h("th", { scope: "col", class: "number" }, "Pixels"),
@@ -145,7 +145,7 @@ export class SpreadView {
     this.app.answer.looked();
   }
 
-  /** Ask what the module would change now. */
+  /** Load the automatic corrections. */
   async load() {
     try {
       this.found = { ...NOTHING, ...(await api.spread()) };
@@ -185,13 +185,13 @@ export class SpreadView {
     const any = found.ready || found.total > 0;
     setText(
       this.total,
-      any ? `The module would change ${plural(found.total, "mask")}` : "No changes to look at yet",
+      any ? `${plural(found.total, "automatic correction")} to review` : "No automatic corrections yet",
     );
     setText(this.promise, any ? found.promise : "");
     setText(this.line, this.#when(open, any));
     this.body.hidden = !any;
     this.accept.disabled = !open;
-    setText(this.accept, found.ready ? `Accept ${about}${plural(masks, "change")}` : "Accept");
+    setText(this.accept, found.ready ? `Accept ${about}${plural(masks, "correction")}` : "Accept");
     setText(this.sliderText, threshold > 0 ? percent(threshold, 0) : "all");
     this.slider.setAttribute("aria-valuetext", `${percent(threshold, 0)}, ${about}${plural(masks, "mask")}`);
     this.#drawBars();
@@ -202,10 +202,10 @@ export class SpreadView {
 
   #when(open, any) {
     const { app } = this;
-    if (!any) return "They can be seen as soon as enough of the round's questions are answered.";
-    if (open) return "Untick what it gets wrong, then accept. You can undo this.";
+    if (!any) return "They appear when enough questions of the round are answered.";
+    if (open) return "Untick wrong pairs, then accept. You can undo this.";
     return app.status?.phase === "answering"
-      ? "A preview: changes are made when the round's questions are answered."
+      ? "A preview: corrections are made when the questions of the round are answered."
       : (app.status?.message ?? "");
   }
 
@@ -355,7 +355,7 @@ export class SpreadView {
   async #undo() {
     try {
       const { changed, status } = await api.undoSpread(this.app.name);
-      toast(`${plural(changed, "mask")} as before.`);
+      toast(`${plural(changed, "mask")} restored.`);
       this.app.setStatus(status);
     } catch (error) {
       this.app.failed(error);

@@ -1,4 +1,4 @@
-/** Short messages in a corner, and what screen readers are told. */
+/** Short messages in a corner, and announcements for screen readers. */
 
 import { byId, h, setText } from "./dom.js";
 
