@@ -153,16 +153,6 @@ class Method:
         return None
 
     @property
-    def asks_in_batches(self) -> bool:  # SHIM
-        """SHIM."""
-        return type(self).session is not Method.session
-
-    @property
-    def labels_pixels(self) -> bool:  # SHIM
-        """SHIM."""
-        return self.pixel_labels is not None
-
-    @property
     def corrects(self) -> bool:
         """Whether the method corrects masks nobody looked at."""
         return False

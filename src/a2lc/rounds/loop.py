@@ -69,7 +69,6 @@ class Loop:
         workers: int = 1,
         track: Track = no_progress,
         on_stage: Callable[[StageResult], None] = _ignore_result,
-        say: Any = None,  # SHIM
         after_round: Callable[[int], None] = lambda round_index: None,
     ) -> None:
         self.context = Context(
@@ -79,9 +78,7 @@ class Loop:
             workers=workers,
             track=track,
         )
-        self.on_stage = (
-            on_stage if say is None else lambda result: [say(line) for line in result.lines()] and None
-        )  # SHIM
+        self.on_stage = on_stage
         self.after_round = after_round
         self.stopped: str | None = None
         self._questioners = Questioners(self.context)
@@ -315,17 +312,3 @@ class Loop:
             for (before, after), places in sorted(pairs.items(), key=lambda item: -len(item[1]))
         ]
         return {"total": len(changes.rows), "guarantee": guarantee, "pairs": rows}
-
-    # SHIM: until the server forwards stage results
-    @property
-    def prices_differ(self) -> bool:
-        """SHIM."""
-        return self.method.query.priced_by_answer
-
-    def spread(self) -> Any:
-        """SHIM."""
-        return self.proposed()
-
-    def asking(self, number: int) -> Any:
-        """SHIM."""
-        return self.questioner(number).session  # type: ignore[attr-defined]

@@ -21,6 +21,8 @@ from a2lc.io.progress import Advance
 from a2lc.project.project import Project
 from a2lc.rounds.loop import Loop
 from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.result import StageResult
+from a2lc.rounds.shards import available_cores
 from a2lc.rounds.stages import next_stage
 
 __all__ = ["main"]
@@ -52,15 +54,21 @@ def track(what: str, total: int) -> Iterator[Advance]:
     yield advance
 
 
+def report_stage(result: StageResult) -> None:
+    """Send the result of a stage to the server, as lines."""
+    for line in result.lines():
+        report(line=line)
+
+
 def main(folder: Path, trains: bool) -> int:
     """Run stages that need a network, or only score masks; return the exit code."""
     threading.Thread(target=_end_with_server, daemon=True).start()
     try:
         with Project(folder) as project:
             plan = RoundPlan.of(project.config)
-            loop = Loop(project, plan, track=track, say=lambda line: report(line=line))
+            loop = Loop(project, plan, workers=available_cores(), track=track, on_stage=report_stage)
             stages = {"train", "evaluate", "score"} if trains else {"score"}
-            if trains and not loop.method.corrects and loop.method.labels_pixels:
+            if trains and not loop.method.corrects and loop.method.pixel_labels is not None:
                 stages.add("correct")
             while (stage := next_stage(project)[1]) in stages:
                 report(stage=stage)

@@ -14,6 +14,7 @@ import numpy as np
 from a2lc.errors import A2LCError, PoolExhaustedError, StageError
 from a2lc.rounds.loop import Loop
 from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.result import StageResult
 from a2lc.rounds.stages import next_stage, take_back
 from a2lc.serve.background import Training
 from a2lc.serve.queue import AHEAD, NotNowError, QuestionQueue
@@ -34,11 +35,6 @@ _TOP_UP_SECONDS = 0.5
 
 _MAX_WAITING = 4
 """Requests that may wait for the loop at once: annotators need the other threads of the server."""
-
-
-def stage_summary(line: str) -> str:
-    """Return the summary at the end of a log line of the loop, `round 1  correct  0.2 s  SUMMARY`."""
-    return line.split(" s  ", 1)[-1]
 
 
 class LoopLock:
@@ -132,14 +128,13 @@ class Worker:
         self.wake = wake
         self.trains = trains
         self.lock = LoopLock()
-        self.loop = Loop(self.project, plan, say=self._log_stage)
+        self.loop = Loop(self.project, plan, on_stage=self._log_stage)
         self.loop.check()
         self.stage = next_stage(self.project)
         self.message = ""
         self.proposed: int | None = None
         self._clock = clock
         self._log = log
-        self._summary = ""
         self._training: Training | None = None
         self._counted_at = 0.0
         self._counted_for = ("", 0, 0)  # stage, round and number of answers of the last count
@@ -171,7 +166,7 @@ class Worker:
     def needs_no_network(self, stage: str) -> bool:
         """Return whether a stage uses answers only, or probabilities from files."""
         from_files = self.loop.plan.training.model == "probabilities"
-        return from_files or (stage == "correct" and not self.loop.method.labels_pixels)
+        return from_files or (stage == "correct" and self.loop.method.pixel_labels is None)
 
     def awaits_review(self, stage: str) -> bool:
         """Return whether a person reviews the automatic corrections at this stage."""
@@ -200,7 +195,7 @@ class Worker:
                 done = round_index if stage in {"train", "evaluate"} else round_index - 1
                 return reply | {"promise": f"The automatic corrections of round {done} have been made."}
             try:
-                changes, guarantee = self.loop.spread()
+                changes, guarantee = self.loop.proposed()
             except StageError as error:
                 return reply | {"promise": str(error)}
             old, new = self.loop.old_and_new(changes)
@@ -226,13 +221,11 @@ class Worker:
             round_index, stage = next_stage(self.project)
             if not self.awaits_review(stage):
                 raise NotNowError(f"Round {round_index} is at stage '{stage}': there are no corrections to accept.")
-            self.loop.correct(threshold=threshold, rejected=rejected)
-            stages = self.project.ledger.stages()
-            details = next(s.details for s in stages if (s.round, s.stage) == (round_index, "correct"))
+            result = self.loop.correct(threshold=threshold, rejected=rejected)
             self._after_stage()
-            summary = self._summary
         self.wake.set()
-        return {"changed": details["automatic"], "left_out": details.get("left_out", 0), "message": summary}
+        details = result.details
+        return {"changed": details["automatic"], "left_out": details.get("left_out", 0), "message": result.summary}
 
     def undo(self) -> int:
         """Undo the automatic corrections that were accepted last; return the number of masks.
@@ -301,8 +294,8 @@ class Worker:
             short = self.queue.is_short()
             spent = self.queue.spent(round_index)
             wanted = self.queue.wanted()
-        over = self.loop.prices_differ and spent + 1e-9 >= self.loop.plan.budget
-        if waiting and short and self.loop.method.asks_in_batches and self.loop.asking(round_index).asks_freely:
+        over = self.loop.method.query.priced_by_answer and spent + 1e-9 >= self.loop.plan.budget
+        if waiting and short and self.loop.questioner(round_index).asks_freely:
             return self._top_up(wanted)
         if waiting and not over:
             self._count_while_answering()
@@ -314,13 +307,13 @@ class Worker:
     def _top_up(self, wanted: int) -> bool:
         """Choose questions until `wanted` are free, if the round chooses them in batches; return whether any came."""
         round_index, stage = next_stage(self.project)
-        if stage != "answer" or not self.loop.method.asks_in_batches:
+        questioner = self.loop.questioner(round_index)
+        if stage != "answer" or not questioner.in_batches:
             return False
         lacking = self.queue.lacking(wanted)
         if lacking <= 0:
             return False
-        asking = self.loop.asking(round_index)
-        queries = asking.free_questions(lots=-(-lacking // asking.method.batch))
+        queries = questioner.free(lacking)
         if queries:
             self.project.ledger.add_queries(round_index, queries)
             self._after_stage(reload=False)
@@ -330,7 +323,7 @@ class Worker:
         """Count the automatic corrections of a round whose answers are complete; again only after a changed answer."""
         state = ("correct", round_index, len(self.queue.recorder.all_answers()))
         if self._counted_for != state or self.proposed is None:
-            self.proposed, self._counted_for = len(self.loop.spread()[0].rows), state
+            self.proposed, self._counted_for = len(self.loop.proposed()[0].rows), state
         return self.proposed
 
     def _count_while_answering(self) -> None:
@@ -341,9 +334,9 @@ class Worker:
         if self._counted_for == state:
             return
         self._counted_for = state
-        if self.loop.method.asks_in_batches or self.queue.recorder.answered[self.stage[0]]:
+        if self.loop.questioner(self.stage[0]).in_batches or self.queue.recorder.answered[self.stage[0]]:
             with suppress(A2LCError):
-                self.proposed = len(self.loop.spread()[0].rows)
+                self.proposed = len(self.loop.proposed()[0].rows)
         self._counted_at = self._clock()
 
     def _after_stage(self, *, reload: bool = True) -> None:
@@ -366,12 +359,13 @@ class Worker:
                 return
             self._training = None
         if self._training is None:
-            self._training = Training(self.project.folder, self.wake.set, self._log_stage, trains=self.trains)
+            self._training = Training(self.project.folder, self.wake.set, self._log, trains=self.trains)
         if self.trains and self.queue.active() and self.queue.is_short():
             with suppress(StageError, PoolExhaustedError):
                 if self.loop.ask_ahead(AHEAD):
                     self.queue.refresh()
 
-    def _log_stage(self, line: str) -> None:
-        self._summary = stage_summary(line)
-        self._log(line)
+    def _log_stage(self, result: StageResult) -> None:
+        """Log the result of a stage."""
+        for line in result.lines():
+            self._log(line)

@@ -12,6 +12,7 @@ from a2lc.errors import StageError
 from a2lc.ledger import FIRST, KEEP, VOID
 from a2lc.ledger.replay import SOURCES
 from a2lc.methods import METHODS
+from a2lc.methods.base import QuerySpec
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, QueryKind, Reason
 from a2lc.rounds.loop import Loop
@@ -321,7 +322,7 @@ def test_a_method_that_changes_nothing_goes_on_by_itself(open_desk):
 
 def test_a_budget_of_clicks_ends_a_round_of_answers_of_different_prices(open_desk, monkeypatch):
     class AllClasses(METHODS["random"]):
-        query_kind = QueryKind.CLASSES
+        query = QuerySpec(kind=QueryKind.CLASSES)
 
     monkeypatch.setitem(METHODS, "all-classes", AllClasses)
     desk = open_desk(budget=6, method="all-classes")
@@ -341,7 +342,7 @@ def test_questions_of_the_next_round_are_asked_ahead_and_count_in_it(open_desk, 
     desk.close()
     for query in desk.project.ledger.queries(2, unanswered=True):
         desk.answer([reply(query)])
-    while not loop.run_stage("answer"):
+    while not loop.run_stage("answer").complete:
         for query in desk.project.ledger.queries(2, unanswered=True):
             desk.queue.recorder.learn_queries()
             desk.answer([reply(query)])
@@ -356,10 +357,10 @@ def test_questions_of_the_next_round_are_asked_ahead_and_count_in_it(open_desk, 
     desk.queue.recorder.learn_queries()
     desk.answer([reply(query) for query in ahead[:25]])
     for stage in ("train", "evaluate", "score", "select"):
-        assert loop.run_stage(stage)
+        assert loop.run_stage(stage).complete
     assert len(desk.project.ledger.queries(3)) == 30, "five of them wait: no new ones are chosen"
     desk.answer([reply(query) for query in ahead[25:]])
-    while not loop.run_stage("answer"):
+    while not loop.run_stage("answer").complete:
         desk.queue.recorder.learn_queries()
         desk.answer([reply(query) for query in desk.project.ledger.queries(3, unanswered=True)])
     assert len(desk.project.ledger.answers(3)) == 60, "the round's clicks, those ahead among them"
@@ -371,7 +372,7 @@ def at_train(desk, rounds=1):
     desk.close()
     loop = desk.worker.loop
     while next_stage(desk.project) != (rounds, "train"):
-        if not loop.run_stage(next_stage(desk.project)[1]):
+        if not loop.run_stage(next_stage(desk.project)[1]).complete:
             desk.queue.recorder.learn_queries()
             waiting = desk.project.ledger.queries(unanswered=True)
             desk.answer([reply(query) for query in waiting])
@@ -465,12 +466,12 @@ def test_methods_that_choose_all_at_once_ask_ahead_too(open_desk, method):
     desk.close()
     desk.answer([reply(query) for query in desk.project.ledger.queries(1)])
     for stage in ("answer", "correct"):
-        assert loop.run_stage(stage)
+        assert loop.run_stage(stage).complete
     assert loop.ask_ahead(4) == 4 and loop.ask_ahead(100) == 6 and loop.ask_ahead(4) == 0
     asked = [(q.image, q.mask_ids) for q in desk.project.ledger.queries()]
     assert len(set(asked)) == 20, "nothing is asked twice"
     for stage in ("train", "evaluate", "score", "select"):
-        assert loop.run_stage(stage)
+        assert loop.run_stage(stage).complete
     assert len(desk.project.ledger.queries(2)) == 10
 
 
@@ -567,7 +568,7 @@ def test_nothing_is_worked_out_while_nobody_answers(open_desk, monkeypatch, cloc
     answer_round(desk, truth=True)
     until(lambda: desk.status()["proposed"])
     looked = []
-    monkeypatch.setattr(desk.worker.loop, "spread", lambda: looked.append(1))
+    monkeypatch.setattr(desk.worker.loop, "proposed", lambda: looked.append(1))
     with desk.worker.lock:
         for _ in range(3):
             clock.now += 60
