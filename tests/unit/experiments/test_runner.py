@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 from a2lc.acquisition.cost import precise_clicks  # noqa: E402
 from a2lc.cli.app import _main  # noqa: E402
 from a2lc.errors import ConfigError, LockedError, MissingExtraError, UnknownNameError  # noqa: E402
-from a2lc.experiments import runner  # noqa: E402
+from a2lc.experiments import execution, runner  # noqa: E402
 from a2lc.experiments.curves import mean_curve  # noqa: E402
 from a2lc.experiments.execution import answer_bits, run_folder  # noqa: E402
 from a2lc.experiments.points import curve_of  # noqa: E402
@@ -161,15 +161,15 @@ def test_killed_anywhere_the_same_call_goes_on(done, tmp_path, monkeypatch, afte
 
 def test_a_folder_killed_before_its_masks_were_there_is_made_anew(tmp_path, monkeypatch):
     made = bench(tmp_path, methods=[{"name": "classbal"}], seeds=[0])
-    real = runner.make_masks
+    real = execution.make_masks
 
     def dies(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "make_masks", dies)
+    monkeypatch.setattr(execution, "make_masks", dies)
     with pytest.raises(KeyboardInterrupt):
         made.run(made.plan())
-    monkeypatch.setattr(runner, "make_masks", real)
+    monkeypatch.setattr(execution, "make_masks", real)
     made.run(made.plan())
     (outcome,) = made.outcomes()
     assert outcome.found["masks"] == 4 * 12 and outcome.found["rounds"][0]["data_miou"] is None
