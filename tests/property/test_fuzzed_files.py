@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.fuzz
+
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz_files.py"
 
 

@@ -19,14 +19,16 @@ import a2lc
 ROOT = Path(a2lc.__file__).parent
 
 # A package imports those above it, never one below.
-ORDER = """
-errors version
-io classes images statistics posterior records acquisition ledger masks
-project formats correction methods audits foundation creation models training rounds
-doctor export report handover serve demo experiments
-cli __main__
-stats metrics
-""".split()
+ORDER = [
+    *("errors", "version"),
+    *("io", "classes", "images", "statistics", "posterior", "records", "acquisition", "ledger", "masks"),
+    *("project", "formats", "correction", "methods", "audits"),
+    *("foundation", "creation", "models", "training", "rounds"),
+    *("doctor", "export", "report", "handover", "serve", "demo", "experiments"),
+    *("cli", "__main__"),
+    *("stats", "metrics"),
+]
+
 """The last two are module paths kept for users; nothing imports them."""
 
 LONGEST_MODULE, LONGEST_CLASS = 500, 300

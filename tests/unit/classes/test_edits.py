@@ -280,7 +280,7 @@ def test_split_asks_again(scored, project):
     assert all((project.corrected_labels(image) == kept[image.image_id]).all() for image in project.images)
 
 
-@pytest.mark.parametrize("method", ["gain", "a2lc", "alc"])
+@pytest.mark.parametrize("method", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("gain", "a2lc")), "alc"])
 def test_rounds_after_a_split(scored, project, method):
     """Whichever class is split, the next rounds run, and masks of it are asked about again."""
     run(scored, project, 1, method)

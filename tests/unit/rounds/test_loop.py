@@ -65,7 +65,7 @@ def make_project(root, name, **without):
     return Project(root / name)
 
 
-def plan(root, method="a2lc", budget=10, **changes):
+def plan(root, method="alc", budget=10, **changes):
     settings = {"epochs": 20} if method == "a2lc" else {}
     settings |= changes.pop("settings", {})
     return RoundPlan(
