@@ -43,9 +43,9 @@ def promise_sentence(promise: Mapping[str, Any]) -> str:
     """What audits promise of changes that nobody looked at, in sentences.
 
     Example:
-        >>> _promise({"proposed": 3, "accepted": 0, "confidence": 0.95, "reason": "no audits"})
+        >>> promise_sentence({"proposed": 3, "accepted": 0, "confidence": 0.95, "reason": "no audits"})
         '3 automatic changes were proposed and none was accepted: no audits.'
-        >>> _promise({"proposed": 0, "accepted": 0, "confidence": 0.95, "reason": "no proposals"})
+        >>> promise_sentence({"proposed": 0, "accepted": 0, "confidence": 0.95, "reason": "no proposals"})
         'No automatic change was proposed.'
     """
     proposed, accepted, reason = promise["proposed"], promise["accepted"], promise["reason"]

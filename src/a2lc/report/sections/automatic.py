@@ -286,14 +286,14 @@ def verdict_of(
     """Whether automatic corrections did harm, in a word and in a sentence.
 
     Example:
-        >>> _verdict(4, 4, 1, True, 0.5, 0.75)[1]
+        >>> verdict_of(4, 4, 1, True, 0.5, 0.75)[1]
         'Automatic corrections did harm: data mIoU is 0.500 with them and would be 0.750 without. 1 of 4 are right.'
-        >>> _verdict(4, 4, 3, True, 0.6071, 0.6070)
+        >>> verdict_of(4, 4, 3, True, 0.6071, 0.6070)
         ('good', 'Automatic corrections changed data mIoU by less than 0.001. 3 of 4 are right.')
 
     Those made to raise the mean IoU are judged by that alone:
 
-        >>> _verdict(4, 4, 1, True, 0.75, 0.5, for_gain=True)
+        >>> verdict_of(4, 4, 1, True, 0.75, 0.5, for_gain=True)
         ('good', 'Automatic corrections helped: data mIoU is 0.750 with them and would be 0.500 without. 1 of 4 are right.')
     """
     if not count:
