@@ -1,6 +1,6 @@
 """How long each format takes to be written and to be read, as made-up label maps of the size of PASCAL VOC.
 
-python bench/formats.py [--images 300]
+python benchmarks/formats.py [--images 300]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Damaged files of every format that is read: nothing crashes, hangs, takes all memory, or shows a traceback.
 
-    python bench/fuzz_files.py [--cases 1000] [--seed 0]
+    python benchmarks/fuzz_files.py [--cases 1000] [--seed 0]
 
 Each case is a data set with one file damaged: cut short, bits flipped, bytes put in, taken for another type, numbers
 in it made absurd, or made to unpack to gigabytes. `a2lc doctor` and `a2lc init` must both end by themselves, with exit

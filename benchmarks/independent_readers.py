@@ -2,8 +2,8 @@
 
 Neither is a dependency, so the two halves run in two environments:
 
-    python bench/independent_readers.py write DIR             # where a2lc is installed
-    python bench/independent_readers.py compare DIR           # where the others are
+    python benchmarks/independent_readers.py write DIR             # where a2lc is installed
+    python benchmarks/independent_readers.py compare DIR           # where the others are
 
 The others: pip install datumaro label-studio-sdk scikit-image
 

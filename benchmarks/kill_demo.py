@@ -1,6 +1,6 @@
 """Kill a demo run without warning at random moments, give the same command each time, and compare the ledgers.
 
-python bench/kill_demo.py [KILLS] [IMAGES]
+python benchmarks/kill_demo.py [KILLS] [IMAGES]
 """
 
 import random

@@ -1,6 +1,6 @@
 """Images of 67 million pixels that unpack from 200 kB each: how long the doctor and the import take, and how much memory.
 
-python bench/large_images.py [--images 4] [--side 8190]
+python benchmarks/large_images.py [--images 4] [--side 8190]
 """
 
 from __future__ import annotations

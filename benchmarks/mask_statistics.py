@@ -1,6 +1,6 @@
 """Mask statistics against torch.softmax over the same array, one thread, in one run.
 
-python bench/mask_statistics.py
+python benchmarks/mask_statistics.py
 """
 
 import time

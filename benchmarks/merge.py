@@ -1,6 +1,6 @@
 """Merge 8,192 masks of a 1024 x 2048 image: which of them touch, and which of these become one region.
 
-python bench/merge.py
+python benchmarks/merge.py
 """
 
 import time

@@ -1,6 +1,6 @@
 """Coverage and width of the intervals of label quality, in simulated data sets.
 
-python bench/quality_coverage.py --runs 300 --seed 0
+python benchmarks/quality_coverage.py --runs 300 --seed 0
 
 A data set is drawn once per scenario, labels and all; each run draws audits from it and estimates. Posterior: of the
 truth by a noisy observer, sharpened where it is over-confident. Errors follow the label: confusions prefer a class or

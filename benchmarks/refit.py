@@ -1,6 +1,6 @@
 """Seconds of what happens between two batches of questions: refit, posteriors, worth, labels, choice.
 
-OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 python bench/refit.py [--masks 18101] [--embedding 256] [--answers 500 2500]
+OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 python benchmarks/refit.py [--masks 18101] [--embedding 256] [--answers 500 2500]
 
 Masks are made up: class centres in every group of features, K = 11. Times are the best of a few runs; the ratio is to one matrix
 product (M, B) by (B, R) of the features without the random ones and as many columns as there are random ones. On a busy machine

@@ -1,6 +1,6 @@
 """Replay a million corrections over 100,000 masks, from the ledger file to the state of every mask.
 
-python bench/replay.py
+python benchmarks/replay.py
 """
 
 import tempfile

@@ -1,6 +1,6 @@
 """Share of each round's time that is neither fitting nor forward passes, from the ledger of a finished run.
 
-python bench/round_share.py camvid.a2lc
+python benchmarks/round_share.py camvid.a2lc
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Peak memory of scoring 200 and 2,000 images, each in a process of its own.
 
-python bench/scoring_memory.py
+python benchmarks/scoring_memory.py
 """
 
 import resource

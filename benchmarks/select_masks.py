@@ -1,6 +1,6 @@
 """Choose 10,000 of 10 million masks from statistics on disk: seconds and peak memory of the choice.
 
-python bench/select_masks.py [MILLIONS]
+python benchmarks/select_masks.py [MILLIONS]
 """
 
 import resource

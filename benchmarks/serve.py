@@ -1,6 +1,6 @@
 """The server under load: a long queue, one person with fast fingers, twenty at once, and a kill.
 
-python bench/serve.py --folder bench-serve --masks 100000 --annotators 20 --rate 2 --minutes 5 --kills 2
+python benchmarks/serve.py --folder bench-serve --masks 100000 --annotators 20 --rate 2 --minutes 5 --kills 2
 
 Makes a project of made-up scenes with as many squares for masks, all of them queued in one round (method `alc`, probabilities
 from files), and starts `a2lc serve` on it. Then, over HTTP on loopback:

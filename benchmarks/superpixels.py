@@ -1,6 +1,6 @@
 """Superpixels of a 1,024 x 2,048 image, beside sorting as many numbers as it has values, one thread, in one run.
 
-python bench/superpixels.py [IMAGE]
+python benchmarks/superpixels.py [IMAGE]
 """
 
 import sys

@@ -120,16 +120,31 @@ class Scored:
     root: Path
 
     def project(self, name: str, labels: Path | None = None, ground_truth: bool = True) -> Project:
-        """A new project of them."""
+        """A new project of them; in the usual case a copy of one that was made before."""
+        if labels is None and ground_truth:
+            return Project(self.copy(self.root / name))
+        create_project(self.root / name, self.sources(labels, ground_truth), scene_classes())
+        return Project(self.root / name)
+
+    def copy(self, folder: Path) -> Path:
+        """A project of them in any folder."""
+        shutil.copytree(self.template, folder)
+        return folder
+
+    @property
+    def template(self) -> Path:
+        """A project of all files. Not to be opened: that would lock and write."""
+        return self.root / "template" / "scored.a2lc"
+
+    def sources(self, labels: Path | None = None, ground_truth: bool = True) -> Sources:
+        """The files of the scenes."""
         scenes = self.root / "scenes"
-        sources = Sources(
+        return Sources(
             images=scenes / "images",
             labels=labels or scenes / "labels",
             masks=scenes / "masks",
             ground_truth=scenes / "ground_truth" if ground_truth else None,
         )
-        create_project(self.root / name, sources, scene_classes())
-        return Project(self.root / name)
 
     def plan(
         self, project: Project, budget: float = 60, *, method: str = "gain", settings=None, **annotator
@@ -149,24 +164,38 @@ class Scored:
         return RoundPlan.of(project.config)
 
 
-@pytest.fixture(scope="session")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
-    root = tmp_path_factory.mktemp("scored")
-    write_scenes(root / "scenes", SceneSettings(images=40, validation_images=2, height=72, width=96, seed=3))
-    found = Scored(root)
-    with found.project("probe.a2lc") as project:
+def make_scored(root: Path, settings: SceneSettings, right: float = 0.6, sharp: float = 2.0) -> Scored:
+    """Write scenes, a project of them, and probabilities that are right on a share of the pixels."""
+    write_scenes(root / "scenes", settings)
+    made = Scored(root)
+    create_project(made.template, made.sources(), scene_classes())
+    with made.project("probe.a2lc") as project:
         classes = project.classes.num_classes
         for image in project.all_images:
             truth = project.truth.pixels(image).astype(int)
             rng = np.random.default_rng([5, image.index])
-            seen = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, classes, truth.shape))
+            seen = np.where(rng.random(truth.shape) < right, truth, rng.integers(0, classes, truth.shape))
             seen[truth == 255] = 0
-            logits = rng.normal(size=(classes, *truth.shape)) + 2 * (np.arange(classes)[:, None, None] == seen)
+            logits = rng.normal(size=(classes, *truth.shape)) + sharp * (np.arange(classes)[:, None, None] == seen)
             probs = np.exp(logits) / np.exp(logits).sum(axis=0)
             path = root / "probs" / f"{image.image_id}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, probs.astype(np.float16))
-    return found
+    return made
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    """Forty scenes: enough for audits to support changes."""
+    settings = SceneSettings(images=40, validation_images=2, height=72, width=96, seed=3)
+    return make_scored(tmp_path_factory.mktemp("scored"), settings)
+
+
+@pytest.fixture(scope="session")
+def few_scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    """Six small scenes, for rounds whose figures do not matter."""
+    settings = SceneSettings(images=6, validation_images=2, height=48, width=64, seed=3)
+    return make_scored(tmp_path_factory.mktemp("few"), settings, right=0.7, sharp=3.0)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -194,11 +195,18 @@ def parquet_rows(out: Path) -> dict[str, tuple[bytes, bytes]]:
     return {r["image"]["path"].removesuffix(".png"): (r["image"]["bytes"], r["label"]["bytes"]) for r in rows}
 
 
-@pytest.mark.parametrize("format", GENERAL)
-def test_after_rounds_of_answers(format, scored, tmp_path):
-    """Labels that a whole loop corrected: answers, automatic corrections, masks that people confirmed."""
-    with scored.project(f"format {format}.a2lc") as project:
+@pytest.fixture(scope="module")
+def answered(scored):
+    """Folder of a project after a round. Not to be written to."""
+    with scored.project("answered.a2lc") as project:
         Loop(project, scored.plan(project)).run(1)
+        return project.folder
+
+
+@pytest.mark.parametrize("format", GENERAL)
+def test_after_rounds_of_answers(format, answered, tmp_path):
+    """Labels that a whole loop corrected: answers, automatic corrections, masks that people confirmed."""
+    with Project(shutil.copytree(answered, tmp_path / "answered.a2lc")) as project:
         summary = export_project(project, tmp_path / "out", format)
         assert summary.changed_pixels > 0
         given = project.classes

@@ -9,24 +9,24 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.audits.session import Session  # noqa: E402
-from a2lc.creation.importer import create_project  # noqa: E402
-from a2lc.creation.masks import make_masks  # noqa: E402
-from a2lc.errors import StageError  # noqa: E402
-from a2lc.formats.base import Sources  # noqa: E402
+from a2lc.audits.session import Session
+from a2lc.creation.importer import create_project
+from a2lc.creation.masks import make_masks
+from a2lc.errors import StageError
+from a2lc.formats.base import Sources
 from a2lc.formats.reading import ReadRules
 from a2lc.images.label_maps import write_ids
-from a2lc.images.rgb import write_rgb  # noqa: E402
-from a2lc.methods import METHODS, create_method  # noqa: E402
-from a2lc.methods.base import PixelLabels  # noqa: E402
-from a2lc.models.build import MODELS  # noqa: E402
-from a2lc.project.config import AnnotatorConfig, TrainingConfig  # noqa: E402
-from a2lc.project.project import Project  # noqa: E402
-from a2lc.records import QueryKind  # noqa: E402
+from a2lc.images.rgb import write_rgb
+from a2lc.methods import METHODS, create_method
+from a2lc.methods.base import PixelLabels
+from a2lc.models.build import MODELS
+from a2lc.project.config import AnnotatorConfig, TrainingConfig
+from a2lc.project.project import Project
+from a2lc.records import QueryKind
 from a2lc.rounds.loop import Loop
 from a2lc.rounds.models import region_predictor
-from a2lc.rounds.plan import RoundPlan  # noqa: E402
-from a2lc.rounds.status import project_status  # noqa: E402
+from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.status import project_status
 
 
 class Tiny(torch.nn.Module):

@@ -224,7 +224,9 @@ def models(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow if page == "own-model.md" else ()) for page in PAGES]
+)
 def test_commands_of_page(page, models, tmp_path, monkeypatch, capsys):
     PREPARE[page](tmp_path)
     monkeypatch.chdir(tmp_path)

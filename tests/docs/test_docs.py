@@ -48,5 +48,5 @@ def test_every_setting_of_a_method_is_documented(name):
 
 
 def test_every_benchmark_named_exists():
-    for name in re.findall(r"bench/(\w+\.py)", text("docs/results.md")):
-        assert (ROOT / "bench" / name).is_file(), name
+    for name in re.findall(r"benchmarks/(\w+\.py)", text("docs/results.md")):
+        assert (ROOT / "benchmarks" / name).is_file(), name

@@ -12,9 +12,12 @@ from a2lc.project.project import Project
 
 CAMVID = Path(__file__).resolve().parents[3] / "shared" / "data" / "camvid"
 
-pytestmark = pytest.mark.skipif(
-    not CAMVID.is_dir(), reason="CamVid is not beside the project (../shared/data/camvid); its terms forbid a copy"
-)
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        not CAMVID.is_dir(), reason="CamVid is not beside the project (../shared/data/camvid); its terms forbid a copy"
+    ),
+]
 
 
 def test_import_of_all_counts_what_its_readme_says(tmp_path, capsys):

@@ -17,7 +17,10 @@ from a2lc.rounds.stages import next_stage
 
 pytest.importorskip("torch", reason="training needs the extra [train]")
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc"),
+]
 
 FAST = [
     "preset=tiny",

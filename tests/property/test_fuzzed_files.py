@@ -1,4 +1,4 @@
-"""Damaged files of every format: each command ends by itself, with one line at most. bench/fuzz_files.py runs a thousand."""
+"""Damaged files of every format: each command ends by itself, with one line at most. benchmarks/fuzz_files.py runs a thousand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "fuzz_files.py"
+pytestmark = pytest.mark.fuzz
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz_files.py"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from a2lc.acquisition.functions import class_weights, pixbal_weights, score
 from a2lc.classes.sentinels import FIRST, VOID
@@ -18,7 +17,6 @@ from a2lc.masks.tables import MaskTable, TruthTable
 from a2lc.records import AnswerKind, Query
 from a2lc.rounds.oracle import Oracle
 from a2lc.statistics.mask_stats import MaskStats, mask_statistics
-from a2lc.statistics.torch_kernel import mask_statistics_torch
 
 F = np.array([(0.7, 0.2, 0.1), (0.6, 0.3, 0.1), (0.2, 0.7, 0.1), (0.1, 0.1, 0.8)], dtype=np.float32)
 
@@ -30,6 +28,9 @@ def mask_of_four(request) -> MaskStats:
     labels, mask_map = np.ones((1, 4), dtype=int), np.full((1, 4), 5)
     if request.param == "numba":
         return mask_statistics(probs, labels, mask_map)
+    torch = pytest.importorskip("torch", reason="needs the extra [train]")
+    from a2lc.statistics.torch_kernel import mask_statistics_torch
+
     return mask_statistics_torch(torch.from_numpy(probs), labels, mask_map)
 
 
@@ -129,6 +130,7 @@ def test_size_of_the_tail(classes, tail):
 
 def losses(monkeypatch, stats, classes, *, output=None, **settings):
     """Losses of the module's steps; with `output`, of a network that gives these logits whatever it is shown."""
+    torch = pytest.importorskip("torch", reason="needs the extra [train]")
     if output is not None:
 
         class Constant(torch.nn.Module):

@@ -7,10 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.acquisition.functions import score  # noqa: E402
-from a2lc.models.heads import HeadedNet  # noqa: E402
-from a2lc.statistics.mask_stats import mask_statistics  # noqa: E402
-from a2lc.training.module import region_losses  # noqa: E402
+from a2lc.acquisition.functions import score
+from a2lc.models.heads import HeadedNet
+from a2lc.statistics.mask_stats import mask_statistics
+from a2lc.training.module import region_losses
 
 EPS = 1e-8
 

@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.models.heads import HeadOutput  # noqa: E402
-from a2lc.project.config import TrainingConfig  # noqa: E402
-from a2lc.training.module import HELD_OUT, PADDING, SemiModule  # noqa: E402
+from a2lc.models.heads import HeadOutput
+from a2lc.project.config import TrainingConfig
+from a2lc.training.module import HELD_OUT, PADDING, SemiModule
 
 IGNORE = 255
 

@@ -7,11 +7,9 @@ from dataclasses import fields
 import numpy as np
 import plain
 import pytest
-import torch
 
 from a2lc.acquisition.functions import class_weights, score
 from a2lc.statistics.mask_stats import MaskStats, mask_statistics
-from a2lc.statistics.torch_kernel import mask_statistics_torch
 
 EXACT = {"image", "mask_ids", "area", "label", "void_pixels", "pred_counts", "dominant"}
 EXACT |= {"pair_row", "pair_label", "pair_pixels"}
@@ -22,6 +20,9 @@ def fast_numba(probs, labels, mask_map, ignore_index=255):
 
 
 def fast_torch(probs, labels, mask_map, ignore_index=255):
+    torch = pytest.importorskip("torch", reason="needs the extra [train]")
+    from a2lc.statistics.torch_kernel import mask_statistics_torch
+
     return mask_statistics_torch(torch.from_numpy(np.array(probs)), labels, mask_map, ignore_index)
 
 

@@ -176,7 +176,7 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
 
     Example:
         >>> from a2lc import Project
-        >>> from a2lc.status import label_quality
+        >>> from a2lc.rounds.status import label_quality
         >>> label_quality(Project("my.a2lc"))["after"]["pixel_accuracy"]      # doctest: +SKIP
         {'low': 0.913, 'estimate': 0.942, 'high': 0.966}
     """

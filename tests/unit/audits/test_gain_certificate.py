@@ -118,6 +118,7 @@ def null(kind, rng, total):
     return y, size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["coins", "rare harm"])
 def test_false_certificates_are_as_rare_as_said(kind):
     rng = np.random.default_rng(5)
@@ -130,6 +131,7 @@ def test_false_certificates_are_as_rare_as_said(kind):
     assert false <= runs * (1 - confidence) + 2 * math.sqrt(runs * 0.16)
 
 
+@pytest.mark.slow
 def test_bounds_of_all_sets_hold_whatever_is_chosen():
     rng = np.random.default_rng(6)
     y, size = null("slope", rng, 300)

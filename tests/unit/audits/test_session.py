@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,41 @@ def project(made, request):
     name = request.node.name.translate(str.maketrans("[]/", "---"))
     with made.project(f"{name}.a2lc") as opened:
         yield opened
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounds:
+    """Rounds of the usual plan, run once.
+
+    Attributes:
+        one: Folder of a project that has run one.
+        two: What two rounds asked, and the labels they came to.
+    """
+
+    one: Path
+    two: tuple
+
+    def copy(self, name):
+        """A project that has run one round."""
+        return Project(shutil.copytree(self.one, self.one.parent / name))
+
+
+@pytest.fixture(scope="module")
+def rounds(made):
+    with made.project("one.a2lc") as project:
+        loop_of(project, made).run(1)
+    shutil.copytree(made.root / "one.a2lc", made.root / "two.a2lc")
+    with Project(made.root / "two.a2lc") as project:
+        loop_of(project, made).run(2)
+        return Rounds(made.root / "one.a2lc", (asked_of(project), project.state().classes.tolist()))
+
+
+@pytest.fixture(scope="module")
+def eighty(made):
+    """Folder of a project after two rounds of 80 questions."""
+    with made.project("eighty.a2lc") as project:
+        loop_of(project, made, budget=80).run(2)
+    return made.root / "eighty.a2lc"
 
 
 def asked_of(project):
@@ -91,24 +127,20 @@ def test_answers_change_what_is_asked_next(project, made):
     assert np.abs(after - before).max() > 0.2
 
 
-def test_the_same_seed_asks_the_same(made):
-    found = []
-    for name in ("same-a.a2lc", "same-b.a2lc"):
-        with made.project(name) as project:
-            loop_of(project, made).run(2)
-            found.append((asked_of(project), project.state().classes.tolist()))
-    assert found[0] == found[1]
-
-
-@pytest.mark.parametrize("calls", [1, 3, 4, 6, 8, 9])
-def test_killed_between_batches_it_goes_on_as_if_it_had_not_been(made, monkeypatch, calls):
-    """Five lots of questions a round; in the second there are audits enough for a temperature."""
-    with made.project(f"whole{calls}.a2lc") as project:
+def test_the_same_seed_asks_the_same(made, rounds):
+    with made.project("same.a2lc") as project:
         loop_of(project, made).run(2)
-        wanted, labels = asked_of(project), project.state().classes.tolist()
-    with made.project(f"killed{calls}.a2lc") as project:
+        assert (asked_of(project), project.state().classes.tolist()) == rounds.two
+
+
+@pytest.mark.parametrize("calls", [3, 9, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 4, 6, 8))])
+def test_killed_between_batches_it_goes_on_as_if_it_had_not_been(made, rounds, monkeypatch, calls):
+    """Five lots of questions a round; in the second there are audits enough for a temperature."""
+    wanted, labels = rounds.two
+    # What is killed in the second round begins with a first that was not.
+    with rounds.copy(f"killed{calls}.a2lc") if calls > 5 else made.project(f"killed{calls}.a2lc") as project:
         loop = loop_of(project, made)
-        real, left = project.ledger.add_queries, [calls]
+        real, left = project.ledger.add_queries, [calls - 5 if calls > 5 else calls]
 
         def dying(*args, **kwargs):
             left[0] -= 1
@@ -126,7 +158,7 @@ def test_killed_between_batches_it_goes_on_as_if_it_had_not_been(made, monkeypat
         assert project.state().classes.tolist() == labels
 
 
-@pytest.mark.parametrize("gold", [0.0, 0.9])
+@pytest.mark.parametrize("gold", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_batches_of_one_ask_as_much(project, made, gold):
     assert loop_of(project, made, settings={"batch": 1, "gold": gold}).run(1)
     queries = project.ledger.queries(1)
@@ -155,11 +187,13 @@ def test_a_person_answers_batch_by_batch(project, made):
 # ---- changes --------------------------------------------------------------------------------------------------------
 
 
-def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(project, made):
+@pytest.mark.parametrize("rounds", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(project, made, rounds):
     loop = loop_of(project, made, budget=150, settings={"certify": 0.4})
-    loop.run(3)
+    loop.run(rounds)
     asked = np.isin(project.masks.keys, project.ledger.asked_masks())
-    for number in (1, 2, 3):
+    numbers = range(1, rounds + 1)
+    for number in numbers:
         state = project.state(through=number)
         measured, frozen = (
             getattr(loop.questioner(number).session.certification, name)() for name in ("measured", "frozen")
@@ -171,7 +205,7 @@ def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(projec
         np.testing.assert_array_equal(
             np.where(automatic, state.classes, FIRST)[unseen], np.where(unseen, wanted, FIRST)[unseen]
         )
-    assert sum(found_in(project, n)["automatic"] for n in (1, 2, 3)) > 0, "the test must see changes"
+    assert sum(found_in(project, n)["automatic"] for n in numbers) > 0, "the test must see changes"
     status = project_status(project)
     first, last = status["rounds"][0]["data_miou"], status["rounds"][-1]["data_miou"]
     assert last > first + 0.1
@@ -195,6 +229,7 @@ def copied(made, proved, name):
     return Project(made.root / name)
 
 
+@pytest.mark.slow
 def test_what_a_round_proved_stands_while_no_audit_speaks_against_it(made, proved):
     with copied(made, proved, "stands.a2lc") as project:
         before = project.state()
@@ -222,6 +257,7 @@ def test_what_a_round_proved_stands_while_no_audit_speaks_against_it(made, prove
         assert not (project.state().source == AUTOMATIC).any()
 
 
+@pytest.mark.slow
 def test_what_someone_leaves_out_is_not_made_and_the_figures_say_so(made):
     found = []
     for name, left_out in (("all", False), ("some", True)):
@@ -247,7 +283,9 @@ def test_what_someone_leaves_out_is_not_made_and_the_figures_say_so(made):
     assert moved == pytest.approx(some_true["pixel_accuracy"] - all_true["pixel_accuracy"], abs=0.03) and abs(moved) > 0
 
 
-@pytest.mark.parametrize("stricter", [{"min_precision": 0.8}, {"confidence": 0.99}])
+@pytest.mark.parametrize(
+    "stricter", [{"min_precision": 0.8}, pytest.param({"confidence": 0.99}, marks=pytest.mark.slow)]
+)
 def test_what_was_proved_under_a_laxer_promise_does_not_stand_under_a_stricter(made, proved, stricter):
     (name,) = stricter
     with copied(made, proved, f"stricter-{name}.a2lc") as project:
@@ -280,6 +318,7 @@ def test_what_was_proved_goes_when_audits_speak_against_it(made, proved):
         assert not (project.state().source == AUTOMATIC).any()
 
 
+@pytest.mark.slow
 def test_a_precision_proved_stands_until_audits_speak_against_it(made):
     asked = {"min_precision": 0.4}
     with made.project("precise.a2lc") as project:
@@ -295,16 +334,17 @@ def test_a_precision_proved_stands_until_audits_speak_against_it(made):
         assert not (project.state().source == AUTOMATIC).any()
 
 
-def test_no_answer_is_ever_changed(project, made):
-    loop_of(project, made, budget=80).run(2)
-    state = project.state()
-    for query, answer in standing_answers(project.ledger):
-        row = int(project.masks.rows(np.array([query.image]), np.array(query.mask_ids))[0])
-        assert state.source[row] != AUTOMATIC
-        if answer.kind == AnswerKind.CORRECT and query.reason != Reason.GOLD:
-            assert state.classes[row] == answer.classes[0]
+def test_no_answer_is_ever_changed(made, eighty):
+    with copied(made, eighty, "kept.a2lc") as project:
+        state = project.state()
+        for query, answer in standing_answers(project.ledger):
+            row = int(project.masks.rows(np.array([query.image]), np.array(query.mask_ids))[0])
+            assert state.source[row] != AUTOMATIC
+            if answer.kind == AnswerKind.CORRECT and query.reason != Reason.GOLD:
+                assert state.classes[row] == answer.classes[0]
 
 
+@pytest.mark.slow
 def test_labels_without_errors_are_left_alone(made):
     clean = made.root / "clean"
     with made.project("clean-truth.a2lc") as project:
@@ -427,6 +467,7 @@ def test_figures_hold_the_truth_and_need_none(made):
     assert {**blind, "true": 0} == {**quality, "true": 0}
 
 
+@pytest.mark.slow
 def test_until_ends_a_run(project, made):
     loop = loop_of(project, made, budget=80)
     assert loop.run(9, parse_until("accuracy=0.5"))
@@ -442,10 +483,8 @@ def test_until_needs_audits(project, made):
         loop.run(1, parse_until("accuracy=0.5"))
 
 
-def test_figures_of_labels_taken_back_stop_nothing_and_are_told_so(project, made, capsys):
-    loop_of(project, made, budget=80).run(2)
-    folder = project.folder
-    project.close()
+def test_figures_of_labels_taken_back_stop_nothing_and_are_told_so(made, eighty, capsys):
+    folder = shutil.copytree(eighty, made.root / "taken-back.a2lc")
     assert _main(["undo", str(folder), "2"]) == 0
     with Project(folder) as again:
         assert label_quality(again)["undone"] and label_quality(again, 1)["undone"]
@@ -496,6 +535,7 @@ def test_answers_that_name_no_class_change_nothing_and_say_so(project, made):
 # ---- annotators err -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_error_rate_is_found_by_asking_again_and_the_labels_still_improve(project, made):
     loop_of(project, made, budget=150, settings={"gold": 0.3}, error_rate=0.1).run(2)
     gold = [q for q in project.ledger.queries() if q.reason == Reason.GOLD]
@@ -524,6 +564,7 @@ def test_error_rate_from_disagreement(rate):
     assert error_rate_of(pairs[:7], classes) == 0
 
 
+@pytest.mark.slow
 def test_disputed_answers_are_asked_a_third_time(project, made):
     loop = loop_of(project, made, budget=150, settings={"gold": 0.3}, error_rate=0.3)
     loop.run(1)

@@ -280,7 +280,7 @@ def test_split_asks_again(scored, project):
     assert all((project.corrected_labels(image) == kept[image.image_id]).all() for image in project.images)
 
 
-@pytest.mark.parametrize("method", ["gain", "a2lc", "alc"])
+@pytest.mark.parametrize("method", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("gain", "a2lc")), "alc"])
 def test_rounds_after_a_split(scored, project, method):
     """Whichever class is split, the next rounds run, and masks of it are asked about again."""
     run(scored, project, 1, method)
@@ -361,8 +361,10 @@ def test_probability_files_of_as_many_other_classes(scored, project, tmp_path):
     Loop(project, RoundPlan.of(project.config), say=lambda line: None).run(2)
 
 
+@pytest.mark.slow
 def test_trained_models_go_on(scenes_dir, tmp_path):
     """A model of other classes scores what it knows, and the next one starts anew."""
+    pytest.importorskip("torch", reason="training needs the extra [train]")
     place = str(tmp_path / "p.a2lc")
     made = ["init", place, "--preset", "tiny", "--classes", str(scenes_dir / "classes.json")]
     for option in ("images", "labels", "masks", "ground_truth"):

@@ -44,19 +44,32 @@ def init_arguments(scenes, folder, **changes):
     return ["init", str(folder), *flags]
 
 
-@pytest.fixture
-def project(scenes, tmp_path, capsys):
-    assert _main(init_arguments(scenes, tmp_path / "p.a2lc")) == 0
-    capsys.readouterr()
-    return tmp_path / "p.a2lc"
+@pytest.fixture(scope="module")
+def template(scenes):
+    assert _main(init_arguments(scenes, scenes / "new" / "p.a2lc")) == 0
+    return scenes / "new" / "p.a2lc"
 
 
-@pytest.fixture
-def finished(scenes, project, capsys):
-    arguments = ["run", str(project), "--rounds", "2", "--budget", "6", "--method", "alc"]
+@pytest.fixture(scope="module")
+def finished_template(scenes, template):
+    folder = shutil.copytree(template, scenes / "finished" / "p.a2lc")
+    arguments = ["run", str(folder), "--rounds", "2", "--budget", "6", "--method", "alc"]
     assert _main([*arguments, "--probabilities", str(scenes / "probs")]) == 0
+    return folder
+
+
+@pytest.fixture
+def project(template, tmp_path, capsys):
+    """A project that was made by `a2lc init`, and nothing else."""
     capsys.readouterr()
-    return project
+    return shutil.copytree(template, tmp_path / "p.a2lc")
+
+
+@pytest.fixture
+def finished(finished_template, tmp_path, capsys):
+    """A project after two rounds."""
+    capsys.readouterr()
+    return shutil.copytree(finished_template, tmp_path / "p.a2lc")
 
 
 def mistake(capsys, arguments, pattern):

@@ -279,7 +279,7 @@ def test_an_import_killed_while_writing_leaves_nothing(make_dataset, snapshot, m
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("a2lc.data.intake.Ledger", full)
+    monkeypatch.setattr("a2lc.creation.importer.Ledger", full)
     with pytest.raises(OSError, match="No space left"):
         data.create()
     assert data.left_on_disk() == []

@@ -19,6 +19,7 @@ from a2lc.creation.preparation import tile_edges
 from a2lc.errors import ImageFileError, InputError, MissingExtraError, MissingFileError, ShapeError
 from a2lc.formats.base import Sources
 from a2lc.formats.reading import ReadRules
+from a2lc.images import remote
 from a2lc.images.label_maps import read_snapped, write_ids
 from a2lc.images.multiband import Stretch, read_deep, stretched
 from a2lc.images.opening import orientation_of, stored_size, turned_upright
@@ -243,10 +244,8 @@ def test_images_are_fetched_once_and_again_when_cleared(listed, monkeypatch):
 
 
 def test_a_killed_import_does_not_fetch_again(listed, monkeypatch):
-    import a2lc.images.remote
-
     fetched = []
-    real = a2lc.data.remote.fetch
+    real = remote.fetch
 
     def counting(address):
         fetched.append(address)
@@ -254,7 +253,7 @@ def test_a_killed_import_does_not_fetch_again(listed, monkeypatch):
             raise KeyboardInterrupt
         return real(address)
 
-    monkeypatch.setattr(a2lc.data.remote, "fetch", counting)
+    monkeypatch.setattr(remote, "fetch", counting)
     with pytest.raises(KeyboardInterrupt):
         make(listed, images=listed / "list.txt")
     assert not (listed / "p.a2lc").exists()

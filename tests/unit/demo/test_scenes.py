@@ -369,7 +369,7 @@ def test_a_killed_run_leaves_no_half_folder_and_the_next_starts_over(
         return make_scene(index, settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr("a2lc.data.scenes.make_scene", killed)
+        patched.setattr("a2lc.demo.scenes.make_scene", killed)
         with pytest.raises(KeyboardInterrupt):
             write_scenes(folder, TINY)
     assert not folder.exists()

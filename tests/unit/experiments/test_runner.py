@@ -8,22 +8,22 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.acquisition.cost import precise_clicks  # noqa: E402
-from a2lc.cli.app import _main  # noqa: E402
-from a2lc.errors import ConfigError, LockedError, MissingExtraError, UnknownNameError  # noqa: E402
-from a2lc.experiments import runner  # noqa: E402
-from a2lc.experiments.curves import mean_curve  # noqa: E402
-from a2lc.experiments.execution import answer_bits, run_folder  # noqa: E402
-from a2lc.experiments.points import curve_of  # noqa: E402
-from a2lc.experiments.protocol import Protocol  # noqa: E402
+from a2lc.acquisition.cost import precise_clicks
+from a2lc.cli.app import _main
+from a2lc.errors import ConfigError, LockedError, MissingExtraError, UnknownNameError
+from a2lc.experiments import execution, runner
+from a2lc.experiments.curves import mean_curve
+from a2lc.experiments.execution import answer_bits, run_folder
+from a2lc.experiments.points import curve_of
+from a2lc.experiments.protocol import Protocol
 from a2lc.experiments.results import area_under, mean_and_spread, write_results
 from a2lc.experiments.runner import Bench
-from a2lc.images.label_maps import read_ids  # noqa: E402
-from a2lc.methods.baselines import Entropy  # noqa: E402
-from a2lc.models.build import MODELS  # noqa: E402
-from a2lc.project.config import AnnotatorConfig  # noqa: E402
-from a2lc.project.project import Project  # noqa: E402
-from a2lc.rounds.status import project_status  # noqa: E402
+from a2lc.images.label_maps import read_ids
+from a2lc.methods.baselines import Entropy
+from a2lc.models.build import MODELS
+from a2lc.project.config import AnnotatorConfig
+from a2lc.project.project import Project
+from a2lc.rounds.status import project_status
 
 
 class Dots(torch.nn.Module):
@@ -161,15 +161,15 @@ def test_killed_anywhere_the_same_call_goes_on(done, tmp_path, monkeypatch, afte
 
 def test_a_folder_killed_before_its_masks_were_there_is_made_anew(tmp_path, monkeypatch):
     made = bench(tmp_path, methods=[{"name": "classbal"}], seeds=[0])
-    real = runner.make_masks
+    real = execution.make_masks
 
     def dies(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "make_masks", dies)
+    monkeypatch.setattr(execution, "make_masks", dies)
     with pytest.raises(KeyboardInterrupt):
         made.run(made.plan())
-    monkeypatch.setattr(runner, "make_masks", real)
+    monkeypatch.setattr(execution, "make_masks", real)
     made.run(made.plan())
     (outcome,) = made.outcomes()
     assert outcome.found["masks"] == 4 * 12 and outcome.found["rounds"][0]["data_miou"] is None

@@ -20,6 +20,7 @@ from a2lc.errors import InputError, ShapeError, StageError, UnknownNameError
 from a2lc.formats.base import Sources
 from a2lc.formats.reading import ReadRules
 from a2lc.foundation.compose import compose
+from a2lc.foundation.packed import PackedMasks
 from a2lc.foundation.segmenter import Segmenter
 from a2lc.foundation.weights import Ready, Weights
 from a2lc.masks.superpixels import slic
@@ -82,7 +83,7 @@ def test_labels_and_masks_are_what_was_found(project, make):
     for image in project.images:
         with np.load(project.folder / "pseudo" / f"{image.image_id}.npz", allow_pickle=False) as kept:
             boxes, scores = kept["boxes"], kept["scores"]
-            packed = module.PackedMasks(48, 64, kept["mask_boxes"], kept["mask_offsets"], kept["mask_bits"])
+            packed = PackedMasks(48, 64, kept["mask_boxes"], kept["mask_offsets"], kept["mask_bits"])
             composed = compose(
                 packed,
                 kept["classes"],
@@ -206,7 +207,7 @@ def test_few_images_are_in_memory_at_once(scenes_dir, tmp_path, make, monkeypatc
     create_project(tmp_path / "many.a2lc", Sources(images=images), CLASSES)
     decoded, seen, most = set(), set(), []
     lock = threading.Lock()
-    original, write = module.image_pixels, module._write_found
+    original, write = module.image_pixels, module.write_found
 
     def read(project, image):
         with lock:
@@ -220,7 +221,7 @@ def test_few_images_are_in_memory_at_once(scenes_dir, tmp_path, make, monkeypatc
         return write(path, *args)
 
     monkeypatch.setattr(module, "image_pixels", read)
-    monkeypatch.setattr(module, "_write_found", written)
+    monkeypatch.setattr(module, "write_found", written)
     settings = replace(SETTINGS, cover="none", box_threshold=0.0)
     with Project(tmp_path / "many.a2lc") as project, project.lock():
         for batch, bound in ((1, 3), (4, 12)):

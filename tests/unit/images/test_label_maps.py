@@ -368,38 +368,38 @@ def test_large_work_is_done_one_at_a_time(monkeypatch):
     import threading
     from concurrent.futures import ThreadPoolExecutor
 
-    from a2lc.images import label_maps
+    from a2lc.images import opening
 
-    monkeypatch.setattr(label_maps, "_LARGE", 10)
+    monkeypatch.setattr(opening, "_LARGE", 10)
     names, running, most = set(), [0], [0]
 
     def work():
         running[0] += 1
         most[0] = max(most[0], running[0])
         names.add(threading.current_thread().name)
-        inner = label_maps.one_at_a_time(99, lambda: threading.current_thread().name)
+        inner = opening.one_at_a_time(99, lambda: threading.current_thread().name)
         assert inner == threading.current_thread().name, "handed on by the thread that does it"
         running[0] -= 1
         return inner
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        assert len(set(pool.map(lambda _: label_maps.one_at_a_time(99, work), range(16)))) == 1
+        assert len(set(pool.map(lambda _: opening.one_at_a_time(99, work), range(16)))) == 1
     assert most == [1] and len(names) == 1 and names != {threading.current_thread().name}
-    assert label_maps.one_at_a_time(3, lambda: threading.current_thread()) is threading.current_thread()
+    assert opening.one_at_a_time(3, lambda: threading.current_thread()) is threading.current_thread()
     with pytest.raises(ZeroDivisionError):
-        label_maps.one_at_a_time(99, lambda: 1 / 0)
+        opening.one_at_a_time(99, lambda: 1 / 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are of POSIX systems")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_reads_large_images_too(monkeypatch):
     """Loaders of training data are forked: a thread of their parent is not there."""
-    from a2lc.images import label_maps
+    from a2lc.images import opening
 
-    monkeypatch.setattr(label_maps, "_LARGE", 10)
-    assert label_maps.one_at_a_time(99, lambda: 5) == 5
+    monkeypatch.setattr(opening, "_LARGE", 10)
+    assert opening.one_at_a_time(99, lambda: 5) == 5
     child = os.fork()
     if not child:
-        os._exit(label_maps.one_at_a_time(99, lambda: 7))
+        os._exit(opening.one_at_a_time(99, lambda: 7))
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 7

@@ -65,7 +65,7 @@ def make_project(root, name, **without):
     return Project(root / name)
 
 
-def plan(root, method="a2lc", budget=10, **changes):
+def plan(root, method="alc", budget=10, **changes):
     settings = {"epochs": 20} if method == "a2lc" else {}
     settings |= changes.pop("settings", {})
     return RoundPlan(
@@ -157,13 +157,13 @@ def test_stages_come_in_order(made, project):
 
 
 def test_questions_settle_the_plan_of_a_round_and_nothing_before_does(made, project):
-    Loop(project, plan(made)).run(0)
-    Loop(project, plan(made)).run_stage("score")
+    Loop(project, plan(made, "random")).run(0)
+    Loop(project, plan(made, "random")).run_stage("score")
     Loop(project, plan(made, "alc", budget=5)).run_stage("select")
     with pytest.raises(
         StageError, match=r"Round 1 was begun with another method and settings and budget: method was 'alc'"
     ):
-        Loop(project, plan(made)).run_stage("answer")
+        Loop(project, plan(made, "a2lc")).run_stage("answer")
     with pytest.raises(StageError, match=r"another budget: budget was 5, now 6\. Finish it with those"):
         Loop(project, plan(made, "alc", budget=6)).run(1)
     assert Loop(project, plan(made, "alc", budget=5)).run(1)
@@ -200,7 +200,7 @@ def test_missing_weights_are_said_by_name(made, project):
 def test_meaningless_settings_are_refused(made, project):
     for setting in ({"power": float("nan")}, {"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}):
         with pytest.raises(ConfigError, match=next(iter(setting))):
-            Loop(project, plan(made, settings=setting))
+            Loop(project, plan(made, "a2lc", settings=setting))
 
 
 def test_budget_over_what_is_left_is_refused_before_any_work(made, project):
@@ -223,7 +223,7 @@ def test_dear_answers_never_pass_the_budget(made, project):
 
 def test_misspelt_setting_names_the_nearest(made, project):
     with pytest.raises(UnknownNameError, match="Did you mean 'tail_fraction'"):
-        Loop(project, plan(made, settings={"tail_fracton": 0.3}))
+        Loop(project, plan(made, "a2lc", settings={"tail_fracton": 0.3}))
 
 
 def test_oracle_errors_lower_the_gain(made):
@@ -237,7 +237,7 @@ def test_oracle_errors_lower_the_gain(made):
 
 
 def test_automatic_corrections_leave_answers_alone(made, project):
-    Loop(project, plan(made, settings={"thresholds": [0.0], "tail_fraction": 0.0, "epochs": 200})).run(2)
+    Loop(project, plan(made, "a2lc", settings={"thresholds": [0.0], "tail_fraction": 0.0, "epochs": 200})).run(2)
     rows = project.corrections()
     automatic = rows.take(rows.source == 2)
     assert len(automatic)
@@ -247,7 +247,7 @@ def test_automatic_corrections_leave_answers_alone(made, project):
 
 
 def test_lcm_off_is_the_ablation(made, project):
-    Loop(project, plan(made, settings={"lcm": False})).run(1)
+    Loop(project, plan(made, "a2lc", settings={"lcm": False})).run(1)
     assert project_status(project)["rounds"][1]["automatic_changed"] == 0
 
 

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from a2lc.errors import InputError, LabelRangeError, ShapeError
 from a2lc.statistics.mask_stats import MaskStats, mask_statistics
-from a2lc.statistics.torch_kernel import mask_statistics_torch
 
 
 def on_torch(probs, labels, mask_map, ignore_index=255):
+    torch = pytest.importorskip("torch", reason="needs the extra [train]")
+    from a2lc.statistics.torch_kernel import mask_statistics_torch
+
     return mask_statistics_torch(torch.from_numpy(np.array(probs, dtype=np.float32)), labels, mask_map, ignore_index)
 
 

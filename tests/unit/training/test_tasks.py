@@ -5,16 +5,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.errors import ConfigError  # noqa: E402
-from a2lc.ledger import FIRST, VOID, MaskState  # noqa: E402
-from a2lc.models.build import MODELS, build_model  # noqa: E402
-from a2lc.models.heads import HeadedNet  # noqa: E402
-from a2lc.project.config import TrainingConfig  # noqa: E402
-from a2lc.records import AnswerKind, RegionAnswer  # noqa: E402
-from a2lc.training.fit import fit_model, load_model  # noqa: E402
-from a2lc.training.module import HELD_OUT  # noqa: E402
-from a2lc.training.predict import predict_from_model, predict_uniform  # noqa: E402
-from a2lc.training.tasks import regions, semi_supervised, supervised  # noqa: E402
+from a2lc.errors import ConfigError
+from a2lc.ledger import FIRST, VOID, MaskState
+from a2lc.models.build import MODELS, build_model
+from a2lc.models.heads import HeadedNet
+from a2lc.project.config import TrainingConfig
+from a2lc.records import AnswerKind, RegionAnswer
+from a2lc.training.fit import fit_model, load_model
+from a2lc.training.module import HELD_OUT
+from a2lc.training.predict import predict_from_model, predict_uniform
+from a2lc.training.tasks import regions, semi_supervised, supervised
 
 
 class Parts(torch.nn.Module):

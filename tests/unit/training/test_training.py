@@ -7,24 +7,24 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [train]")
 
-from a2lc.creation.importer import create_project  # noqa: E402
-from a2lc.demo.looks import scene_classes  # noqa: E402
+from a2lc.creation.importer import create_project
+from a2lc.demo.looks import scene_classes
 from a2lc.demo.scenes import write_scenes
 from a2lc.demo.settings import SceneSettings
-from a2lc.errors import ConfigError, MissingFileError, UnknownNameError  # noqa: E402
-from a2lc.formats.base import Sources  # noqa: E402
-from a2lc.models.build import MODELS  # noqa: E402
-from a2lc.project.config import AnnotatorConfig, TrainingConfig  # noqa: E402
-from a2lc.project.project import Project  # noqa: E402
+from a2lc.errors import ConfigError, MissingFileError, UnknownNameError
+from a2lc.formats.base import Sources
+from a2lc.models.build import MODELS
+from a2lc.project.config import AnnotatorConfig, TrainingConfig
+from a2lc.project.project import Project
 from a2lc.rounds.loop import Loop
-from a2lc.rounds.plan import RoundPlan  # noqa: E402
-from a2lc.training import fit  # noqa: E402
-from a2lc.training.canvas import Canvas, canvas_for, fit_ids, fit_image, to_probs  # noqa: E402
-from a2lc.training.dataset import StepSampler, TrainingSet, canvas_tensor  # noqa: E402
-from a2lc.training.fit import fit_model, load_model, pick_precision, save_model  # noqa: E402
-from a2lc.training.module import SegmentationModule  # noqa: E402
-from a2lc.training.predict import predict_from_model  # noqa: E402
-from a2lc.training.tasks import supervised  # noqa: E402
+from a2lc.rounds.plan import RoundPlan
+from a2lc.training import fit
+from a2lc.training.canvas import Canvas, canvas_for, fit_ids, fit_image, to_probs
+from a2lc.training.dataset import StepSampler, TrainingSet, canvas_tensor
+from a2lc.training.fit import fit_model, load_model, pick_precision, save_model
+from a2lc.training.module import SegmentationModule
+from a2lc.training.predict import predict_from_model
+from a2lc.training.tasks import supervised
 
 
 def labels_task(project, state=None):

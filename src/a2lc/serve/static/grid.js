@@ -137,7 +137,7 @@ export class GridView {
 
   /** Confirm all that are not marked, and go on. */
   confirm() {
-    const { app, now } = this;
+    const { now } = this;
     if (!now || this.loading) return;
     if (!now.review) this.#send(now);
     this.now = null;

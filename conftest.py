@@ -1,0 +1,60 @@
+"""Tests of what an extra brings are skipped where it is not installed; docs and doctests of the other rooms run.
+
+A test says so by failing with `MissingExtraError`, as a user's call does, or by importing a package of an extra. Where the
+packages are installed, as they are in `.ci/run`, nothing is skipped by this.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "lightning", "segmentation_models_pytorch", "cv2", "kneed"), "train"),
+    **dict.fromkeys(("transformers", "huggingface_hub", "safetensors"), "foundation"),
+    "cleanlab": "cleanlab",
+}
+"""The extra that brings a package."""
+
+MISSING = {extra for package, extra in EXTRAS.items() if importlib.util.find_spec(package) is None}
+
+# Modules whose own import needs PyTorch, and with it their doctests.
+collect_ignore_glob = (
+    ["src/a2lc/training/*", "src/a2lc/models/*", "src/a2lc/statistics/torch_kernel.py"] if "train" in MISSING else []
+)
+
+
+def _extra_of(error: BaseException | None) -> str | None:
+    """The extra that is not installed and whose lack an error, or one that it came from, tells of."""
+    from a2lc.errors import MissingExtraError
+
+    while error is not None:
+        if isinstance(error, MissingExtraError):
+            named = [extra for extra in sorted(MISSING) if f"a2lc[{extra}]" in str(error)]
+            if named:
+                return named[0]
+        if isinstance(error, ModuleNotFoundError):
+            extra = EXTRAS.get((error.name or "").split(".")[0])
+            if extra in MISSING:
+                return extra
+        # A doctest's own error wraps that of its example.
+        wrapped = getattr(error, "exc_info", None)
+        error = wrapped[1] if wrapped else error.__cause__ or error.__context__
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    """Call what failed for want of an extra skipped, with the extra's name."""
+    report = yield
+    if report.failed and call.excinfo is not None and MISSING:
+        errors = getattr(call.excinfo.value, "failures", [call.excinfo.value])
+        extra = next((found for found in map(_extra_of, errors) if found), None)
+        if extra is not None:
+            path, line, _ = item.location
+            report.outcome = "skipped"
+            report.longrepr = (str(path), line or 0, f"needs the extra [{extra}]")
+    return report

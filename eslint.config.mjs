@@ -1,0 +1,50 @@
+// What `npx eslint src/a2lc/serve/static` holds the page of `a2lc serve` to. No package is needed: the rules are ESLint's own.
+const browser = [
+  "AbortController", "AbortSignal", "Blob", "CSS", "CustomEvent", "DOMException", "DOMMatrix", "Event", "EventTarget",
+  "FormData", "Headers", "Image", "ImageData", "IntersectionObserver", "KeyboardEvent", "MessageChannel",
+  "MutationObserver", "Path2D", "ResizeObserver", "Response", "TextDecoder", "URL", "URLSearchParams",
+  "cancelAnimationFrame", "clearInterval", "clearTimeout", "console", "createImageBitmap", "crypto", "document",
+  "fetch", "getComputedStyle", "history", "indexedDB", "localStorage", "location", "matchMedia", "navigator",
+  "performance", "queueMicrotask", "requestAnimationFrame", "sessionStorage", "setInterval", "setTimeout",
+  "structuredClone", "window",
+];
+
+export default [
+  {
+    files: ["src/a2lc/serve/static/**/*.js"],
+    languageOptions: {
+      ecmaVersion: 2023,
+      sourceType: "module",
+      globals: Object.fromEntries(browser.map((name) => [name, "readonly"])),
+    },
+    linterOptions: { reportUnusedDisableDirectives: "error" },
+    rules: {
+      "constructor-super": "error",
+      "eqeqeq": "error",
+      "no-class-assign": "error",
+      "no-cond-assign": "error",
+      "no-const-assign": "error",
+      "no-constant-condition": "error",
+      "no-dupe-args": "error",
+      "no-dupe-class-members": "error",
+      "no-dupe-else-if": "error",
+      "no-dupe-keys": "error",
+      "no-duplicate-case": "error",
+      "no-duplicate-imports": "error",
+      "no-eval": "error",
+      "no-fallthrough": "error",
+      "no-implied-eval": "error",
+      "no-redeclare": "error",
+      "no-self-assign": "error",
+      "no-this-before-super": "error",
+      "no-undef": "error",
+      "no-unreachable": "error",
+      "no-unsafe-finally": "error",
+      "no-unused-vars": ["error", { argsIgnorePattern: "^_" }],
+      "no-var": "error",
+      "prefer-const": "error",
+      "use-isnan": "error",
+      "valid-typeof": "error",
+    },
+  },
+];
