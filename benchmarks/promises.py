@@ -28,7 +28,7 @@ from a2lc.audits.findings import realised_gain
 from a2lc.audits.memory import MemorySource
 from a2lc.audits.session import Session
 from a2lc.classes.sentinels import FIRST, UNKNOWN, VOID
-from a2lc.ledger.replay import SOURCES, mask_keys
+from a2lc.ledger.replay import SOURCES
 from a2lc.masks.tables import MaskTable, TruthTable
 from a2lc.methods.gain import Gain
 from a2lc.project.project import Project
@@ -39,6 +39,7 @@ from a2lc.rounds.plan import RoundPlan
 from a2lc.rounds.source import ProjectSource
 from a2lc.statistics.appearance import Borders
 from a2lc.statistics.features import EMBEDDING
+from a2lc.statistics.keys import mask_keys
 from a2lc.statistics.mask_stats import LAYOUT, PAIRS, MaskStats
 from a2lc.statistics.metrics import ConfusionCounts
 from a2lc.statistics.store import ParquetStats, joined

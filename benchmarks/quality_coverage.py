@@ -14,7 +14,7 @@ import argparse
 import numpy as np
 
 from a2lc.audits import audit_sizes, draw, estimate_quality, inclusion_probabilities
-from a2lc.audits.resampling import UNKNOWN
+from a2lc.classes.sentinels import UNKNOWN
 
 SCENARIOS = {
     "calibrated .90": {"accuracy": 0.90},

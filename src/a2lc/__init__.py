@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from a2lc.acquisition import class_weights, score
     from a2lc.api import Project, RunResult, create_project
     from a2lc.correction import LabelCorrectionModule
-    from a2lc.metrics import ConfusionCounts
-    from a2lc.stats import MaskStats, mask_statistics
+    from a2lc.statistics.mask_stats import MaskStats, mask_statistics
+    from a2lc.statistics.metrics import ConfusionCounts
 
 __all__ = [
     "ConfusionCounts",

@@ -12,7 +12,7 @@ from scipy.stats import hypergeom
 
 from a2lc.audits import audit_sizes, certify, draw, estimate_quality, expected_gain, inclusion_probabilities
 from a2lc.audits.precision_certificate import lower_bound
-from a2lc.audits.resampling import UNKNOWN
+from a2lc.classes.sentinels import UNKNOWN
 
 seeds = st.integers(0, 2**16)
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.ledger import UndoRecord
 from a2lc.ledger.layers import apply_to_labels
-from a2lc.ledger.replay import SOURCES, CorrectionRows, mask_keys, replay
+from a2lc.ledger.replay import SOURCES, CorrectionRows, replay
 from a2lc.ledger.undo import undo_rows
+from a2lc.statistics.keys import mask_keys
 
 KEYS = mask_keys(np.repeat([0, 1, 2], 4), np.tile([1, 2, 7, 65535], 3))
 

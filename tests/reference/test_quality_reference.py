@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from a2lc.audits import audit_sizes, certify, draw, estimate_quality, inclusion_probabilities
-from a2lc.audits.resampling import UNKNOWN
+from a2lc.classes.sentinels import UNKNOWN
 
 
 def plain_joint(area, labels, now, posterior, truth, audits, classes):

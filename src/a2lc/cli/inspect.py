@@ -113,9 +113,9 @@ def report(
 def methods(as_json: Json = False) -> None:
     """List methods, with their papers, and acquisition functions."""
     from a2lc.acquisition.functions import ACQUISITIONS
-    from a2lc.methods import METHODS
+    from a2lc.methods import load_methods
 
-    rows = [{"name": n, "paper": m.paper, "starts": m.starts, "summary": m.summary} for n, m in METHODS.items()]
+    rows = [{"name": n, "paper": m.paper, "starts": m.starts, "summary": m.summary} for n, m in load_methods().items()]
     functions = [{"name": name, "summary": a.summary} for name, a in ACQUISITIONS.items()]
     if as_json:
         print(json.dumps({"methods": rows, "acquisition": functions}, indent=1))

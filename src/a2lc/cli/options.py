@@ -183,10 +183,11 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def check_names(*, preset: str | None = None, method: str | None = None) -> None:
-    from a2lc.methods import METHODS
+    """Refuse names that are in no registry, before anything is read."""
+    from a2lc.methods import find_method
     from a2lc.project.config import PRESETS
 
     if preset is not None:
         require_known("preset", preset, PRESETS)
     if method is not None:
-        require_known("method", method, METHODS)
+        find_method(method)

@@ -45,7 +45,7 @@ def configure(
     """
     import yaml
 
-    from a2lc.methods import METHODS, create_method
+    from a2lc.methods import create_method, load_methods
     from a2lc.project.config import with_options
 
     check_names(preset=preset, method=method)
@@ -53,7 +53,7 @@ def configure(
     for name, value in (("min_precision", min_precision), ("confidence", confidence)):
         if value is not None:
             chosen = method or project.config.method.name
-            able = [known for known, kind in METHODS.items() if name in {field.name for field in fields(kind)}]  # type: ignore[arg-type]
+            able = [known for known, kind in load_methods().items() if name in {field.name for field in fields(kind)}]  # type: ignore[arg-type]
             if chosen not in able:
                 raise InputError(
                     f"--{name.replace('_', '-')} needs the guarantee that audits give: take --method {' or '.join(able)}, "

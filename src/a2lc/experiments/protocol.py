@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from a2lc.creation.masks import MASK_METHODS
 from a2lc.errors import A2LCError, ConfigError, MissingFileError, require_known
-from a2lc.methods import METHODS, create_method
+from a2lc.methods import create_method, find_method
 from a2lc.project.config import AnnotatorConfig, TrainingConfig, config_error
 
 __all__ = [
@@ -258,7 +258,7 @@ def planned_runs(protocol: Protocol, where: str = "protocol", seeds: Iterable[in
             create_method(entry.name, entry.settings)
         except A2LCError as error:
             raise ConfigError(f"{key}: {error}") from None
-        start: Start = entry.start or typing.cast(Start, METHODS[entry.name].starts)
+        start: Start = entry.start or typing.cast(Start, find_method(entry.name).starts)
         masks = entry.masks or (protocol.masks if start != "pseudo" else None)
         if start != "pseudo" and masks is None:
             raise ConfigError(f"{key}: {entry.shown!r} starts from {start} and needs masks: add a [masks] table.")

@@ -4,7 +4,8 @@ from a2lc.classes.sentinels import FIRST, KEEP, VOID
 from a2lc.ledger.layers import apply_layer, apply_to_labels
 from a2lc.ledger.ledger import Ledger
 from a2lc.ledger.records import BY_HAND, LayerRecord, RoundRecord, StageRecord
-from a2lc.ledger.replay import CorrectionRows, MaskState, UndoRecord, mask_keys, replay
+from a2lc.ledger.replay import CorrectionRows, MaskState, UndoRecord, replay
+from a2lc.statistics.keys import mask_keys
 
 __all__ = [
     "BY_HAND",

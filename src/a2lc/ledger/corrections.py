@@ -14,8 +14,9 @@ from a2lc.classes.sentinels import FIRST
 from a2lc.ledger import schema
 from a2lc.ledger.engine import LedgerFile, add_stage, utc_now
 from a2lc.ledger.records import LayerRecord
-from a2lc.ledger.replay import SOURCES, CorrectionRows, UndoRecord, mask_keys
+from a2lc.ledger.replay import SOURCES, CorrectionRows, UndoRecord
 from a2lc.records import Source
+from a2lc.statistics.keys import mask_keys
 
 __all__ = ["CorrectionLog"]
 

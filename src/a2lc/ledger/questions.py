@@ -14,8 +14,8 @@ from sqlalchemy import Connection, func, select
 from a2lc.errors import AlreadyAnsweredError
 from a2lc.ledger import schema
 from a2lc.ledger.engine import LedgerFile, add_stage, inserted_key, utc_now
-from a2lc.ledger.replay import mask_keys
 from a2lc.records import Answer, AnswerKind, Query, QueryKind, Reason, Source
+from a2lc.statistics.keys import mask_keys
 
 __all__ = ["QuestionRows"]
 

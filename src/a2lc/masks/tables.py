@@ -17,8 +17,9 @@ from a2lc.classes.edits import ClassView
 from a2lc.classes.sentinels import FIRST, KEEP, VOID
 from a2lc.errors import MissingFileError
 from a2lc.io.files import atomic_path
-from a2lc.ledger.replay import MaskState, mask_keys
+from a2lc.ledger.replay import MaskState
 from a2lc.masks.counting import most_frequent
+from a2lc.statistics.keys import mask_keys
 from a2lc.statistics.metrics import ConfusionCounts
 
 __all__ = ["MaskTable", "Table", "TruthTable"]

@@ -1,4 +1,4 @@
-"""Methods: one a page, composed of the parts above."""
+"""Methods of active label correction, one module each, composed of the packages below."""
 
 from a2lc.methods import (  # noqa: F401 - they register
     a2lc,
@@ -11,6 +11,6 @@ from a2lc.methods import (  # noqa: F401 - they register
     mulactseg,
     plar,
 )
-from a2lc.methods.base import METHODS, Method, create_method
+from a2lc.methods.base import METHODS, Method, create_method, find_method, load_methods, register
 
-__all__ = ["METHODS", "Method", "create_method"]
+__all__ = ["METHODS", "Method", "create_method", "find_method", "load_methods", "register"]

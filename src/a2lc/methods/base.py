@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -27,6 +29,8 @@ __all__ = [
     "PoolSpec",
     "QuerySpec",
     "create_method",
+    "find_method",
+    "load_methods",
     "register",
 ]
 
@@ -201,13 +205,16 @@ class Method:
 
 
 METHODS: dict[str, type[Method]] = {}
-"""Methods by name."""
+"""Methods by name: those of this package, and those of other packages once `load_methods` has been called."""
+
+ENTRY_POINTS = "a2lc.methods"
+"""Group of entry points under which other packages announce methods: NAME = "package.module:Class"."""
 
 _M = TypeVar("_M", bound=type[Method])
 
 
 def register(name: str, *, paper: str, summary: str) -> Callable[[_M], _M]:
-    """Make a method known by a name."""
+    """Return a class decorator that makes a method known by a name."""
 
     def add(method: _M) -> _M:
         method.name, method.paper, method.summary = name, paper, summary
@@ -217,14 +224,62 @@ def register(name: str, *, paper: str, summary: str) -> Callable[[_M], _M]:
     return add
 
 
+def load_methods() -> dict[str, type[Method]]:
+    """Load the methods that installed packages announce as entry points, and return all methods by name.
+
+    Raises:
+        ConfigError: One cannot be imported, or is not a method.
+    """
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name not in METHODS:
+            METHODS[entry.name] = _import_method(entry.value, entry.name)
+    return METHODS
+
+
+def find_method(name: str) -> type[Method]:
+    """Return a method by its name, or by where its class is: `package.module:Class`.
+
+    Raises:
+        UnknownNameError: There is no method of that name.
+        ConfigError: The class cannot be imported, or is not a method.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if ":" in name:
+        METHODS[name] = _import_method(name, name)
+        return METHODS[name]
+    return load_methods()[require_known("method", name, METHODS)]
+
+
+def _import_method(place: str, name: str) -> type[Method]:
+    """Import a class and see that it is a method."""
+    module_name, _, class_name = place.partition(":")
+    try:
+        method: Any = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"method {name!r}: {place} cannot be imported: {error}.") from None
+    if not (isinstance(method, type) and issubclass(method, Method) and is_dataclass(method)):
+        raise ConfigError(f"method {name!r}: {place} is no dataclass that derives from a2lc.methods.Method.")
+    if "name" not in method.__dict__:
+        method.name = name
+    for attribute, default in (("paper", place), ("summary", (method.__doc__ or place).strip().splitlines()[0])):
+        if not hasattr(method, attribute):
+            setattr(method, attribute, default)
+    return method
+
+
 def create_method(name: str, settings: dict[str, Any] | None = None) -> Method:
-    """A method by name, with settings other than its defaults.
+    """Create a method with settings other than its defaults.
+
+    Args:
+        name: Of the method, or `package.module:Class`.
+        settings: Values by the names of its fields.
 
     Raises:
         UnknownNameError: There is no such method, or no such setting of it.
         ConfigError: A setting has a value that does not fit.
     """
-    method = METHODS[require_known("method", name, METHODS)]
+    method = find_method(name)
     known = [field.name for field in fields(method)]  # type: ignore[arg-type]
     for key in settings or {}:
         require_known(f"setting of method {name!r},", key, known)

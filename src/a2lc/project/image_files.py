@@ -11,11 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.errors import (
-    ImageFileError,
-    InputError,
-    MissingFileError,
-)
+from a2lc.errors import ImageFileError, InputError, MissingFileError
 from a2lc.images.prepared import Prepared
 from a2lc.images.remote import fetch
 from a2lc.images.rgb import read_rgb

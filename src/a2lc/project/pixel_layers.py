@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 
 from a2lc.classes.edits import ClassView
 from a2lc.classes.sentinels import KEEP
-from a2lc.errors import (
-    LedgerError,
-    MissingFileError,
-)
+from a2lc.errors import LedgerError, MissingFileError
 from a2lc.images.label_maps import read_ids, write_ids
 from a2lc.io.files import sha256
 from a2lc.ledger import CorrectionRows, LayerRecord, Ledger, MaskState

@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 from a2lc.classes.decoding import decode_labels
 from a2lc.classes.edits import ClassEdit, ClassView
 from a2lc.classes.table import ClassTable
-from a2lc.errors import (
-    ConfigError,
-    LedgerError,
-    MissingFileError,
-    require_known,
-)
+from a2lc.errors import ConfigError, LedgerError, MissingFileError, require_known
 from a2lc.images.label_maps import read_ids
 from a2lc.images.prepared import Prepared
 from a2lc.ledger import CorrectionRows, Ledger, MaskState, apply_layer, apply_to_labels, replay

@@ -10,8 +10,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from a2lc.errors import ShapeError
+from a2lc.statistics.kernel_math import BASE, E1, E2, E3, E4, E5, LN2, MANTISSA, P0, P1, P2, P3, P4, P5, P6, SHIFT
 
-__all__ = ["LOG2", "SOFTMIN_TEMPERATURE", "first_bad_label", "reduce_pixels", "rows_of"]
+__all__ = ["SOFTMIN_TEMPERATURE", "first_bad_label", "reduce_pixels", "rows_of"]
 
 
 SOFTMIN_TEMPERATURE = 0.1
@@ -71,41 +72,6 @@ def first_bad_label(labels: IntArray, rows: IntArray, num_classes: int, ignore_i
     return -1
 
 
-# log2(1+t) = t·P(t) for t in [√½−1, √2−1]: least squares at Chebyshev nodes, largest error 2e-7 relative.
-LOG2 = tuple(
-    float(c)
-    for c in (
-        np.polynomial.chebyshev.Chebyshev.interpolate(
-            lambda t: np.log2(1 + t) / np.where(t == 0, 1, t) + (t == 0) / math.log(2), 6, [0.5**0.5 - 1, 2**0.5 - 1]
-        )
-        .convert(kind=np.polynomial.Polynomial)
-        .coef
-    )
-)
-
-
-_P0, _P1, _P2, _P3, _P4, _P5, _P6 = (np.float32(c) for c in LOG2)
-
-
-_LN2 = math.log(2)
-
-
-_SHIFT = np.int32(0x3F800000 - 0x3F3504F3)  # moves the cut of the exponent from 1 to √½, so that log2(1) is exact
-
-
-_MANTISSA = np.int32(0x007FFFFF)
-
-
-_BASE = np.int32(0x3F3504F3)
-
-
-# 2^t for t in [0, 1), the same way.
-_EXP2 = np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, 5, [0, 1]).convert(kind=np.polynomial.Polynomial).coef
-
-
-_E1, _E2, _E3, _E4, _E5 = (np.float32(c) for c in _EXP2[1:])
-
-
 _SOFTMIN_SCALE = np.float32(1 / (SOFTMIN_TEMPERATURE * math.log(2)))
 
 
@@ -121,16 +87,16 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 @njit(inline="always")
 def _p_log2_p(p: Any) -> Any:
     """p·log2(p) without a call, so that a loop over pixels becomes vector code; 0 at 0."""
-    shifted = np.int32(np.float32(p).view(np.int32) + _SHIFT)
+    shifted = np.int32(np.float32(p).view(np.int32) + SHIFT)
     exponent = np.float32(np.int32(np.int32(shifted >> np.int32(23)) - np.int32(127)))
-    t = np.int32(np.int32(shifted & _MANTISSA) + _BASE).view(np.float32) - np.float32(1)
-    poly = _P6
-    poly = poly * t + _P5
-    poly = poly * t + _P4
-    poly = poly * t + _P3
-    poly = poly * t + _P2
-    poly = poly * t + _P1
-    poly = poly * t + _P0
+    t = np.int32(np.int32(shifted & MANTISSA) + BASE).view(np.float32) - np.float32(1)
+    poly = P6
+    poly = poly * t + P5
+    poly = poly * t + P4
+    poly = poly * t + P3
+    poly = poly * t + P2
+    poly = poly * t + P1
+    poly = poly * t + P0
     return p * (exponent + t * poly)
 
 
@@ -207,11 +173,11 @@ def _doubt(
         power = doubt[j] * _SOFTMIN_SCALE
         whole = np.int32(power)
         t = power - np.float32(whole)
-        poly = _E5
-        poly = poly * t + _E4
-        poly = poly * t + _E3
-        poly = poly * t + _E2
-        poly = poly * t + _E1
+        poly = E5
+        poly = poly * t + E4
+        poly = poly * t + E3
+        poly = poly * t + E2
+        poly = poly * t + E1
         poly = poly * t + np.float32(1)
         soft[j] = poly * np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
 
@@ -264,7 +230,7 @@ def _add_pixels(
         entropy_sum += entropy[i]
         top += soft[i] * (np.float32(1) - doubt[i])
         bottom += soft[i]
-    sums[m, 0] += entropy_sum * _LN2
+    sums[m, 0] += entropy_sum * LN2
     sums[m, 1] += top
     sums[m, 2] += bottom
     return np.float64(doubt_sum)
@@ -416,7 +382,7 @@ def reduce_pixels(probs: FloatArray, labels: IntArray, rows: IntArray, masks: in
                     turns[0, m, top[i]] += 1
                     bvsb_turns[0, m, top[i]] += second[i]
                     pair_doubt[pair] += doubt[i]
-                    pixel_sums[m, 0] += entropy[i] * _LN2
+                    pixel_sums[m, 0] += entropy[i] * LN2
                     pixel_sums[m, 1] += soft[i] * (np.float32(1) - doubt[i])
                     pixel_sums[m, 2] += soft[i]
                 continue

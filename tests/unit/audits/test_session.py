@@ -15,7 +15,7 @@ from a2lc.cli.app import _main
 from a2lc.errors import ImageFileError, InputError, MissingFileError
 from a2lc.images.label_maps import read_ids, write_ids
 from a2lc.ledger import FIRST
-from a2lc.ledger.replay import SOURCES, mask_keys
+from a2lc.ledger.replay import SOURCES
 from a2lc.ledger.standing import standing_answers
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Reason
@@ -24,6 +24,7 @@ from a2lc.rounds.recorder import record_answer
 from a2lc.rounds.stages import next_stage
 from a2lc.rounds.status import label_quality, project_status
 from a2lc.rounds.stopping import parse_until
+from a2lc.statistics.keys import mask_keys
 
 AUTOMATIC = SOURCES.index("automatic")
 

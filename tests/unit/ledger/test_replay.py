@@ -5,7 +5,8 @@ import pytest
 
 from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.ledger.layers import apply_to_labels
-from a2lc.ledger.replay import SOURCES, CorrectionRows, mask_keys, replay
+from a2lc.ledger.replay import SOURCES, CorrectionRows, replay
+from a2lc.statistics.keys import mask_keys
 
 
 def rows(*entries):
