@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -255,11 +255,12 @@ def _import_method(place: str, name: str) -> type[Method]:
     """Import a class and see that it is a method."""
     module_name, _, class_name = place.partition(":")
     try:
-        method: Any = getattr(importlib.import_module(module_name), class_name)
+        loaded: Any = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"method {name!r}: {place} cannot be imported: {error}.") from None
-    if not (isinstance(method, type) and issubclass(method, Method) and is_dataclass(method)):
+    if not (isinstance(loaded, type) and issubclass(loaded, Method) and hasattr(loaded, "__dataclass_fields__")):
         raise ConfigError(f"method {name!r}: {place} is no dataclass that derives from a2lc.methods.Method.")
+    method: type[Method] = loaded
     if "name" not in method.__dict__:
         method.name = name
     for attribute, default in (("paper", place), ("summary", (method.__doc__ or place).strip().splitlines()[0])):
