@@ -60,11 +60,11 @@ class ClickCost:
         return max(self.confirm, self.correct)
 
     def of(self, kind: str) -> float:
-        """Clicks of an answer of a kind: 0 for a skipped question."""
+        """Return the clicks of an answer of a kind; 0 for a skipped query."""
         return {"confirm": self.confirm, "skip": 0.0}.get(kind, self.correct)
 
     def of_answer(self, kind: str, num_named: int) -> float:
-        """Clicks of an answer of a kind that names so many classes; one that names all classes costs each of them."""
+        """Return the clicks of an answer that names so many classes; an answer of kind `classes` costs each of them."""
         return max(1, num_named) * self.per_class if kind == "classes" else self.of(kind)
 
 
@@ -108,7 +108,7 @@ def correction_bits(error_rate: Rate, num_classes: int) -> Rate:
 
 
 def correction_bits_entropy(error_rate: Rate, num_classes: int) -> Rate:
-    """Information in the answer to a correction query, where the error rate is known: the least bits it can cost.
+    """Return the information in the answer to a correction query of known error rate: the fewest bits it can cost.
 
     Never above `classification_bits`, and equal to it at e = (L-1)/L, where the label says nothing.
 
@@ -198,7 +198,7 @@ class RegionClicks:
 
 
 def polygon_vertices(truth: NDArray[Any], *, tolerance: float = 1.0) -> NDArray[np.int64]:
-    """Corners of the polygons one would click to label an image.
+    """Count the corners of the polygons one would click to label an image.
 
     They are derived from the map, since most data sets keep no polygons: the outline of each 8-connected piece of one
     value, simplified. Holes are not outlined: what lies in them has an outline of its own. Void is a value as any other:
@@ -231,7 +231,7 @@ def polygon_vertices(truth: NDArray[Any], *, tolerance: float = 1.0) -> NDArray[
 
 
 def _outline(inside: NDArray[np.bool_], tolerance: float) -> NDArray[np.int64]:
-    """(n, 2) pixels of a piece at the corners of its simplified outline; the piece is padded by one pixel."""
+    """Return the (n, 2) corner pixels of the simplified outline of a piece; the piece is padded by one pixel."""
     from skimage.measure import approximate_polygon, find_contours  # needs scipy.signal, which is slow to load
 
     contours = find_contours(inside.astype(np.float64), 0.5, fully_connected="high")  # type: ignore[no-untyped-call]
@@ -245,7 +245,7 @@ def _outline(inside: NDArray[np.bool_], tolerance: float) -> NDArray[np.int64]:
 
 
 def precise_clicks(truth: NDArray[Any], *, tolerance: float = 1.0) -> int:
-    """Clicks of labelling a whole image by polygons: their corners, and a class for each.
+    """Count the clicks of labelling a whole image by polygons: their corners, and a class for each.
 
     Args:
         truth: (H, W) integer; void is a value as any other.
@@ -259,7 +259,7 @@ def precise_clicks(truth: NDArray[Any], *, tolerance: float = 1.0) -> int:
 
 
 def region_clicks(truth: NDArray[Any], mask_map: NDArray[Any], vertices: NDArray[Any]) -> RegionClicks:
-    """What it costs to label each region of an image, from its ground truth.
+    """Compute what it costs to label each region of an image, from its ground truth.
 
     Args:
         truth: (H, W) integer, not negative; void is a value as any other.
@@ -307,7 +307,7 @@ def _piece_owners(truth: NDArray[Any], row: NDArray[np.int64]) -> NDArray[np.int
 
 
 def _border(row: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(H, W) True where a pixel has a neighbour above, below, left or right in another region."""
+    """Mark the pixels that have a neighbour above, below, left or right in another region: (H, W) bool."""
     border = np.zeros(row.shape, dtype=bool)
     for a, b in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
         apart = row[a] != row[b]
@@ -317,7 +317,7 @@ def _border(row: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _crossings(truth: NDArray[Any], row: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-    """(number,) changes of class from each border pixel of a region to the next, walking along its border.
+    """Count the changes of class along the border of each region: (number,).
 
     Where the border turns or runs on is decided by the four pixels around a corner of pixels, so that all corners can be
     looked at at once: two pixels of the region side by side, with none opposite, follow each other; so do two across a
