@@ -106,7 +106,7 @@ class MissingExtraError(A2LCError, ImportError):
 
 
 def first_names(names: Iterable[str], limit: int = 5) -> str:
-    """The first few names of a list, and how many more there are.
+    """Format the first few names of a list, and how many more there are.
 
     Example:
         >>> first_names(["a", "b", "c"], limit=2)

@@ -87,19 +87,19 @@ def _random(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores
 
 @_register("entropy", "entropy_sum area", "mean entropy of the mask's pixels")
 def _entropy(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
-    """Mean over pixels of the entropy of the probabilities, nats, [0, ln K]."""
+    """Average the entropy of the probabilities over the pixels, in nats, [0, ln K]."""
     return np.asarray(stats.entropy_sum / stats.area, dtype=np.float64)
 
 
 @_register("margin", "bvsb_sum area", "mean ratio of second-best to best probability (BvSB)")
 def _margin(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
-    """Mean over pixels of second-best over best probability (BvSB), [0, 1]: u(s) of ClassBal and AMSS."""
+    """Average second-best over best probability (BvSB) over the pixels, [0, 1]: u(s) of ClassBal and AMSS."""
     return np.asarray(stats.bvsb_sum / stats.area, dtype=np.float64)
 
 
 @_register("softmin", "softmin", "soft minimum of the confidence in the labels (cleanlab)")
 def _softmin(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
-    """One minus the soft minimum of label confidences over the mask's pixels, [0, 1] (arXiv:2307.05080)."""
+    """Return one minus the soft minimum of label confidences over the mask's pixels, [0, 1] (arXiv:2307.05080)."""
     return 1.0 - stats.softmin.astype(np.float64)
 
 
@@ -123,7 +123,7 @@ def _sim(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
 
 @_register("abc", "pair_similar pair_label", "CIL summed by likeness to the mask, rare classes weighted up (A2LC)")
 def _abc(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
-    """ABC of A2LC: sum of w[label] times CIL times the cosine to the mask's direction (arXiv:2506.11599)."""
+    """Score ABC of A2LC: the sum of w[label] times CIL times the cosine to the mask's direction (arXiv:2506.11599)."""
     if weights is None:
         return stats.sum_pairs(stats.pair_similar)
     return stats.sum_pairs(stats.pair_similar * np.asarray(weights, dtype=np.float64)[stats.pair_label])
@@ -139,7 +139,7 @@ def _classbal(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scor
 
 @_register("amss", "bvsb_sum area dominant", "BvSB, less for classes that many pixels are taken for (AMSS)")
 def _amss(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
-    """AMSS: u(s)·exp(−p(D(s))), [0, 1], p the share of pixels by dominant prediction (arXiv:2303.16817)."""
+    """Score AMSS: u(s)·exp(−p(D(s))), [0, 1], p the share of pixels by dominant prediction (arXiv:2303.16817)."""
     if weights is None:
         weights = share_weights(np.bincount(stats.dominant, weights=stats.area, minlength=stats.num_classes))
     return np.asarray(score("margin", stats) * np.asarray(weights, dtype=np.float64)[stats.dominant])
@@ -155,7 +155,7 @@ def _pixbal(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores
 
 
 def share_weights(counts: NDArray[Any] | list[int]) -> NDArray[np.float64]:
-    """Weights of ClassBal and AMSS: exp(−p) of the share p of each class, [1/e, 1].
+    """Return the weights of ClassBal and AMSS: exp(−p) of the share p of each class, [1/e, 1].
 
     Args:
         counts: (K,) masks (ClassBal) or pixels (AMSS) by dominant predicted class, over the whole pool.
@@ -169,7 +169,7 @@ def share_weights(counts: NDArray[Any] | list[int]) -> NDArray[np.float64]:
 
 
 def pixbal_weights(mean_probs: NDArray[Any] | list[float], nu: float = 6.0) -> NDArray[np.float64]:
-    """Weights of PixBal: (1 + ν·P(c))⁻², (0, 1].
+    """Return the weights of PixBal: (1 + ν·P(c))⁻², (0, 1].
 
     Args:
         mean_probs: (K,) mean predicted probability of each class over all pixels of the pool.

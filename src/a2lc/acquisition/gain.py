@@ -22,7 +22,7 @@ _BLOCK = 256  # candidates compared at a time
 
 
 def expected_iou_gain(area: NDArray[Any], labels: NDArray[Any], posterior: NDArray[Any]) -> DoubleArray:
-    """What it is worth to learn the true class of each mask, summed over classes.
+    """Return what it is worth to learn the true class of each mask, in IoU summed over classes.
 
     A·[ (1 − P(l))/n_l + Σ_{c≠l} P(c)/m_c ], with n_l the pixels labelled l and m_c the pixels expected to be c: a wrong
     label stands in the way of its own class and is missing from the true one. A mean mask is added to both, so that a class
@@ -64,7 +64,7 @@ def _chunks(count: int) -> Iterator[slice]:
 
 
 def _expected(area: DoubleArray, posterior: NDArray[Any]) -> DoubleArray:
-    """(K,) pixels expected to be of each class."""
+    """Return the (K,) pixels expected to be of each class."""
     total = np.zeros(posterior.shape[1] - 1)
     for chunk in _chunks(len(area)):
         total += area[chunk] @ posterior[chunk, :-1].astype(np.float64)
@@ -72,7 +72,7 @@ def _expected(area: DoubleArray, posterior: NDArray[Any]) -> DoubleArray:
 
 
 def class_unions(area: NDArray[Any], labels: NDArray[Any], posterior: NDArray[Any]) -> tuple[DoubleArray, DoubleArray]:
-    """(K,) expected union and expected IoU of each class under some labels; a mean mask is added to each union."""
+    """Return the (K,) expected union and IoU of each class under some labels; a mean mask is added to each union."""
     area = np.asarray(area, dtype=np.float64)
     classes = posterior.shape[1] - 1
     named = labels >= 0
@@ -87,7 +87,7 @@ def class_unions(area: NDArray[Any], labels: NDArray[Any], posterior: NDArray[An
 
 
 def label_values(posterior: NDArray[Any], unions: NDArray[Any], ious: NDArray[Any]) -> DoubleArray:
-    """(M, K) expected change of summed IoU per pixel of labelling a mask as each class: [P(c) − (1 − P(c) − P(none))·J_c]/U_c."""
+    """Return the (M, K) expected change of summed IoU per pixel if a mask is labelled as each class."""
     probs = posterior[:, :-1].astype(np.float64)
     wrong = 1 - probs - posterior[:, -1:]
     return np.asarray((probs - wrong * ious) / unions, dtype=np.float64)
@@ -96,7 +96,7 @@ def label_values(posterior: NDArray[Any], unions: NDArray[Any], ious: NDArray[An
 def best_labels(
     area: NDArray[Any], first: NDArray[Any], posterior: NDArray[Any], *, known: NDArray[Any], floor: float = 0.3
 ) -> NDArray[np.int32]:
-    """The labels of highest expected mean IoU, where they are likely enough; first labels elsewhere.
+    """Choose the labels of highest expected mean IoU where they are likely enough, and initial labels elsewhere.
 
     Args:
         area: (M,) pixels.
@@ -129,7 +129,7 @@ def best_labels(
 def pick_batch(
     scores: NDArray[Any], looks: NDArray[Any], count: int, *, alike: float = 0.9, pool: int = 8
 ) -> NDArray[np.int64]:
-    """Rows to ask about next: by falling score, passing over masks that look like one already picked.
+    """Choose rows to ask about next: by falling score, without masks similar to one already chosen.
 
     What an answer teaches of its like is known only after the refit; asking about both at once wastes one of the two.
 

@@ -14,7 +14,7 @@ __all__ = ["top_masks"]
 def top_masks(
     parts: Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]], count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-    """The `count` masks of highest score, of any number of parts, holding no more than a part at a time.
+    """Choose the `count` masks of highest score from any number of parts, holding no more than a part at a time.
 
     Ties go to the smaller image position and then the smaller mask id, so that neither the size nor the
     order of the parts changes what is asked.

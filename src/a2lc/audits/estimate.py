@@ -225,7 +225,7 @@ def estimate_quality(
 def expected_gain(
     predicted: NDArray[Any], realised: NDArray[Any], next_predicted: float, confidence: float = 0.95
 ) -> Interval:
-    """What the next questions will gain, from how gains predicted lately turned out.
+    """Predict what the next queries will gain, from how recent predictions turned out.
 
     The ratio of realised to predicted is estimated as a whole (sum by sum) and the Bayesian bootstrap gives its
     interval, with one question added at either end: that one gained nothing, or as much as was ever predicted or

@@ -86,7 +86,7 @@ def certify_gain(
     *,
     confidence: float = 0.95,
 ) -> GainPromise:
-    """Accept the set of proposals that seems to gain most, of those that the audits prove to gain at all.
+    """Accept the set of proposals with the largest apparent gain among those that the audits prove to gain at all.
 
     With probability `confidence` over the draw, either nothing is accepted, or both the whole set (the accepted and those of
     it that were audited) and the accepted alone raise summed IoU, by at least `gain.low` and `unseen.low`; whatever
@@ -183,7 +183,7 @@ def lower_mean(values: Floats, level: float) -> float:
 
 
 def _coins(values: Floats, level: float) -> tuple[int, float]:
-    """Coins of k that are to show +1, and the probability that at least so many do, each with its own (1 + value)/2.
+    """Return how many of k coins are to show +1, and the probability that at least as many do, each with its (1 + value)/2.
 
     So many fair ones do with a probability of at most a quarter of the level: the test succeeds by this half alone if at
     least every second throw does. The number depends on k and level, not on the values.
@@ -208,7 +208,7 @@ def _log_e(values: Floats, mean: float, strike: int, chance: float) -> float:
 
 
 def _thresholds(scores: Floats, stakes: Floats, audits: int, error: float) -> Floats:
-    """Scores that bound the sets to try, lowest first; at least that of the whole. Looks at no answer and no drawn row."""
+    """Return scores that bound the sets to try, lowest first. They depend on no answer and no drawn row."""
     ordered = np.sort(scores)[::-1]
     ranks = [max(1, math.ceil(share * len(scores))) - 1 for share in FRACTIONS]
     found = np.unique(ordered[ranks])
@@ -225,7 +225,7 @@ def _thresholds(scores: Floats, stakes: Floats, audits: int, error: float) -> Fl
 def _audits(
     scores: NDArray[Any], stakes: NDArray[Any], drawn: NDArray[Any], effects: NDArray[Any]
 ) -> tuple[Floats, Floats, NDArray[np.int64], Floats]:
-    """The arguments as arrays of the types wanted, checked."""
+    """Check the arguments and convert them to arrays."""
     scores, effects = np.asarray(scores, dtype=np.float64), np.asarray(effects, dtype=np.float64)
     stakes, drawn = np.asarray(stakes, dtype=np.float64), np.asarray(drawn).astype(np.int64)
     if scores.ndim != 1 or scores.shape != stakes.shape or drawn.ndim != 1 or drawn.shape != effects.shape:

@@ -71,7 +71,7 @@ def certify(
     min_precision: float = 0.9,
     confidence: float = 0.95,
 ) -> Promise:
-    """Accept the most proposals of which the audits prove that enough are right.
+    """Accept as many proposals as the audits prove to be right often enough.
 
     With probability `confidence` over the draw, either nothing is accepted or at least `min_precision` of what is
     accepted is right, whatever the scores are worth; and `lower` holds as well.
@@ -138,7 +138,7 @@ def certify(
 
 
 def smallest_sample(min_precision: float, confidence: float) -> int:
-    """Audits that prove a precision of many proposals if all of them are right; `certify` then accepts everything.
+    """Return how many audits prove a precision of many proposals if all of them are right.
 
     Of a few dozen proposals it can take more: in what is left to promise, one wrong proposal may be one too many.
 
@@ -188,12 +188,12 @@ def lower_bound(size: int, audits: int, hits: int, level: float) -> int:
 
 
 def _supports(size: int, audits: int, level: float, min_precision: float) -> bool:
-    """Whether audits that are all right would prove the precision."""
+    """Return whether audits that are all right would prove the precision."""
     return lower_bound(size, audits, audits, level) - audits >= min_precision * (size - audits)
 
 
 def _thresholds(scores: NDArray[np.float64], audits: int, min_precision: float, error: float) -> NDArray[np.float64]:
-    """Scores that bound the sets to try, lowest first; at least that of the whole. Looks at no answer and no drawn row."""
+    """Return scores that bound the sets to try, lowest first. They depend on no answer and no drawn row."""
     ordered = np.sort(scores)[::-1]
     ranks = [max(1, math.ceil(share * len(scores))) - 1 for share in FRACTIONS]
     found = np.unique(ordered[ranks])

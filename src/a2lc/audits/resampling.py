@@ -49,7 +49,7 @@ def class_sums(rows: NDArray[np.int64], weights: NDArray[Any], size: int) -> Flo
 
 
 def class_totals(joint: Floats) -> Floats:
-    """(3K+1,) totals of (K+1, K+1) pixels by label and truth."""
+    """Return the (3K+1,) totals of (K+1, K+1) pixels by label and truth."""
     inner = joint[:-1, :-1]
     return np.concatenate([np.diag(inner), inner.sum(axis=0), inner.sum(axis=1), [joint[-1, :-1].sum()]])
 
@@ -57,7 +57,7 @@ def class_totals(joint: Floats) -> Floats:
 def expected_counts(
     area: Floats, label: NDArray[np.int64], posterior: NDArray[Any], unknown: NDArray[np.bool_]
 ) -> tuple[Floats, float]:
-    """Pixels by label and truth the posterior expects of the unknown masks, and the number it expects to be wrong."""
+    """Return the pixels by label and truth that the posterior expects of unknown masks, and the expected number of wrong ones."""
     size = posterior.shape[1]
     weight = np.where(unknown, area, 0.0)
     joint = np.stack([class_sums(label, weight * posterior[:, c], size) for c in range(size)], axis=1)
@@ -66,7 +66,7 @@ def expected_counts(
 
 
 def residuals(area: Floats, label: NDArray[np.int64], true: NDArray[np.int64], posterior: Floats) -> Floats:
-    """(n, 3K+3) what each audited mask adds to the totals, less what the posterior expected of it."""
+    """Return (n, 3K+3) what each audited mask adds to the totals beyond what the posterior expected of it."""
     n, classes = len(area), posterior.shape[1] - 1
     rows = np.arange(n)
     off = -posterior
@@ -85,7 +85,7 @@ def residuals(area: Floats, label: NDArray[np.int64], true: NDArray[np.int64], p
 
 
 def heavy(off: Floats, chance: Floats, count: int) -> float:
-    """What one draw shows of the number of wrong masks if all are off by so much, each weighed by what it shows.
+    """Return what one draw shows of the number of wrong masks, if all are off by so much.
 
     Equal to the sum where all draws show the same. Else above it: small masks are rarely drawn and show much.
     """
@@ -95,7 +95,7 @@ def heavy(off: Floats, chance: Floats, count: int) -> float:
 
 
 def unrefuted(label: NDArray[np.int64], true: NDArray[np.int64], classes: int) -> NDArray[np.bool_]:
-    """(3K+3,) figures of which no audit shows that they fall short of what is possible."""
+    """Mark the (3K+3,) figures of which no audit shows that they fall short of what is possible."""
     wrong = label != true
     false = np.bincount(label[wrong], minlength=classes + 1)[:classes] == 0
     missed = np.bincount(true[wrong], minlength=classes + 1)[:classes] == 0
@@ -103,14 +103,14 @@ def unrefuted(label: NDArray[np.int64], true: NDArray[np.int64], classes: int) -
 
 
 def class_means(gammas: Floats, sums: Floats, added_gammas: Floats, added: Floats) -> Floats:
-    """(B, F) means of the draws and the added ones, weighted by the Dirichlet the gammas make."""
+    """Average draws and added values by Dirichlet weights made of gammas: (B, F)."""
     total = gammas.sum(axis=1) + added_gammas.sum(axis=1)
     means: Floats = (sums + added_gammas @ added) / total[:, None]
     return means
 
 
 def rows_by_class(joint: Floats) -> Floats:
-    """(2, K) pixels by label: of that class, and of any."""
+    """Return the (2, K) pixels by label: those of that class, and all."""
     inner = joint[:-1, :-1]
     return np.stack([np.diag(inner), inner.sum(axis=1)])
 
@@ -124,7 +124,7 @@ def count_rows(
     hidden: Floats,
     expected: Floats,
 ) -> tuple[Floats, Floats]:
-    """(B, 2, K) what audits of a label add to `_rows_of` what is expected of the unknown; with the worst and best added.
+    """Return (B, 2, K) what audits of a label add to what is expected of the unknown, with the worst and best added.
 
     The residual a pixel is estimated within the label, as a ratio, and multiplied by its unknown pixels. The added draw
     weighs as much as a mean one, so that it alone speaks where no audit has the label.
@@ -155,7 +155,7 @@ def count_rows(
 def replicate_figures(
     totals: Floats, rows: Floats, occurs: NDArray[np.bool_], elsewhere: Floats | None = None
 ) -> Floats:
-    """(B, 3K+3) figures of totals: accuracy, mIoU, coverage, and precision, recall and IoU by class; NaN undefined.
+    """Compute (B, 3K+3) figures of totals: accuracy, mIoU, coverage, and precision, recall and IoU by class.
 
     Those by class take (B, 2, K) `rows`, and from the totals only what is truly of a class under other labels; where
     given, that comes as (B, K) `elsewhere`.
@@ -181,7 +181,7 @@ def replicate_figures(
 
 
 def sure_bounds(exact: Floats, hidden: Floats) -> tuple[Floats, Floats]:
-    """(3K+3,) figures no truth of the unknown masks can pass, below and above, each by itself; NaN: never defined."""
+    """Return the (3K+3,) bounds that no truth of the unknown masks can pass, each figure by itself."""
     classes = len(hidden) - 1
     inside = np.diag(exact)[:-1]
     truth, label = exact[:-1, :-1].sum(axis=0), exact[:-1, :-1].sum(axis=1)

@@ -17,7 +17,7 @@ __all__ = ["audit_sizes", "draw", "inclusion_probabilities"]
 
 
 def inclusion_probabilities(size: NDArray[Any], count: int) -> NDArray[np.float64]:
-    """Probabilities of being drawn, proportional to size where that does not pass 1.
+    """Compute probabilities of being drawn, proportional to size where that does not pass 1.
 
     Args:
         size: (M,) finite, 0 or more; 0 is never drawn.
@@ -107,7 +107,7 @@ def audit_sizes(
     by_area: float = 0.4,
     by_doubt: float = 0.4,
 ) -> NDArray[np.float64]:
-    """Sizes to draw audits by that measure label quality: a mixture that no wrong posterior can ruin.
+    """Compute sizes to draw label-quality audits by: a mixture that no wrong posterior can ruin.
 
     The part by doubt is Neyman's allocation for mIoU: the standard deviation, under the posterior, of what a mask
     moves, area·(1/pixels labelled l + Σ_c P(c)/pixels expected of c)·sqrt(p·(1-p)), with p the probability of its

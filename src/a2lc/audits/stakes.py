@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 def check_stakes(
     area: NDArray[Any], labels: tuple[NDArray[Any], ...], unions: NDArray[Any], ious: NDArray[Any]
 ) -> tuple[Floats, tuple[NDArray[np.int64], ...], Floats, Floats]:
-    """The arguments as arrays of the types wanted, checked."""
+    """Check the arguments and convert them to arrays."""
     area, unions, ious = (np.asarray(values, dtype=np.float64) for values in (area, unions, ious))
     labels = tuple(np.asarray(values, dtype=np.int64) for values in labels)
     if area.ndim != 1 or any(values.shape != area.shape for values in labels):
@@ -33,7 +33,7 @@ def check_stakes(
 
 
 def shares_of(stakes: NDArray[Any], count: int) -> Floats:
-    """(n,) probabilities of one draw; all 0 where nothing is at stake."""
+    """Return the (n,) probabilities of one draw; all 0 if nothing is at stake."""
     stakes = np.asarray(stakes, dtype=np.float64)
     if not (np.isfinite(stakes).all() and (stakes >= 0).all()):
         raise InputError("Stakes must be finite and 0 or more.")
@@ -51,7 +51,7 @@ def effects(
     unions: NDArray[Any],
     ious: NDArray[Any],
 ) -> Floats:
-    """What proposals change in summed IoU, truth known.
+    """Compute what proposals change in summed IoU, given the truth.
 
     Args:
         area: (n,) pixels, 0 or more.
@@ -85,7 +85,7 @@ def effects(
 def stakes(
     area: NDArray[Any], old: NDArray[Any], new: NDArray[Any], unions: NDArray[Any], ious: NDArray[Any]
 ) -> Floats:
-    """The most that proposals can change summed IoU, up or down, whatever the truth.
+    """Bound what proposals can change in summed IoU, up or down, whatever the truth.
 
     A·max(1/U_c + J_l/U_l, J_c/U_c + 1/U_l) for a change from l to c: it is right, or the label was. Any third truth
     lies between the two. Terms of void are 0.

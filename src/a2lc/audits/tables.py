@@ -40,7 +40,7 @@ class AppearanceTable(Table):
 
     @classmethod
     def of(cls, masks: MaskTable, looks: NDArray[Any], borders: Borders) -> AppearanceTable:
-        """From arrays of their own shapes."""
+        """Make a table of arrays in their own shapes."""
         return cls(
             mask_ids=masks.mask_ids,
             area=masks.area,
@@ -52,11 +52,11 @@ class AppearanceTable(Table):
         )
 
     def fits(self, masks: MaskTable) -> bool:
-        """Whether it is of these masks."""
+        """Return whether the table describes these masks."""
         return np.array_equal(self.mask_ids, masks.mask_ids) and np.array_equal(self.area, masks.area)
 
     def appearance(self) -> tuple[NDArray[np.float32], Borders]:
-        """(M, A) appearance, and the borders."""
+        """Return the (M, A) appearance and the borders."""
         near = Borders(first=self.first, second=self.second, length=self.length, vertical=self.vertical.astype(bool))
         return self.looks.reshape(len(self.mask_ids), -1), near
 
@@ -94,7 +94,7 @@ class FrozenTable(Table):
         return replace(table, known=known)
 
     def posteriors(self, num_classes: int) -> NDArray[np.float32]:
-        """(M, K + 1)."""
+        """Return the probabilities as (M, K + 1)."""
         return self.posterior.reshape(-1, num_classes + 1)
 
 

@@ -76,21 +76,21 @@ class ClassView:
         return len(self.codes) == len(self.places) and bool((self.places == np.arange(len(self.places))).all())
 
     def indices(self, codes: NDArray[Any]) -> NDArray[Any]:
-        """Indices of codes; negative numbers, which stand for void and the like, stay as they are. Same shape and type."""
+        """Translate codes to indices; negative numbers, which are sentinels, stay. Same shape and type."""
         if self.plain:
             return codes
         wide = np.asarray(codes).astype(np.int64)
         return np.where(wide >= 0, self.places[np.maximum(wide, 0)], wide).astype(np.asarray(codes).dtype)
 
     def coded(self, indices: NDArray[Any]) -> NDArray[Any]:
-        """Codes of indices, likewise."""
+        """Translate indices to codes; negative numbers stay. Same shape and type."""
         if self.plain:
             return indices
         wide = np.asarray(indices).astype(np.int64)
         return np.where(wide >= 0, self.codes[np.maximum(wide, 0)], wide).astype(np.asarray(indices).dtype)
 
     def index(self, code: int | None) -> int | None:
-        """Index of one code; None and negative numbers stay."""
+        """Translate one code to its index; None and negative numbers stay."""
         return code if code is None or code < 0 else int(self.places[code])
 
     def code(self, index: int | None) -> int | None:
@@ -99,13 +99,13 @@ class ClassView:
 
 
 def view_of(table: ClassTable) -> ClassView:
-    """The view of a table without edits."""
+    """Return the view of a table without edits."""
     numbers = np.arange(table.num_classes, dtype=np.int64)
     return ClassView(table, numbers, numbers.copy())
 
 
 def replay_edits(base: ClassTable, edits: Iterable[ClassEdit], *, before: int | None = None) -> ClassView:
-    """The classes after edits.
+    """Return the classes after edits.
 
     Args:
         base: As imported.
@@ -151,7 +151,7 @@ def replay_edits(base: ClassTable, edits: Iterable[ClassEdit], *, before: int | 
 
 
 def class_change(old: ClassView, new: ClassView) -> NDArray[np.float32] | None:
-    """(K', K) by which probabilities over the classes of one view become those over another's; None if nothing changes.
+    """Return (K', K) that turns probabilities over the classes of one view into those over another's; None if nothing changes.
 
     A merged class gets the sum of its parts, a class that a model does not know nothing.
     """
@@ -165,7 +165,7 @@ def class_change(old: ClassView, new: ClassView) -> NDArray[np.float32] | None:
 
 
 def described(base: ClassTable, edits: Sequence[ClassEdit]) -> list[str]:
-    """Each edit in words, with the names that classes had then."""
+    """Describe each edit in words, with the names that classes had then."""
     names = dict(enumerate(base.names))
     lines = []
     for place, edit in enumerate(edits):
@@ -187,7 +187,7 @@ def described(base: ClassTable, edits: Sequence[ClassEdit]) -> list[str]:
 
 
 def renamed(view: ClassView, name: str, new: str, colour: Sequence[int] | None = None) -> ClassEdit:
-    """A class under another name.
+    """Make the edit that renames a class.
 
     Raises:
         InputError: There is no such class, or the new name is taken or empty.
@@ -200,7 +200,7 @@ def renamed(view: ClassView, name: str, new: str, colour: Sequence[int] | None =
 
 
 def merged(view: ClassView, names: Sequence[str], into: str) -> ClassEdit:
-    """Classes that become one of them, or another one that is there.
+    """Make the edit that merges classes into one of them, or into another existing class.
 
     Raises:
         InputError: One is not there, or nothing would change.
@@ -216,7 +216,7 @@ def merged(view: ClassView, names: Sequence[str], into: str) -> ClassEdit:
 def added(
     view: ClassView, name: str, value: int | None = None, colour: Sequence[int] | None = None, taken: Iterable[int] = ()
 ) -> ClassEdit:
-    """A class that was not there.
+    """Make the edit that adds a class.
 
     Args:
         view: The classes there are.
@@ -233,7 +233,7 @@ def added(
 
 
 def split(view: ClassView, name: str, into: Sequence[str], taken: Iterable[int] = ()) -> ClassEdit:
-    """A class that becomes several: its labels keep the first name until someone says which they are.
+    """Make the edit that splits a class: its labels keep the first name until someone answers which they are.
 
     Raises:
         InputError: There is no such class, fewer than two names, or one that is taken.
@@ -251,7 +251,7 @@ def split(view: ClassView, name: str, into: Sequence[str], taken: Iterable[int] 
 
 
 def taken_back(edits: Sequence[ClassEdit]) -> ClassEdit:
-    """The undo of the last edit that was not taken back.
+    """Make the edit that undoes the last edit that was not undone.
 
     Raises:
         InputError: There is none.

@@ -27,7 +27,7 @@ _LABELMAP_LINE = re.compile(r"(?P<name>[^:]+):(?P<colour>\d{1,3},\d{1,3},\d{1,3}
 
 
 def on_one_line(name: str) -> bool:
-    r"""Whether a name has no control signs and no line breaks of any kind: it must fit a line of a message and of a table.
+    r"""Return whether a name has no control signs and no line breaks: it must fit a line of a message and of a table.
 
     Example:
         >>> on_one_line("traffic light"), on_one_line("a\nb")
@@ -37,7 +37,7 @@ def on_one_line(name: str) -> bool:
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
-    """A distinct, stable colour for a class without one: hues by the golden ratio, two levels of lightness."""
+    """Return a distinct, stable colour for a class: hues by the golden ratio, two levels of lightness."""
     hue = (index * 0.61803398875) % 1.0
     red, green, blue = colorsys.hls_to_rgb(hue, 0.42 + 0.2 * (index % 2), 0.65)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -81,7 +81,7 @@ class ClassTable:
         return np.dtype(np.uint8 if self.num_classes <= 255 else np.uint16)
 
     def index(self, name: str) -> int:
-        """The index of a class by its name.
+        """Return the index of a class by its name.
 
         Raises:
             UnknownNameError: There is no class of that name.
@@ -98,7 +98,7 @@ class ClassTable:
         return void if index is None or index < 0 or index == self.ignore_index else self.names[index]
 
     def rewritten(self, value_map: Mapping[int, int]) -> dict[int, int]:
-        """Values of label files that are to be written anew as those of the classes they were merged into.
+        """Return the values of label files that are rewritten as those of the classes they were merged into.
 
         Args:
             value_map: Values that are read as others.
@@ -107,15 +107,15 @@ class ClassTable:
         return own | {value: own[becomes] for value, becomes in value_map.items() if becomes in own}
 
     def prompts(self, index: int) -> tuple[str, ...]:
-        """The words that stand for a class: its name, and its synonyms."""
+        """Return the phrases that stand for a class: its name, and its synonyms."""
         return (self.names[index], *(self.synonyms[index] if self.synonyms else ()))
 
     def priority(self, index: int) -> int:
-        """Which class wins where objects lie over each other: the higher one."""
+        """Return the priority of a class where objects overlap: the higher one wins."""
         return self.priorities[index] if self.priorities else 0
 
     def palette(self) -> list[int]:
-        """256 RGB triples in a row, as PIL's `putpalette` takes them, indexed by file value.
+        """Return 256 RGB triples in a row, as PIL's `putpalette` takes them, indexed by file value.
 
         The ignore value gets VOC's (224, 224, 192), so that it differs from black.
         """
@@ -128,7 +128,7 @@ class ClassTable:
         return flat
 
     def to_json(self) -> dict[str, Any]:
-        """As the classes file has it."""
+        """Return the table as a classes file has it."""
         rows: list[dict[str, Any]] = []
         for index, (value, name, colour) in enumerate(zip(self.file_values, self.names, self.colours, strict=True)):
             row: dict[str, Any] = {"id": value, "name": name, "color": list(colour)}
@@ -141,7 +141,7 @@ class ClassTable:
 
     @classmethod
     def from_names(cls, names: Sequence[str], ignore: int = 255) -> ClassTable:
-        """A table of names alone: ids 0 .. K-1, colours made up."""
+        """Make a table of names alone: ids 0 .. K-1, colours generated."""
         colours = tuple(class_colour(i) for i in range(len(names)))
         return cls(tuple(names), colours, tuple(range(len(names))), ignore)
 

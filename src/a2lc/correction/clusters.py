@@ -100,7 +100,7 @@ class ClusterSums:
             self._add_class(c, features[mine], given[mine])
 
     def sample(self, c: int) -> tuple[DoubleArray, DoubleArray]:
-        """(m, D) features of class c drawn without regard to anything, at most `capacity`, and their (m,) weights."""
+        """Return (m, D) features of class c drawn uniformly, at most `capacity`, and their (m,) weights."""
         return self._kept[c].astype(np.float64), self._kept_weights[c]
 
     def _add_class(self, c: int, features: DoubleArray, weights: DoubleArray) -> None:
@@ -176,7 +176,7 @@ class ClassClusters:
         weights: NDArray[Any] | None = None,
         seed: int = 0,
     ) -> Self:
-        """Clusters of labelled features that fit in memory.
+        """Fit clusters to labelled features that fit in memory.
 
         Args:
             features: (n, D) floating point.
@@ -200,7 +200,7 @@ class ClassClusters:
 
     @classmethod
     def from_sums(cls, sums: ClusterSums, *, shrinkage: float = 0.1, distance_quantile: float = 0.95) -> Self:
-        """Clusters of what was added up.
+        """Fit clusters to accumulated sums.
 
         The caps are a quantile of the distances of a class's own features, each from the cluster the others would
         make without it. From a cluster it has itself pulled and stretched a feature looks nearer than any new one

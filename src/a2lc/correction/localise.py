@@ -38,7 +38,7 @@ def localise(
     expand: bool = True,
     expand_single: bool = True,
 ) -> IntArray:
-    """Labels of pixels from the classes of whole regions.
+    """Label pixels from the classes of whole regions.
 
     Inside an answered region the prototype of class c is the feature at the pixel where P(c | x), the softmax over all
     classes, is largest; the first in reading order of equals. A pixel's label is the class of the region whose
@@ -130,7 +130,7 @@ def _check(
 
 
 def _part(features: FeatureMap, window: Window) -> tuple[FeatureMap, Window]:
-    """The features that a window of the image depends on, and which cells of the grid they are."""
+    """Return the features that a window of the image depends on, and which grid cells they are."""
     rows, cols = features.rows[window[0]], features.cols[window[1]]
     cells = []
     for weights in (rows, cols):
@@ -149,7 +149,7 @@ def _prototypes(
     box: Window,
     classes: NDArray[np.int64],
 ) -> tuple[FloatArray, NDArray[np.int64]]:
-    """(U, D) features at the pixels of a region that the network is surest of, and (C,) which is whose.
+    """Return (U, D) features at the pixels of a region that the network is surest of, and (C,) which is whose.
 
     Classes that share a pixel share a row: they are exactly as near as each other, whatever order the products are
     summed in.
@@ -165,7 +165,7 @@ def _prototypes(
 
 
 def _products(features: FeatureMap, prototypes: FloatArray, window: Window) -> FloatArray:
-    """(C, ...) product of each prototype with the feature of every pixel of a window, taken on the grid."""
+    """Return the (C, ...) product of each prototype with the feature of every pixel of a window, taken on the grid."""
     part, _ = _part(features, window)
     depth, height, width = part.values.shape
     maps = prototypes @ part.values.reshape(depth, -1)
@@ -173,7 +173,7 @@ def _products(features: FeatureMap, prototypes: FloatArray, window: Window) -> F
 
 
 def _neighbours(mask_map: NDArray[Any], mask: int, box: Window, answered: Mapping[int, Any]) -> list[int]:
-    """Masks that were not answered and touch the mask, corners included."""
+    """Return the unanswered masks that touch the mask, corners included."""
     wider = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
     here = mask_map[wider[0], wider[1]]
     touched = np.pad(here == mask, 1)
@@ -190,7 +190,7 @@ def _union(boxes: list[Window]) -> Window:
 
 
 def _thresholds(cosines: FloatArray, won: NDArray[np.int64]) -> FloatArray:
-    """(C,) α: the median cosine of the pixels each class has won."""
+    """Return (C,) α: the median cosine of the pixels each class has won."""
     # As coded, a class that wins no pixel gets 1, which no product of unit vectors is above; nor is rounding above
     # infinity.
     found = np.full(len(cosines), np.inf, dtype=np.float32)

@@ -28,7 +28,7 @@ def check_answer(answer: Answer, num_classes: int) -> None:
 
 
 def answered_class(answer: Answer) -> int | None:
-    """The one class an answer gives the whole mask: a class, VOID, or None where it gives none, or labels pixel by pixel."""
+    """Return the one class an answer gives the whole mask: a class, VOID, or None if it gives none or labels pixels."""
     if answer.pixels is not None:
         return None
     if answer.kind == AnswerKind.VOID:
@@ -42,7 +42,7 @@ def answered_class(answer: Answer) -> int | None:
 def manual_corrections(
     query: Query, answer: Answer, standing: dict[int, int], before: dict[int, int] | None = None
 ) -> list[tuple[int, int, int, int]]:
-    """Corrections that follow from an answer.
+    """Derive the corrections that follow from an answer.
 
     Keeping a class changes nothing, so a mask that carries its first labels keeps them to the pixel. Where an
     earlier correction stands, keeping it is written down as the person's own, so that undoing the earlier one

@@ -19,7 +19,7 @@ __all__ = ["LabelCorrectionModule", "class_loss_weights"]
 
 
 def class_loss_weights(classes: NDArray[Any], num_classes: int) -> NDArray[np.float64]:
-    """Weights λ of the module's loss: inverse frequency among the answers, normalised; 0 for a class without any.
+    """Return the weights λ of the module's loss: inverse frequency among the answers, normalised; 0 for a class without any.
 
     Args:
         classes: (n,) class of each answered mask.
@@ -113,7 +113,7 @@ class LabelCorrectionModule:
         return self
 
     def propose(self, stats: MaskStats) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Classes of masks and how sure the network is of them.
+        """Predict the classes of masks, and how sure the network is of them.
 
         Args:
             stats: Statistics of M masks.

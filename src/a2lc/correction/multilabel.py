@@ -14,7 +14,7 @@ __all__ = ["class_sets", "trim_borders"]
 
 
 def trim_borders(mask_map: NDArray[Any], kernel: int = 5) -> NDArray[np.bool_]:
-    """Pixels away from the boundaries of regions, where ground truth is often a pixel or two off.
+    """Mark pixels away from the boundaries of regions, where ground truth is often a pixel or two off.
 
     Args:
         mask_map: (H, W) integer mask ids; 0 is a region like any other here.
@@ -65,7 +65,7 @@ def class_sets(
     kernel: int = 5,
     ignore_index: int = 255,
 ) -> list[tuple[int, ...]]:
-    """Classes that ground truth has inside each region, away from its boundary.
+    """Return the classes that ground truth has inside each region, away from its boundary.
 
     Args:
         mask_map: (H, W) integer mask ids.

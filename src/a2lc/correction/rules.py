@@ -13,7 +13,7 @@ __all__ = ["automatic_changes", "class_ranks"]
 
 
 def class_ranks(classes: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
-    """Classes from the rarest to the most frequent among a round's answers, in the order of the authors' code.
+    """Rank classes from the rarest to the most frequent among a round's answers, in the order of the authors' code.
 
     Counts ascend; among equal ones, classes that occur come first in the order of descending counts they were
     listed in, then those that do not occur, by index. So among several classes nobody named, the rarest is the
@@ -48,7 +48,7 @@ def automatic_changes(
     threshold: float,
     tail_fraction: float = 0.5,
 ) -> NDArray[np.bool_]:
-    """A2LC's rule for changing a mask nobody looked at.
+    """Apply A2LC's rule for correcting a mask nobody looked at.
 
     A mask is changed unless the proposal is what it carries, a person has answered for it, the confidence is below
     the threshold, the proposal is a tail class, or the mask carries the single rarest class.

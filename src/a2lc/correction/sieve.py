@@ -14,7 +14,7 @@ __all__ = ["knee_threshold", "sieve"]
 
 
 def knee_threshold(confidences: NDArray[Any], *, points: int = 20, sensitivity: float = 1.0) -> float | None:
-    """The confidence at the knee of the sorted confidences: where the steep rise goes over into the plateau.
+    """Find the confidence at the knee of the sorted confidences, where the steep rise turns into the plateau.
 
     Args:
         confidences: (n,) confidence of each pixel in the answered class.
@@ -61,7 +61,7 @@ def knee_threshold(confidences: NDArray[Any], *, points: int = 20, sensitivity: 
 def sieve(
     confidences: NDArray[Any], *, points: int = 20, sensitivity: float = 1.0, min_pixels: int = 0
 ) -> NDArray[np.bool_]:
-    """Which pixels of a mask keep the class the mask was answered with.
+    """Mark the pixels of a mask that keep the class the mask was answered with.
 
     Args:
         confidences: (H, W) or (n,) confidence of each pixel in that class.

@@ -13,7 +13,7 @@ __all__ = ["in_order"]
 def in_order(
     pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any], ahead: int = 32
 ) -> Iterator[Any]:
-    """Results in order with a bounded number in flight: `map` of a pool would hold them all."""
+    """Yield results in order with a bounded number in flight: `map` of a pool would hold them all."""
     waiting: deque[Any] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))

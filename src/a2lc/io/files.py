@@ -17,7 +17,7 @@ __all__ = ["atomic_path", "free_space_error", "json_safe", "new_folder", "sha256
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes its place when the block ends without an error.
+    """Yield a path beside `path` to write to, which replaces it when the block ends without an error.
 
     A process killed in between leaves the old file, or none, and never half of one.
     """
@@ -34,7 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A path beside `folder` to make a folder at; it takes its place when the block ends without an error.
+    """Yield a path beside `folder` to make a folder at, which becomes it when the block ends without an error.
 
     Raises:
         LockedError: Another process is making the same folder.
@@ -78,7 +78,7 @@ def sha256(path: Path) -> str:
 
 
 def free_space_error(error: OSError) -> bool:
-    """Whether an error says that the disk, or the user's share of it, is full."""
+    """Return whether an error means that the disk, or the user's quota on it, is full."""
     import errno
 
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -24,7 +24,7 @@ class Track(Protocol):
 
 @contextmanager
 def no_progress(what: str, total: int) -> Iterator[Advance]:
-    """Shows nothing: for library calls and tests."""
+    """Show nothing: for library calls and tests."""
     yield lambda steps=1: None
 
 

@@ -17,7 +17,7 @@ class ClassEditRows(LedgerFile):
     """Rows of edits to the class table."""
 
     def class_edits(self) -> list[ClassEdit]:
-        """What was done to the classes, in recorded order."""
+        """Return the edits of the classes, in recorded order."""
         table = schema.class_edits
         with self._read() as connection:
             return [
@@ -50,7 +50,7 @@ class ClassEditRows(LedgerFile):
             )
 
     def uses_code(self, code: int) -> bool:
-        """Whether any answer or correction names a class by this code."""
+        """Return whether any answer or correction names a class by this code."""
         rows = schema.corrections.c
         with self._read() as connection:
             statement = select(rows.id).where((rows.new_class == code) | (rows.old_class == code)).limit(1)

@@ -90,7 +90,7 @@ class CorrectionLog(LedgerFile):
                 add_stage(connection, number, *stage)
 
     def layers(self) -> list[LayerRecord]:
-        """Layers of labels below the mask, by round."""
+        """Return the layers of pixel-level labels, by round."""
         table = schema.layers
         with self._read() as connection:
             return [
@@ -99,7 +99,7 @@ class CorrectionLog(LedgerFile):
             ]
 
     def layer_files(self, number: int) -> dict[int, tuple[str, int]]:
-        """Hash and pixels of the file of each image that a round's layer says anything of."""
+        """Return hash and pixels of the file of each image that a round's layer labels."""
         table = schema.layer_files
         with self._read() as connection:
             rows = connection.execute(select(table).where(table.c.round == number).order_by(table.c.image))
@@ -148,7 +148,7 @@ class CorrectionLog(LedgerFile):
                 connection.execute(schema.corrections.insert(), rows)
 
     def undos(self) -> list[UndoRecord]:
-        """What was taken back, in recorded order."""
+        """Return what was undone, in recorded order."""
         with self._read() as connection:
             table = schema.undos
             return [
@@ -157,7 +157,7 @@ class CorrectionLog(LedgerFile):
             ]
 
     def correction_rows(self, *, through: int | None = None) -> CorrectionRows:
-        """Corrections in recorded order, as columns.
+        """Return corrections in recorded order, as columns.
 
         Args:
             through: Only those that stood at the end of this round. What was undone later on, before the next round
@@ -189,7 +189,7 @@ class CorrectionLog(LedgerFile):
         return found.astype(np.int32)
 
     def corrections_of_answers(self, answers: Sequence[int]) -> dict[int, dict[int, int]]:
-        """For each answer, the class each mask had before the correction that rests on it: {answer: {mask id: class}}."""
+        """Return, for each answer, the class each mask had before its correction: {answer: {mask id: class}}."""
         table = schema.corrections
         found: dict[int, dict[int, int]] = {}
         with self._read() as connection:
@@ -203,7 +203,7 @@ class CorrectionLog(LedgerFile):
         return found
 
     def correction_details(self) -> Iterator[Any]:
-        """Every correction as a row with all columns and the annotator's name, in recorded order."""
+        """Yield every correction as a row with all columns and the annotator's name, in recorded order."""
         statement = (
             select(schema.corrections, schema.annotators.c.name.label("annotator"))
             .outerjoin(schema.answers, schema.answers.c.id == schema.corrections.c.answer)

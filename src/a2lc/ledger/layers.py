@@ -19,7 +19,7 @@ def apply_to_labels(
     classes: NDArray[Any],
     ignore_index: int,
 ) -> NDArray[Any]:
-    """Corrected labels of an image.
+    """Apply corrections to the initial labels of an image.
 
     Args:
         first: (H, W) first labels.
@@ -49,7 +49,7 @@ def apply_layer(
     newer: NDArray[Any],
     ignore_index: int,
 ) -> NDArray[Any]:
-    """Labels with a layer of labels below the mask laid over them.
+    """Lay pixel-level labels over the labels of an image.
 
     Args:
         labels: (H, W) by masks alone.

@@ -16,7 +16,7 @@ class LeaseRows(LedgerFile):
     """Rows of leases: who holds which query, and until when."""
 
     def lend(self, queries: Sequence[int], annotator: str, until: float) -> None:
-        """Lend questions to an annotator until a time, in seconds since 1970, in place of any lease they have."""
+        """Lend queries to an annotator until a time, in seconds since 1970, in place of any lease they have."""
         if not queries:
             return
         with self._write() as connection:
@@ -31,6 +31,6 @@ class LeaseRows(LedgerFile):
             connection.execute(schema.leases.delete().where(schema.leases.c.query.in_(list(queries))))
 
     def leases(self) -> dict[int, tuple[str, float]]:
-        """Annotator and end of each lease, by question, run out or not."""
+        """Return annotator and end of each lease, by query, expired or not."""
         with self._read() as connection:
             return {row.query: (row.annotator, row.until) for row in connection.execute(select(schema.leases))}

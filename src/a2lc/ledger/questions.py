@@ -71,7 +71,7 @@ class QuestionRows(LedgerFile):
                 add_stage(connection, number, "select", seconds, details or {})
 
     def queries(self, number: int | None = None, *, unanswered: bool = False, after: int = 0) -> list[Query]:
-        """The questions of a round, or of all, in the order they are to be asked; only those recorded `after` one."""
+        """Return the queries of a round, or of all, in the order they are to be asked; only those recorded after `after`."""
         table = schema.queries
         statement = select(table).where(table.c.id > after).order_by(table.c.id)
         if number is not None:
@@ -115,7 +115,7 @@ class QuestionRows(LedgerFile):
     def asked_masks(
         self, *, before: int | None = None, answered: bool = False, closed: bool = False
     ) -> NDArray[np.uint64]:
-        """Keys of the masks that were asked about, ascending.
+        """Return the keys of the masks that were asked about, ascending.
 
         Questions that were left over when the clicks of their round were spent were never put to anyone: their masks are
         not among these.
@@ -150,7 +150,7 @@ class QuestionRows(LedgerFile):
         return np.unique(mask_keys(rows[:, 0], rows[:, 1]))
 
     def reopened(self) -> frozenset[int]:
-        """Questions whose answers name a class that was split since: which part it is may be asked again."""
+        """Return queries whose answered class was split since: they may be asked again."""
         with self._read() as connection:
             return frozenset(self._reopened(connection))
 
@@ -250,7 +250,7 @@ class QuestionRows(LedgerFile):
         return new
 
     def answers(self, number: int | None = None, *, standing: bool = True) -> list[tuple[Answer, float]]:
-        """Answers with their clicks, in recorded order.
+        """Return answers with their clicks, in recorded order.
 
         Args:
             number: Only to the questions of this round.
@@ -270,7 +270,7 @@ class QuestionRows(LedgerFile):
         return [(self._answer(row), row.clicks) for row in rows if row.id not in replaced]
 
     def timed_answers(self, *, after: int = 0) -> list[tuple[Answer, float, str]]:
-        """All answers with their clicks and times, in recorded order, replaced ones too; or those after one of them."""
+        """Return all answers with clicks and times, in recorded order, replaced ones too; or those after one of them."""
         table = schema.answers
         statement = select(table, schema.annotators.c.name).join(
             schema.annotators, schema.annotators.c.id == table.c.annotator
@@ -280,7 +280,7 @@ class QuestionRows(LedgerFile):
         return [(self._answer(row), row.clicks, row.time) for row in rows]
 
     def annotators(self) -> list[str]:
-        """Names of all who have answered, in order of their first answer."""
+        """Return the names of all who have answered, in order of their first answer."""
         with self._read() as connection:
             rows = connection.execute(select(schema.annotators.c.name).order_by(schema.annotators.c.id))
             return [row.name for row in rows]
@@ -312,7 +312,7 @@ class QuestionRows(LedgerFile):
 
 
 def _root(into: Mapping[int, int], code: int) -> int:
-    """The class that a class is now, after merges."""
+    """Return the class that a class is now, after merges."""
     while code in into:
         code = into[code]
     return code

@@ -39,11 +39,11 @@ class CorrectionRows:
     source: NDArray[np.int8]
 
     def __len__(self) -> int:
-        """Number of corrections."""
+        """Return the number of corrections."""
         return len(self.ids)
 
     def take(self, keep: NDArray[Any]) -> CorrectionRows:
-        """The rows a boolean or index array names."""
+        """Return the rows that a boolean or index array names."""
         return CorrectionRows(
             ids=self.ids[keep],
             rounds=self.rounds[keep],
@@ -93,7 +93,7 @@ class MaskState:
 
 
 def replay(rows: CorrectionRows, keys: NDArray[np.uint64]) -> MaskState:
-    """The state of every mask after all corrections: the last of a mask decides.
+    """Return the state of every mask after all corrections: the last one of a mask decides.
 
     Args:
         rows: Corrections in recorded order.

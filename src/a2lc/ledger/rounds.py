@@ -39,7 +39,7 @@ class RoundRows(LedgerFile):
             )
 
     def images(self) -> list[ImageRecord]:
-        """All images, by position."""
+        """Return all images, by position."""
         with self._read() as connection:
             rows = connection.execute(select(schema.images).order_by(schema.images.c.id))
             return [
@@ -73,7 +73,7 @@ class RoundRows(LedgerFile):
             )
 
     def rounds(self) -> list[RoundRecord]:
-        """All rounds, in order."""
+        """Return all rounds, in order."""
         with self._read() as connection:
             return [
                 RoundRecord(

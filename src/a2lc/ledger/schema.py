@@ -241,7 +241,7 @@ def _append_only(connection: Connection, tables: tuple[Table, ...]) -> None:
 
 
 def _create(connection: Connection) -> None:
-    """All tables as they are today, and the triggers that keep them append-only."""
+    """Create all tables as they are today, and the triggers that keep them append-only."""
     metadata.create_all(connection)
     if connection.dialect.name != "sqlite":
         return

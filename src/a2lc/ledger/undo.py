@@ -17,7 +17,7 @@ _UNDO = SOURCES.index("undo")
 
 
 def taken_back(rows: CorrectionRows, undos: Sequence[UndoRecord]) -> NDArray[np.bool_]:
-    """(n,) True for the corrections that were undone."""
+    """Mark the corrections that were undone: (n,) bool."""
     gone = np.zeros(len(rows), dtype=bool)
     for undo in undos:
         of_source = rows.source != _UNDO if undo.source == "all" else rows.source == SOURCES.index(undo.source)
@@ -28,7 +28,7 @@ def taken_back(rows: CorrectionRows, undos: Sequence[UndoRecord]) -> NDArray[np.
 def undo_rows(
     rows: CorrectionRows, undos: Sequence[UndoRecord], undone: int, source: str
 ) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32]]:
-    """What masks change to when the corrections of a round are taken back.
+    """Return what masks change to when the corrections of a round are undone.
 
     A mask changes if its standing class comes from that round; it goes back to its last correction that was
     never taken back, or to its first labels. A class given in a later round stays.
@@ -55,7 +55,7 @@ def undo_rows(
 def deciders(
     rows: CorrectionRows, undos: Sequence[UndoRecord], state: MaskState, keys: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """The correction each mask's standing class comes from; behind an undo, the one it went back to.
+    """Return the correction each mask's standing class comes from; behind an undo, the one it went back to.
 
     Args:
         rows: All corrections, in recorded order.
@@ -79,5 +79,5 @@ def deciders(
 
 
 def _last(rows: CorrectionRows) -> dict[Any, int]:
-    """The last class of each mask that any row names."""
+    """Return the last class of each mask that any row names."""
     return dict(zip(rows.keys.tolist(), rows.new.tolist(), strict=True))

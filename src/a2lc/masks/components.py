@@ -34,7 +34,7 @@ def component_masks(labels: NDArray[Any], ignore_index: int = 255) -> NDArray[np
 
 
 def _components_by_value(labels: NDArray[Any], ignore_index: int) -> NDArray[np.int32]:
-    """The same, a value at a time in 32 bits: a third of the memory, and a pass for each value."""
+    """Label components one value at a time in 32 bits: a third of the memory, and a pass for each value."""
     found = np.zeros(labels.shape, dtype=np.int32)
     count = 0
     for value in np.unique(labels):

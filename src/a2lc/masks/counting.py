@@ -18,7 +18,7 @@ _BLOCK = 1 << 22  # pixels counted at a time
 
 
 def most_frequent(row: NDArray[Any], label: NDArray[Any], pixels: NDArray[Any]) -> Int:
-    """The most frequent label of each row; among equals the smallest class wins, and void against none.
+    """Return the most frequent label of each row; ties go to the smallest class, and void loses them.
 
     Args:
         row: (P,) 0 .. M - 1, ascending, each of them at least once.
@@ -36,7 +36,7 @@ def most_frequent(row: NDArray[Any], label: NDArray[Any], pixels: NDArray[Any]) 
 
 
 def joint_counts(*maps: NDArray[Any], sizes: tuple[int, ...]) -> tuple[NDArray[np.int64], ...]:
-    """Combinations of values that occur in maps of one shape, and their pixels.
+    """Count the combinations of values that occur in maps of one shape, in pixels.
 
     Args:
         maps: Integer arrays of one shape; those of map i in [0, sizes[i]).

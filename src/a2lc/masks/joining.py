@@ -42,7 +42,7 @@ def mask_columns(
 
 
 def mask_tables(images: Sequence[tuple[NDArray[Any], ...]], has_truth: bool) -> tuple[MaskTable, TruthTable]:
-    """The tables of a project's masks, from what `mask_columns` gives for each image, by position.
+    """Build the tables of a project's masks from what `mask_columns` gives for each image, by position.
 
     Without ground truth the second table is empty.
     """
@@ -82,7 +82,7 @@ def mask_tables(images: Sequence[tuple[NDArray[Any], ...]], has_truth: bool) -> 
 
 
 def joint_counts_of(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Rows of equal values, but for the last column, made one by adding up the last."""
+    """Merge rows that are equal except in the last column, which is summed."""
     if not len(columns[0]):
         return columns
     stacked = np.stack(columns[:-1], axis=1)

@@ -24,7 +24,7 @@ DoubleArray = NDArray[np.float64]
 
 
 def adjacency(mask_map: NDArray[Any], mask_ids: NDArray[Any]) -> IntArray:
-    """Which masks touch: have pixels that are neighbours in a row or in a column.
+    """Find the masks that touch: those with pixels that are neighbours in a row or in a column.
 
     Args:
         mask_map: (H, W) integer mask ids; 0 is no mask, and neither is an id that `mask_ids` does not list.
@@ -152,7 +152,7 @@ def merge_masks(
 
 
 def _rows(flat: IntArray, ids: NDArray[np.int64]) -> IntArray:
-    """(H·W,) row of each pixel's mask among the ids, -1 for no mask."""
+    """Return the (H·W,) row of each pixel's mask among the ids, -1 outside masks."""
     high = int(flat.max(initial=0))
     if high <= 4 * flat.size + 65536:
         table = np.full(high + 1, -1, dtype=np.int32)
@@ -167,7 +167,7 @@ def _rows(flat: IntArray, ids: NDArray[np.int64]) -> IntArray:
 
 @njit(cache=True, nogil=True)
 def _touching(rows: IntArray, count: int) -> NDArray[np.int64]:
-    """Numbers i·count + j, i < j, of the masks on both sides of every boundary, with repetitions."""
+    """Return numbers i·count + j, i < j, of the masks on both sides of every boundary, with repetitions."""
     height, width = rows.shape
     keys = np.empty(1024, dtype=np.int64)
     found = 0

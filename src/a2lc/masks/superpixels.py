@@ -111,7 +111,7 @@ def slic(pixels: NDArray[np.uint8], count: int, *, compactness: float = 10.0) ->
 
 
 def grid(height: int, width: int, size: int) -> NDArray[np.int32]:
-    """Squares of one size; those of the last row and column are cut off by the image.
+    """Divide an image into squares of one size; those of the last row and column are cut off by the image.
 
     Args:
         height: Pixels.
@@ -157,7 +157,7 @@ def _check(pixels: NDArray[Any], count: int) -> None:
 
 @lru_cache(maxsize=1024)  # the images of a data set have a few sizes
 def _plan(height: int, width: int, count: int, levels: int) -> tuple[int, int] | None:
-    """Levels and number to ask SEEDS for so that about `count` superpixels come out; None where no blocks fit.
+    """Choose levels and number for SEEDS so that about `count` superpixels come out; None if no blocks fit.
 
     OpenCV takes from the number only how many superpixels stand above each other, rounds blocks up to whole pixels, and
     leaves at the right and at the bottom what no whole superpixel fills to the last ones.
@@ -199,7 +199,7 @@ def _nearest(height: int, width: int, count: int, level: int) -> tuple[int, int,
 
 
 def _connected(superpixels: NDArray[Any]) -> NDArray[np.int32]:
-    """Superpixels of one piece each, numbered 1..n in reading order.
+    """Split superpixels into connected ones, numbered 1..n in reading order.
 
     Of a superpixel in several pieces the largest stays, and the others go to the neighbour they share most of their
     boundary with: as masks of their own they would be questions about a few pixels, and their number would grow.
@@ -230,7 +230,7 @@ def _connected(superpixels: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def _absorb(pieces: NDArray[Any], owner: NDArray[np.int64], settled: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(P,) superpixel of each piece, those not settled given to the neighbour of the longest shared boundary."""
+    """Return the (P,) superpixel of each piece; unsettled pieces go to the neighbour of the longest shared boundary."""
     owner, settled = owner.copy(), settled.copy()
     sides = [(pieces[:, :-1], pieces[:, 1:]), (pieces[:-1], pieces[1:])]
     one = np.concatenate([a.ravel() for a, _ in sides])

@@ -85,7 +85,7 @@ class MaskTable(Table):
     pair_pixels: Int
 
     def __len__(self) -> int:
-        """Number of masks."""
+        """Return the number of masks."""
         return len(self.mask_ids)
 
     @cached_property
@@ -94,7 +94,7 @@ class MaskTable(Table):
         return mask_keys(self.image, self.mask_ids)
 
     def seen_by(self, view: ClassView) -> MaskTable:
-        """The same masks with labels as a view counts classes: those of classes that were merged are one label."""
+        """Translate the table to the classes of a view; labels of merged classes become one."""
         if view.plain:
             return self
         key = (self.pair_row.astype(np.int64) << 20) | (view.indices(self.pair_label).astype(np.int64) + 1)
@@ -105,15 +105,15 @@ class MaskTable(Table):
         return replace(self, label=frequent, pair_row=row, pair_label=label, pair_pixels=pixels)
 
     def rows(self, image: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[np.int64]:
-        """Rows of masks by image and id; each must be in the table."""
+        """Return the rows of masks by image and id; each must be in the table."""
         return np.searchsorted(self.keys, mask_keys(image, mask_ids))
 
     def current(self, state: MaskState) -> Int:
-        """(M,) class each mask carries now, its most frequent label where nothing was corrected; VOID for none."""
+        """Return the (M,) class each mask carries now, its most frequent label if nothing was corrected; VOID for none."""
         return np.where(state.classes == FIRST, self.label, state.classes)
 
     def changed_pixels(self, before: MaskState, after: MaskState) -> NDArray[np.int64]:
-        """(M,) pixels of each mask whose label differs between two states."""
+        """Return the (M,) pixels of each mask whose label differs between two states."""
         old, new = before.classes, after.classes
         # Where one of the two is the first labels, those may be several: their pairs say which pixels agree.
         one_first = (old == FIRST) != (new == FIRST)
@@ -125,7 +125,7 @@ class MaskTable(Table):
     def pixels_by_class(
         self, state: MaskState, num_classes: int, keep: NDArray[Any] | None = None
     ) -> tuple[NDArray[np.int64], int]:
-        """Pixels by current label, (K,), and those without a class, in all masks or those `keep` names."""
+        """Count pixels by current label, (K,), and those without a class, in all masks or those `keep` names."""
         keep = np.ones(len(self), dtype=bool) if keep is None else keep
         untouched = keep & (state.classes == FIRST)
         corrected = keep & ~untouched
@@ -157,11 +157,11 @@ class TruthTable(Table):
     layer: Int | None = None
 
     def seen_by(self, view: ClassView) -> TruthTable:
-        """The same with classes as a view counts them."""
+        """Translate the table to the classes of a view."""
         return self._translated(view.indices)
 
     def coded(self, view: ClassView) -> TruthTable:
-        """The same with the codes of classes, as they are kept."""
+        """Translate the table to the codes of classes, in which it is stored."""
         return self._translated(view.coded)
 
     def _translated(self, translate: Callable[[NDArray[Any]], NDArray[Any]]) -> TruthTable:
@@ -184,7 +184,7 @@ class TruthTable(Table):
         return counts
 
     def masks(self, state: MaskState, rows: NDArray[Any], num_classes: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Pixels of masks that agree with ground truth now, (n,), and pixels by true class, (n, K + 1), void last."""
+        """Count pixels of masks that agree with ground truth now, (n,), and pixels by true class, (n, K + 1), void last."""
         place = np.full(len(state.classes) + 1, -1, dtype=np.int64)
         place[rows] = np.arange(len(rows))
         place[-1] = -1  # pixels outside masks have row -1

@@ -60,7 +60,7 @@ class A2LC(Method):
             raise ConfigError(f"tail_fraction must be in [0, 1], found {self.tail_fraction}.")
 
     def score(self, view: RoundView) -> NDArray[np.float64]:
-        """ABC by the weights of what the masks not asked before carry now."""
+        """Score ABC with weights from what the masks not asked about before carry now."""
         if self._asks_by != "abc":
             return score(self._asks_by, view.stats, seed=view.seed)
         void = view.void_pixels if self.count_void else 0
@@ -73,7 +73,7 @@ class A2LC(Method):
         return "sim" if self.acquisition == "abc" and self.parts in {"lcm", "neither"} else self.acquisition
 
     def columns(self) -> frozenset[str]:
-        """Of the acquisition function in use."""
+        """Return what the acquisition function in use reads."""
         return ACQUISITIONS[self._asks_by].columns
 
     @property

@@ -67,11 +67,11 @@ class AMSS(Method):
             raise ConfigError("sieve_points must be 2 or more, sieve_pixels 1 or more, share_divisor above 0.")
 
     def columns(self) -> frozenset[str]:
-        """Sums that groups of masks are scored by."""
+        """Return the sums that groups of masks are scored by."""
         return super().columns() | {"pred_counts", "prob_sums", "pred_bvsb", "label"}
 
     def mask_columns(self, view: PixelView) -> MaskColumns:
-        """`region`: the mask id of the root that each base mask was merged into."""
+        """Add `region`: the mask id of the root that each base mask was merged into."""
 
         def columns(
             image: int, inspection: Inspection, stats: MaskStats, mask_map: NDArray[Any]
@@ -94,7 +94,7 @@ class AMSS(Method):
         return score("amss", view.stats, weights=weights)
 
     def labeller(self, view: PixelView) -> Labeller:
-        """Void for the pixels of answered regions that the model finds unlikely to be of the class answered."""
+        """Mark as void the pixels of answered regions that the model finds unlikely to be of the answered class."""
 
         def label(image: int) -> NDArray[np.int32] | None:
             answers = [

@@ -35,11 +35,11 @@ class Cleanlab(Method):
     pool: ClassVar[PoolSpec] = PoolSpec(whole=True)
 
     def columns(self) -> frozenset[str]:
-        """Mean probabilities, and what `lcil` reads."""
+        """Return mean probabilities, and what `lcil` reads."""
         return super().columns() | {"prob_sums", "area", "label"}
 
     def score(self, view: RoundView) -> NDArray[np.float64]:
-        """One minus the label quality, [0, 1].
+        """Return one minus the label quality, [0, 1].
 
         Raises:
             MissingExtraError: cleanlab is not installed.

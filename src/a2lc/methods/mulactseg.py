@@ -61,7 +61,7 @@ class MulActSeg(Method):
         return score("pixbal", view.stats, weights=pixbal_weights(view.totals.mean_probs, self.nu))
 
     def labeller(self, view: PixelView) -> Labeller:
-        """Labels inside the answered regions of an image, by their prototypes, and in the regions beside them."""
+        """Label the pixels of answered regions of an image by their prototypes, and those of neighbouring regions."""
 
         def label(image: int) -> NDArray[np.int32] | None:
             # Void is an answer too: nothing spreads into such a region.

@@ -74,11 +74,11 @@ class PLAR(Method):
         return PixelLabels(labeller=self.labeller)
 
     def score(self, view: RoundView) -> NDArray[np.float64]:
-        """Expected wrong pixels among the undecided of a mask, then its margin."""
+        """Return the expected wrong pixels among the undecided of a mask, then its margin."""
         return view.extra["undecided"].astype(np.float64) + 1e-3 * super().score(view)
 
     def mask_columns(self, view: PixelView) -> MaskColumns:
-        """`undecided`: summed chance of an error over the unlabelled pixels of a mask that nothing decides."""
+        """Add `undecided`: the summed chance of an error over the unlabeled pixels of a mask that nothing decides."""
         clusters = self._clusters(view)
 
         def columns(
@@ -93,7 +93,7 @@ class PLAR(Method):
         return columns
 
     def labeller(self, view: PixelView) -> Labeller:
-        """Pseudo labels of unlabelled pixels, refined or withheld where they are doubtful."""
+        """Label unlabeled pixels with pseudo labels, refined or withheld where they are doubtful."""
         if view.inspect is None:
             return lambda image: None
         clusters = self._clusters(view)
@@ -101,7 +101,7 @@ class PLAR(Method):
         return lambda image: self._refined(view, image, inspect(image), clusters)
 
     def _trusted(self, view: PixelView, image: int) -> NDArray[np.int32]:
-        """(H, W) labels that were given: class, or VOID."""
+        """Return the (H, W) labels that were given: class, or VOID."""
         labels = view.labels(image)
         if self.first_labels == "trusted":
             return labels
@@ -110,7 +110,7 @@ class PLAR(Method):
         return np.where(np.isin(view.mask_map(image), masks), labels, VOID).astype(np.int32)
 
     def _clusters(self, view: PixelView) -> ClassClusters | None:
-        """Where the features of each class lie, from a sample of the labelled pixels; None without any."""
+        """Locate the features of each class, from a sample of the labelled pixels; None without any."""
         sums: ClusterSums | None = None
         assert view.inspect is not None
         # Many images with few labels each need no larger sample than a few with many.
@@ -136,7 +136,7 @@ class PLAR(Method):
     def _refined(
         self, view: PixelView, image: int, seen: Inspection, clusters: ClassClusters | None
     ) -> NDArray[np.int32]:
-        """(H, W) pseudo labels of unlabelled pixels; KEEP for the undecided and for labelled ones."""
+        """Return the (H, W) pseudo labels of unlabeled pixels; KEEP for undecided and for labelled ones."""
         features = _features(seen, image)
         assert seen.errors is not None
         said: NDArray[np.int32] = seen.probs.argmax(axis=0).astype(np.int32)

@@ -94,7 +94,7 @@ def _build_base(config: TrainingConfig, num_classes: int) -> nn.Module:
 
 
 def encoder_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters of the pretrained part and of the rest; all in the rest where no part says it is an encoder."""
+    """Split parameters into those of the pretrained part and the rest; all in the rest if no part is an encoder."""
     encoder = getattr(model, "encoder", None)
     inside = {id(p) for p in encoder.parameters()} if isinstance(encoder, nn.Module) else set()
     both: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])

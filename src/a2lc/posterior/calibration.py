@@ -25,7 +25,7 @@ def calibrate(
     folds: int = 4,
     fewest: int = 24,
 ) -> float:
-    """The temperature under which masks drawn at random, each left out of the fit, are foretold best.
+    """Find the temperature that best predicts masks drawn at random, each left out of the fit.
 
     Args:
         features: Of all masks.

@@ -65,7 +65,7 @@ class MaskFeatures:
     scale: float
 
     def __len__(self) -> int:
-        """Number of masks, M."""
+        """Return the number of masks, M."""
         return len(self.base)
 
     @property
@@ -74,7 +74,7 @@ class MaskFeatures:
         return int(self.base.shape[1]) + sum(len(phase) for _, _, phase in self.blocks) + 1
 
     def rows(self, which: NDArray[Any] | slice) -> FloatArray:
-        """(n, F) features of some masks; the last is 1."""
+        """Return the (n, F) features of some masks; the last column is 1."""
         base = self.base[which]
         found = np.empty((len(base), self.width), dtype=np.float32)
         found[:, : base.shape[1]] = base
@@ -88,7 +88,7 @@ class MaskFeatures:
         return found
 
     def logits(self, which: NDArray[Any] | slice, weights: FloatArray) -> FloatArray:
-        """`rows(which) @ weights`, without putting the rows together."""
+        """Compute `rows(which) @ weights` without putting the rows together."""
         base = self.base[which]
         begin = base.shape[1]
         found: FloatArray = base @ weights[:begin]
@@ -110,7 +110,7 @@ def mask_features(
     random: int = 256,
     seed: int = 0,
 ) -> MaskFeatures:
-    """Everything known of masks before anyone is asked, as numbers of one scale.
+    """Describe all that is known of masks before anyone is asked, as numbers of one scale.
 
     Args:
         stats: Statistics of all M masks, the fields of `COLUMNS`.
@@ -174,7 +174,7 @@ def _waves(values: FloatArray, frequencies: FloatArray, phases: FloatArray) -> F
 
 
 def standardised(values: NDArray[Any]) -> FloatArray:
-    """Columns of mean 0 and deviation 1, cut; a constant column becomes 0."""
+    """Scale columns to mean 0 and deviation 1, clipped; a constant column becomes 0."""
     values = np.asarray(values, dtype=np.float32)
     if not len(values):
         return values
@@ -185,7 +185,7 @@ def standardised(values: NDArray[Any]) -> FloatArray:
 
 
 def _squares(values: FloatArray) -> NDArray[np.float64]:
-    """Sums of squares of columns, added up in double precision, with no double of all values."""
+    """Sum squares of columns in double precision, without a double copy of all values."""
     total = np.zeros(values.shape[1])
     for begin in range(0, len(values), CHUNK):
         total += np.square(values[begin : begin + CHUNK], dtype=np.float64).sum(axis=0)

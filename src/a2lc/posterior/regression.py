@@ -42,7 +42,7 @@ class Posterior:
     error_rate: float = 0.0
 
     def predict(self, features: MaskFeatures, which: NDArray[Any] | None = None) -> FloatArray:
-        """(M, K + 1) float32 probabilities, summing to 1, of all masks or those `which` names."""
+        """Return (M, K + 1) float32 probabilities, summing to 1, of all masks or those `which` names."""
         rows = None if which is None else np.arange(len(features))[which]
         count = len(features) if rows is None else len(rows)
         found = np.empty((count, self.weights.shape[1]), dtype=np.float32)
@@ -54,7 +54,7 @@ class Posterior:
 
 
 def prior_posterior(stats: MaskStats, first: NDArray[Any]) -> FloatArray:
-    """(M, K + 1) what to believe before anyone answered: the first label and the model's mean softmax, half and half."""
+    """Return (M, K + 1) prior probabilities: the initial label and the model's mean softmax, half and half."""
     classes = stats.num_classes
     found = np.zeros((len(stats), classes + 1), dtype=np.float32)
     found[:, :classes] = stats.mean_probs
@@ -121,14 +121,14 @@ def fit_posterior(
 
 @cache
 def _threads() -> ThreadpoolController:
-    """Looked up once: finding the loaded libraries takes longer than a refit."""
+    """Look up the loaded thread pools once: finding them takes longer than a refit."""
     return ThreadpoolController()
 
 
 def _loss(
     weights: NDArray[np.float64], inputs: FloatArray, targets: FloatArray, totals: FloatArray, held: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
-    """What `fit_posterior` minimises, and its gradient.
+    """Compute the objective of `fit_posterior`, and its gradient.
 
     Args:
         weights: (F, K + 1).
@@ -154,7 +154,7 @@ def softmax(logits: NDArray[Any]) -> FloatArray:
 
 
 def _without_errors(probs: FloatArray, error_rate: float) -> FloatArray:
-    """Probabilities of the true class from those of the answer, where an error names any other class alike."""
+    """Turn probabilities of the answer into those of the true class, if an error names any other class alike."""
     others = probs.shape[1] - 1
     if error_rate <= 0 or others < 1:
         return probs

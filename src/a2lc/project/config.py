@@ -30,7 +30,7 @@ __all__ = [
 
 
 def reading_of(config: ProjectConfig) -> dict[str, Any]:
-    """What decides the class index of a pixel: fixed for the life of a project. Names and colours are not."""
+    """Return what decides the class index of a pixel, fixed for the life of a project; names and colours are not."""
     classes = config.classes
     return {
         "ids": [row["id"] for row in classes["classes"]],
@@ -266,7 +266,7 @@ def read_config(path: Path) -> ProjectConfig:
 
 
 def config_error(error: ValidationError, where: str, model: type[BaseModel]) -> ConfigError:
-    """The first fault of a validation as one line, an unknown key with the nearest known one."""
+    """Word the first error of a validation as one line, an unknown key with the nearest known one."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -287,7 +287,7 @@ def config_error(error: ValidationError, where: str, model: type[BaseModel]) -> 
 
 
 def apply_settings(config: ProjectConfig, settings: dict[str, Any]) -> ProjectConfig:
-    """A configuration with dotted settings changed, such as `training.iterations` = 100.
+    """Return a configuration with dotted settings changed, such as `training.iterations` = 100.
 
     `training.preset` also resets what the preset fills in, unless the settings say otherwise.
 

@@ -122,7 +122,7 @@ class Oracle:
     def draw(
         self, query: Query, mask_map: NDArray[np.integer], truth: NDArray[np.integer], ignore_index: int
     ) -> NDArray[np.int32]:
-        """(H, W) pixel labels of a precise answer: class, VOID, or KEEP outside the region."""
+        """Return the (H, W) pixel-level labels of a precise answer: class, VOID, or KEEP outside the region."""
         true = truth.astype(np.int32)
         inside = np.isin(mask_map, query.mask_ids)
         return np.where(inside, np.where(true == ignore_index, VOID, true), KEEP).astype(np.int32)
@@ -150,7 +150,7 @@ class Oracle:
         return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.CLASSES, classes=classes)
 
     def _or_wrong(self, query: Query, wanted: int, right: Sequence[int] = ()) -> int:
-        """The class to answer, or, at the rate of errors, one drawn from the others."""
+        """Return the class to answer or, at the rate of errors, one drawn from the others."""
         if self.error_rate <= 0:
             return wanted
         key = int(mask_keys(np.array([query.image]), np.array([query.mask_ids[0]]))[0])

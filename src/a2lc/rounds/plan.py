@@ -33,7 +33,7 @@ class RoundPlan:
 
     @classmethod
     def of(cls, config: ProjectConfig) -> RoundPlan:
-        """What a project's settings say."""
+        """Make the plan of a project's settings."""
         return cls(
             method=config.method.name,
             settings=config.method.settings,
@@ -44,7 +44,7 @@ class RoundPlan:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As kept in the ledger."""
+        """Return the plan as the ledger records it."""
         return {
             "method": self.method,
             "settings": asdict(create_method(self.method, self.settings)),  # type: ignore[call-overload]

@@ -48,7 +48,7 @@ def corrections_of(
     classes: NDArray[np.int32],
     before: Mapping[int, int] | None = None,
 ) -> list[tuple[int, int, int, int]]:
-    """Rows (image, mask id, old class, new class) that follow from an answer.
+    """Derive the rows (image, mask id, old class, new class) that follow from an answer.
 
     Args:
         project: Opened.
@@ -110,7 +110,7 @@ class Recorder:
         self.closed = {stage.round for stage in self.project.ledger.stages() if stage.stage == "answer"}
 
     def record(self, answers: Sequence[Answer]) -> list[Outcome]:
-        """Record answers, in one transaction; what cannot be recorded is told, and does not spoil the others."""
+        """Record answers, in one transaction; one that cannot be recorded does not spoil the others."""
         found: dict[int, Outcome] = {}
         rows: list[tuple[int, Answer, float, list[tuple[int, int, int, int]]]] = []
         taken: set[int] = set()
@@ -146,11 +146,11 @@ class Recorder:
         return [found[place] for place in range(len(answers))]
 
     def answer(self, answer_id: int) -> Answer:
-        """An answer by its number, replaced or not."""
+        """Return an answer by its number, replaced or not."""
         return self._all[answer_id]
 
     def all_answers(self) -> list[Answer]:
-        """All answers in recorded order, replaced ones too."""
+        """Return all answers in recorded order, replaced ones too."""
         return list(self._all.values())
 
     def _remember(self, answer: Answer, when: str) -> None:
@@ -161,7 +161,7 @@ class Recorder:
         self.standing[answer.query_id] = answer
 
     def _refusal(self, answer: Answer) -> Outcome | None:
-        """Why an answer is not to be recorded; None where it is."""
+        """Return why an answer is not to be recorded; None if it is."""
 
         def no(status: str, message: str = "", answer_id: int | None = None) -> Outcome:
             return Outcome(query_id=answer.query_id, status=status, answer_id=answer_id, message=message)
@@ -203,7 +203,7 @@ class Recorder:
         return None
 
     def _before(self, answer: Answer) -> dict[int, int]:
-        """What masks carried before the answers that this one replaces, where those changed anything."""
+        """Return what masks carried before the answers that this one replaces, if those changed anything."""
         chain, replaced = [], answer.replaces
         while replaced is not None and replaced in self._all:
             chain.append(replaced)

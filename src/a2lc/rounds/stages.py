@@ -18,7 +18,7 @@ STAGES = ("score", "select", "answer", "correct", "train", "evaluate")
 
 
 def next_stage(project: Project) -> tuple[int, str]:
-    """The round and stage that run next: the first unfinished one, or a new round's first.
+    """Return the round and stage that run next: the first unfinished one, or a new round's first.
 
     The last round may have begun before the one before it has ended: people are asked ahead while its model is trained.
     """
@@ -34,7 +34,7 @@ def next_stage(project: Project) -> tuple[int, str]:
 
 
 def require_between_rounds(project: Project) -> None:
-    """No round may be open, so that all of a round is about the same classes.
+    """Refuse if a round is open, so that all of a round is about the same classes.
 
     Raises:
         StageError: One is.
@@ -47,7 +47,7 @@ def require_between_rounds(project: Project) -> None:
 
 
 def require_stage(project: Project, stage: str) -> int:
-    """The round in which a stage runs next.
+    """Return the round in which a stage runs next.
 
     Raises:
         StageError: Another stage comes first.
@@ -61,7 +61,7 @@ def require_stage(project: Project, stage: str) -> int:
 
 
 def take_back(project: Project, number: int, source: str, *, dry_run: bool = False) -> int:
-    """Take back the corrections of a round; later ones stay, and answers remain in the ledger.
+    """Undo the corrections of a round; later ones stay.
 
     Args:
         project: Opened, its lock held by the caller.

@@ -21,7 +21,7 @@ _AUTOMATIC = SOURCES.index("automatic")
 
 
 def round_changes(project: Project, number: int, rows: CorrectionRows | None = None) -> dict[str, NDArray[Any]]:
-    """The masks a round changed: rows of the mask table, old and new classes and sources, as they were recorded.
+    """Return the masks a round changed: rows of the mask table, old and new classes and sources, as recorded.
 
     A correction that keeps the class the mask had is left out.
 
@@ -78,7 +78,7 @@ def automatic_precision(
 
 
 def project_status(project: Project) -> dict[str, Any]:
-    """The state of a project, as `a2lc status --json` prints it.
+    """Return the state of a project, as `a2lc status --json` prints it.
 
     Returns:
         `rounds`: for each round `round, method, queries, clicks, manual_changed, automatic_changed,
@@ -155,7 +155,7 @@ _FINDINGS = ("promise", "before", "after", "next", "error_rate", "gold", "agreem
 
 
 def label_quality(project: Project, number: int | None = None) -> dict[str, Any] | None:
-    """How good the labels are, from audits and answers alone.
+    """Estimate how good the labels are, from audits and answers alone.
 
     Masks are taken as a whole: a mask is right if it carries the class that an annotator gives it, so pixels of other
     classes inside a mask do not count as errors. `true` says the same of the ground truth's most frequent class.
@@ -207,7 +207,7 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
 
 
 def _by_masks(project: Project, labels: NDArray[Any]) -> dict[str, float]:
-    """What the audits estimate, from ground truth: each mask is as a whole of its most frequent true class."""
+    """Compute what the audits estimate from ground truth: each mask as a whole is of its most frequent true class."""
     masks, classes = project.masks, project.classes.num_classes
     nothing = MaskState(
         classes=np.full(len(masks), FIRST, dtype=np.int32),

@@ -115,7 +115,7 @@ def mask_appearance(pixels: NDArray[Any], mask_map: NDArray[Any], mask_ids: NDAr
 
 
 def _columns(first: FloatArray, looks: DoubleArray, places: DoubleArray, height: int, width: int) -> DoubleArray:
-    """The columns of `mask_appearance` from what `_sums` found; no mask is empty."""
+    """Compute the columns of `mask_appearance` from pixel sums; no mask is empty."""
     area, sum_y, square_y, sum_x, square_x, top, bottom, left, right, perimeter = places.T
     looks = looks / area[:, None]
     shift = looks[:, :3]
@@ -168,11 +168,11 @@ class Borders:
     vertical: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        """Number of borders, E."""
+        """Return the number of borders, E."""
         return len(self.first)
 
     def shifted(self, offset: int) -> Borders:
-        """The same borders with `offset` added to all rows: of masks that come after those of other images.
+        """Return the same borders with `offset` added to all rows, for masks that come after those of other images.
 
         Raises:
             InputError: A row is then below 0 or does not fit 32 bits.
@@ -191,7 +191,7 @@ class Borders:
 
     @classmethod
     def concat(cls, parts: Sequence[Borders]) -> Borders:
-        """Borders of several images one after another, rows as they are; none of no parts."""
+        """Join the borders of several images, rows as they are."""
         return cls(
             first=np.concatenate([np.empty(0, dtype=np.int32), *(part.first for part in parts)]),
             second=np.concatenate([np.empty(0, dtype=np.int32), *(part.second for part in parts)]),
@@ -201,7 +201,7 @@ class Borders:
 
 
 def borders(mask_map: NDArray[Any], mask_ids: NDArray[Any], reach: int = 5) -> Borders:
-    """Which masks lie above, below and beside each other, and how much they face each other.
+    """Find the masks above, below and beside each other, and how much they face each other.
 
     Two pixels s = 1, 3, 5, .. up to `reach` apart in a column or a row, whose masks differ, add 1/s to the border of
     these masks, whatever lies between. So masks that a thin gap of unassigned pixels separates still are neighbours,
@@ -252,7 +252,7 @@ def borders(mask_map: NDArray[Any], mask_ids: NDArray[Any], reach: int = 5) -> B
 
 
 def neighbour_means(values: NDArray[Any], borders: Borders, count: int) -> FloatArray:
-    """Means of the values of the masks below, above and beside each mask, weighted by the length of the border.
+    """Average the values of the masks below, above and beside each mask, weighted by the length of the border.
 
     Args:
         values: (count, D) a row per mask; read as float32, added up in double precision.
@@ -298,7 +298,7 @@ def neighbour_means(values: NDArray[Any], borders: Borders, count: int) -> Float
 
 
 def _row_map(mask_map: NDArray[Any], mask_ids: NDArray[Any]) -> tuple[IntArray, int]:
-    """(H, W) row of each pixel's mask among the ids, -1 for no mask, and the number of ids."""
+    """Return the (H, W) row of each pixel's mask among the ids, -1 outside masks, and the number of ids."""
     mask_ids = np.asarray(mask_ids)
     if mask_map.ndim != 2 or mask_ids.ndim != 1:
         raise ShapeError(f"Expected a mask map (H, W) and ids (M,), found {mask_map.shape} and {mask_ids.shape}.")

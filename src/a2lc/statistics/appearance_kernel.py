@@ -69,7 +69,7 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 @njit(inline="always")
 def _lightness(t: Any) -> Any:
-    """The cube root of CIE Lab, linear near 0, without a call, so that a loop over pixels becomes vector code."""
+    """Compute the cube root of CIE Lab, linear near 0, without a call, so that a loop over pixels becomes vector code."""
     base = t if t > _CUT else _CUT
     bits = np.int32(np.float32(np.float32(base).view(np.int32)) * _THIRD)
     root = np.int32(bits + _ROOT_BASE).view(np.float32)
@@ -83,7 +83,7 @@ def _lightness(t: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def to_lab(pixels: NDArray[np.uint8]) -> FloatArray:
-    """(3, H, W) CIE Lab of (H, W, 3) sRGB."""
+    """Convert (H, W, 3) sRGB to (3, H, W) CIE Lab."""
     height, width, _ = pixels.shape
     lab = np.empty((3, height, width), dtype=np.float32)
     for r in range(height):
@@ -165,7 +165,7 @@ def _add_run(
 
 @njit(cache=True, nogil=True)
 def colour_sums(lab: FloatArray, rows: IntArray, count: int) -> tuple[FloatArray, DoubleArray, LongArray]:
-    """Sums over the pixels of each mask.
+    """Sum colour and position over the pixels of each mask.
 
     Returns:
         first: (M, 3) Lab of the first pixel. Differences from it are what is summed, so that a mask of one colour has
@@ -227,7 +227,7 @@ _SPREAD = np.int64(-7046029254386353131)  # 2^64 over the golden ratio: spreads 
 
 @njit(inline="always")
 def _slot(keys: LongArray, key: Any) -> Any:
-    """Where a key is in an open table of 2^n places, or where it would go."""
+    """Find a key in an open table of 2^n places, or where it would go."""
     mask = keys.size - 1
     slot = ((key * _SPREAD) >> 32) & mask
     while keys[slot] != key and keys[slot] >= 0:
@@ -237,7 +237,7 @@ def _slot(keys: LongArray, key: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def tally(rows: IntArray, reach: int, ordered: bool) -> tuple[LongArray, DoubleArray]:
-    """Pairs of masks, first · 2^32 + second, above each other at odd steps, and the sums of 1/step; in any order."""
+    """Count pairs of masks, first · 2^32 + second, above each other at odd steps, summing 1/step; in any order."""
     height, width = rows.shape
     keys = np.full(1024, -1, dtype=np.int64)
     totals = np.zeros(1024, dtype=np.float64)
@@ -286,7 +286,7 @@ def tally(rows: IntArray, reach: int, ordered: bool) -> tuple[LongArray, DoubleA
 def neighbour_sums(
     values: FloatArray, first: IntArray, second: IntArray, length: FloatArray, vertical: NDArray[np.bool_]
 ) -> FloatArray:
-    """Means over the masks below, above and beside each mask."""
+    """Average over the masks below, above and beside each mask."""
     count, width = values.shape
     # Borders are first put in order of who receives them, by counting: then no sum in double precision is kept for
     # longer than its mask takes, and the work is linear in the borders.

@@ -40,16 +40,16 @@ class FeatureMap:
         return len(self.rows), len(self.cols)
 
     def upsample(self, maps: NDArray[Any]) -> FloatArray:
-        """(P, H, W) maps at the image's size from (P, h, w) maps on the grid."""
+        """Interpolate (P, h, w) maps on the grid to (P, H, W) at the image's size."""
         return self.window(maps, slice(None), slice(None))
 
     def window(self, maps: NDArray[Any], rows: slice, cols: slice) -> FloatArray:
-        """The same in a window of the image alone."""
+        """Interpolate maps in a window of the image alone."""
         found = self.rows[rows] @ np.asarray(maps, dtype=np.float32) @ self.cols[cols].T
         return np.asarray(found, dtype=np.float32)
 
     def at(self, rows: NDArray[Any], cols: NDArray[Any]) -> FloatArray:
-        """(n, D) interpolated features at pixels of the image."""
+        """Interpolate the features at pixels of the image: (n, D)."""
         # A pixel lies between two cells a side, and the matrices are 0 everywhere else.
         total = np.zeros((len(self.values), len(np.asarray(rows))), dtype=np.float32)
         top, top_weights = _taps(self.rows[rows])
@@ -62,7 +62,7 @@ class FeatureMap:
 
 
 def _taps(weights: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
-    """(n, 2) cells that count for each of (n, cells) rows of weights, and by how much."""
+    """Return the (n, 2) cells that count for each of (n, cells) rows of weights, and by how much."""
     first = np.argmax(weights > 0, axis=1)
     second = np.minimum(first + 1, weights.shape[1] - 1)
     near = np.take_along_axis(weights, first[:, None], axis=1)[:, 0]

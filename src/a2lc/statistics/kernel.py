@@ -86,7 +86,7 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 @njit(inline="always")
 def _p_log2_p(p: Any) -> Any:
-    """p·log2(p) without a call, so that a loop over pixels becomes vector code; 0 at 0."""
+    """Compute p·log2(p) without a call, so that a loop over pixels becomes vector code; 0 at 0."""
     shifted = np.int32(np.float32(p).view(np.int32) + SHIFT)
     exponent = np.float32(np.int32(np.int32(shifted >> np.int32(23)) - np.int32(127)))
     t = np.int32(np.int32(shifted & MANTISSA) + BASE).view(np.float32) - np.float32(1)
@@ -271,7 +271,7 @@ def _nearest(
     units: FloatArray,
     distance: FloatArray,
 ) -> tuple[float, int]:
-    """Of the pixels of a run predicted as `most`, the least squared distance to `unit`, and the first at it.
+    """Find, among the pixels of a run predicted as `most`, the least squared distance to `unit`, and the first pixel at it.
 
     For unit vectors the largest cosine is the least distance; near 1 a cosine in single precision cannot tell
     directions 3e-4 apart, the distance can.
@@ -299,7 +299,7 @@ def _nearest(
 
 @njit(cache=True, nogil=True)
 def reduce_pixels(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ignore_index: int) -> Any:
-    """Everything `finish` takes, from flat (K, N) probabilities, (N,) labels and (N,) rows, -1 outside masks."""
+    """Compute all that `finish` takes from flat (K, N) probabilities, (N,) labels and (N,) rows, -1 outside masks."""
     classes, pixels = probs.shape
     label_counts = np.zeros((masks, classes + 1), dtype=np.int32)
     turns = np.zeros((4, masks, classes), dtype=np.int32)

@@ -11,5 +11,5 @@ __all__ = ["mask_keys"]
 
 
 def mask_keys(image: NDArray[Any], mask_ids: NDArray[Any]) -> NDArray[np.uint64]:
-    """One number a mask, ordered by image and then mask id: image · 2³² + mask id."""
+    """Return one number per mask, ordered by image and then mask id: image · 2³² + mask id."""
     return (np.asarray(image).astype(np.uint64) << np.uint64(32)) | np.asarray(mask_ids).astype(np.uint64)

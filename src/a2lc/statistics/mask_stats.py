@@ -97,7 +97,7 @@ class MaskStats:
     pair_similar_representative: FloatArray
 
     def __len__(self) -> int:
-        """Number of masks, M."""
+        """Return the number of masks, M."""
         return len(self.mask_ids)
 
     @property
@@ -111,7 +111,7 @@ class MaskStats:
         return np.bincount(self.pair_row, weights=values, minlength=len(self)).astype(np.float64, copy=False)
 
     def take(self, keep: NDArray[Any]) -> MaskStats:
-        """The rows a boolean (M,) or an ascending index array names, with their pairs."""
+        """Return the rows that a boolean (M,) or an ascending index array names, with their pairs."""
         index = np.arange(len(self))[keep]
         position = np.full(len(self), -1, dtype=np.int32)
         position[index] = np.arange(len(index), dtype=np.int32)
@@ -124,7 +124,7 @@ class MaskStats:
         return MaskStats(num_classes=self.num_classes, ignore_index=self.ignore_index, **chosen)
 
     def grouped(self, group: NDArray[Any]) -> MaskStats:
-        """Rows of masks that are asked about as one, added up: merged superpixels.
+        """Add up the rows of masks that are asked about as one: merged superpixels.
 
         What is a sum over pixels is the same as if the group had been one mask from the start: area, label, void pixels,
         probabilities, predictions, entropy, BvSB, and pixels and doubt of the pairs. What is not (directions,
@@ -185,14 +185,14 @@ class MaskStats:
         return MaskStats(num_classes=self.num_classes, ignore_index=self.ignore_index, **values)
 
     def with_image(self, image: int) -> MaskStats:
-        """The same rows, said to be of image number `image`."""
+        """Return the same rows as rows of image number `image`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["image"] = np.full(len(self), image, dtype=np.int32)
         return MaskStats(**values)
 
     @classmethod
     def concat(cls, parts: Sequence[MaskStats]) -> MaskStats:
-        """Rows of several images one after another.
+        """Join the rows of several images.
 
         Raises:
             ShapeError: The parts differ in the number of classes, or there is none.
@@ -211,7 +211,7 @@ class MaskStats:
         return cls(num_classes=num_classes, ignore_index=ignore_index, **joined)
 
     def to_table(self) -> pa.Table:
-        """As an Arrow table of M rows: fixed-size lists for (M, K), lists for the pairs of a mask."""
+        """Return an Arrow table of M rows: fixed-size lists for (M, K), lists for the pairs of a mask."""
         import pyarrow as pa
 
         offsets = np.searchsorted(self.pair_row, np.arange(len(self) + 1)).astype(np.int32)
@@ -231,7 +231,7 @@ class MaskStats:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> MaskStats:
-        """The inverse of `to_table`; columns that were not read come back as zeros.
+        """Invert `to_table`; columns that were not read come back as zeros.
 
         Reading a few columns of millions of masks is how selection stays small in memory.
         """
@@ -327,7 +327,7 @@ def mask_statistics(
 
 
 def flat_ids(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> IntArray:
-    """A map of labels or mask ids as (H*W,) int32: the kernel is compiled once, for that type.
+    """Flatten a map of labels or mask ids to (H*W,) int32: the kernel is compiled once, for that type.
 
     Raises:
         ShapeError: The map is not of `shape`, or not of an integer type.

@@ -82,7 +82,7 @@ class ConfusionCounts:
         return index
 
     def __add__(self, other: ConfusionCounts) -> ConfusionCounts:
-        """Counts of two disjoint sets of pixels together.
+        """Add the counts of two disjoint sets of pixels together.
 
         Raises:
             ShapeError: The two count different classes.

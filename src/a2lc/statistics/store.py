@@ -57,7 +57,7 @@ class ParquetStats:
         return not any(self.folder.glob("part-*.parquet"))
 
     def has(self, shard: int, signature: str) -> bool:
-        """Whether a shard is there, its added columns made by this signature."""
+        """Return whether a shard is there, its added columns made by this signature."""
         path = self.path(shard)
         if not path.is_file():
             return False
@@ -126,7 +126,7 @@ def joined(parts: Iterator[StatsPart]) -> Iterator[StatsPart]:
 
 
 def _column(values: NDArray[Any]) -> pa.Array:
-    """(M,) or (M, D) values as a column."""
+    """Make a column of (M,) or (M, D) values."""
     return (
         pa.array(values)
         if values.ndim == 1

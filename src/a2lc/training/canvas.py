@@ -43,7 +43,7 @@ class Canvas:
 
 
 def canvas_for(sizes: Sequence[tuple[int, int]], short_side: int | None) -> Canvas:
-    """The canvas for images of these (height, width): `short_side` by the median aspect, in multiples of 32."""
+    """Choose the canvas for images of these (height, width): `short_side` by the median aspect, in multiples of 32."""
     if short_side is None or not sizes:
         return Canvas(None, None)
     aspect = float(np.median([width / height for height, width in sizes]))
@@ -75,14 +75,14 @@ def fit_ids(ids: NDArray[Any], canvas: Canvas) -> NDArray[Any]:
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """(B, 3, H, W) uint8 to float32 with ImageNet's mean and deviation taken out."""
+    """Convert (B, 3, H, W) uint8 to float32 with ImageNet's mean and deviation removed."""
     mean = torch.tensor(_MEAN, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(_STD, device=images.device).view(1, 3, 1, 1)
     return (images.float() / 255 - mean) / std
 
 
 def to_probs(logits: torch.Tensor, fitted: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
-    """Probabilities at an image's own size from logits on its canvas.
+    """Turn logits on an image's canvas into probabilities at its own size.
 
     Args:
         logits: (K, h, w) on the padded canvas.

@@ -40,7 +40,7 @@ class StepSampler(Sampler[int]):
         self.world = world
 
     def __len__(self) -> int:
-        """Samples of the whole training, for one process."""
+        """Return the samples of the whole training, for one process."""
         return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
@@ -72,7 +72,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self._jitter = v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter) if jitter else None
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.task.images)
 
     def __getitem__(self, key: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -140,7 +140,7 @@ class ValidationSet(Dataset[tuple[torch.Tensor, torch.Tensor, tuple[int, int]]])
         self.canvas = canvas
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.project.validation_images)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
@@ -151,7 +151,7 @@ class ValidationSet(Dataset[tuple[torch.Tensor, torch.Tensor, tuple[int, int]]])
 
 
 def canvas_tensor(pixels: NDArray[np.uint8], canvas: Canvas) -> tuple[torch.Tensor, tuple[int, int]]:
-    """An image on its canvas, (3, h, w) uint8, and the part of it that it fills."""
+    """Fit an image on its canvas, (3, h, w) uint8, and return the part of it that it fills."""
     small = fit_image(pixels, canvas)
     fitted = (small.shape[0], small.shape[1])
     height, width = canvas.padded(*fitted)

@@ -72,12 +72,12 @@ class _Progress(Callback):
 
 
 def project_canvas(project: Project, config: TrainingConfig) -> Canvas:
-    """The canvas that all images of a project are fitted into."""
+    """Choose the canvas that all images of a project are fitted into."""
     return canvas_for([(image.height, image.width) for image in project.images], config.resize)
 
 
 def pick_precision(config: TrainingConfig) -> Any:
-    """Lightning's precision: as configured, or what this machine computes fast in.
+    """Return Lightning's precision: as configured, or what this machine computes fast in.
 
     Raises:
         ConfigError: The precision is not one of Lightning's.
@@ -224,7 +224,7 @@ def save_model(model: nn.Module, path: Path) -> None:
 
 
 def load_model(config: TrainingConfig, num_classes: int, path: Path, model: nn.Module | None = None) -> nn.Module:
-    """The network of a configuration with weights that `save_model` wrote, ready to predict.
+    """Build the network of a configuration with weights that `save_model` wrote, ready to predict.
 
     Raises:
         ConfigError: The weights are not of that network.
@@ -257,7 +257,7 @@ def _keeps_best(project: Project, config: TrainingConfig) -> bool:
 
 
 def _forget_other_settings(work: Path, settings: dict[str, Any]) -> None:
-    """Checkpoints of a killed training with other settings cannot be gone on with: they are thrown away."""
+    """Delete checkpoints of a killed training with other settings, which cannot be resumed."""
     path = work / "settings.json"
     text = json.dumps(settings, sort_keys=True)
     if work.is_dir() and (not path.is_file() or path.read_text(encoding="utf-8") != text):
@@ -282,7 +282,7 @@ def _logger(config: TrainingConfig, folder: Path) -> Any:
 
 
 def _quiet() -> None:
-    """Only warnings of Lightning reach the user; the project reports its own progress."""
+    """Let only warnings of Lightning reach the user; the project reports its own progress."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("PL_DISABLE_TIPS", "1")

@@ -30,12 +30,12 @@ __all__ = [
 
 
 def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """(B, K, H, W) logits of normalised images, brought to their size where the network's are smaller."""
+    """Compute (B, K, H, W) logits of normalised images, resized to the images if the network's are smaller."""
     return resized_logits(model(images), images.shape[-2:])
 
 
 def resized_logits(output: Any, size: Sequence[int]) -> torch.Tensor:
-    """(B, K, H, W) logits of a network's output, brought to a size where they are smaller."""
+    """Return (B, K, H, W) logits of a network's output, resized to a size if they are smaller."""
     logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output.logits
     if logits.shape[-2:] != tuple(size):
         logits = functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
@@ -90,7 +90,7 @@ class SegmentationModule(lightning.LightningModule):
         torch.manual_seed((self.seed * 1_000_003 + self.global_step) % 2**62)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
-        """Mean cross entropy over the pixels of a batch that carry a class."""
+        """Compute the mean cross entropy over the pixels of a batch that carry a class."""
         images, targets = batch
         logits = logits_of(self.model, self._ready(images)).float()
         total = functional.cross_entropy(logits, targets, ignore_index=self.ignore_index, reduction="sum")
@@ -100,14 +100,14 @@ class SegmentationModule(lightning.LightningModule):
         return loss
 
     def finish(self) -> None:
-        """Called once all steps are taken, before the last weights are measured and kept."""
+        """Run once all steps are taken, before the last weights are measured and kept."""
 
     def kept_model(self) -> nn.Module:
-        """The network whose weights are kept."""
+        """Return the network whose weights are kept."""
         return self.model
 
     def on_validation_epoch_start(self) -> None:
-        """Counts of the whole set start at nothing."""
+        """Reset the counts of the whole set."""
         self._confusion = ConfusionCounts(self.num_classes, self.ignore_index)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor, Any], index: int) -> None:
@@ -144,7 +144,7 @@ PADDING = -1
 def region_losses(
     logits: torch.Tensor, targets: torch.Tensor, table: torch.Tensor, pooling: str = "code"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """MulActSeg's three losses of pixels whose region's classes are known (arXiv:2309.09319).
+    """Compute MulActSeg's three losses of pixels whose region's classes are known (arXiv:2309.09319).
 
     Args:
         logits: (B, K, h, w), temperature applied.
@@ -198,7 +198,7 @@ class RegionModule(SegmentationModule):
         self.weights = weights
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
-        """Weighted sum of the three losses."""
+        """Compute the weighted sum of the three losses."""
         images, targets = batch
         logits = logits_of(self.model, self._ready(images))
         table = self.table
@@ -227,7 +227,7 @@ class SemiModule(SegmentationModule):
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
 
     def on_train_start(self) -> None:
-        """The teacher's layers stay as at prediction."""
+        """Keep the teacher's layers as at prediction."""
         self.teacher.eval()
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
@@ -266,11 +266,11 @@ class SemiModule(SegmentationModule):
         return loss
 
     def finish(self) -> None:
-        """The last step's student is followed too."""
+        """Follow the last step's student too."""
         self._follow()
 
     def _follow(self) -> None:
-        """The teacher follows the student.
+        """Move the teacher towards the student.
 
         At the start of the next step, not at the end of this one: checkpoints are written in between, and a resumed
         training must follow once, not twice or never.
@@ -283,11 +283,11 @@ class SemiModule(SegmentationModule):
                 mean.copy_(current)
 
     def kept_model(self) -> nn.Module:
-        """The teacher."""
+        """Return the teacher."""
         return self.teacher
 
     def _disturbed(self, images: torch.Tensor) -> torch.Tensor:
-        """Colours shifted and noise added: the student is to say what the teacher says of the clean image."""
+        """Shift colours and add noise: the student learns to predict what the teacher does on the clean image."""
         shape = (len(images), images.shape[1], 1, 1)
         gain = 1 + 0.2 * torch.randn(shape, device=images.device)
         shift = 0.2 * torch.randn(shape, device=images.device)

@@ -88,7 +88,7 @@ class Fitted:
 
 
 def names_classes(answer: RegionAnswer) -> bool:
-    """Whether an answer names classes that a region holds."""
+    """Return whether an answer names classes that a region holds."""
     return answer.kind in {AnswerKind.CLASSES, AnswerKind.CONFIRM, AnswerKind.CORRECT} and bool(answer.classes)
 
 

@@ -44,7 +44,7 @@ class Predictor:
         self.forward_seconds = 0.0
 
     def __call__(self, image: ImageRecord) -> Inspection:
-        """What the network says, its probabilities (K, H, W) float32 a NumPy array, or a torch tensor on a GPU."""
+        """Return what the network predicts, its probabilities (K, H, W) float32 a NumPy array, or a torch tensor on a GPU."""
         if self._last is not None and self._last[0] == image.index:
             return self._last[1]
         given = self._read(image)
@@ -56,7 +56,7 @@ class Predictor:
         return found
 
     def inspect(self, image: ImageRecord) -> Inspection:
-        """The same, all of it NumPy arrays, with penultimate features where the network has some."""
+        """Return the same, all of it NumPy arrays, with penultimate features where the network has some."""
         if not self._shown:
             # Those who only ask for probabilities do not pay for features.
             self._shown, self._last = True, None
@@ -165,7 +165,7 @@ def _one_thread(torch: Any, wanted: bool) -> Iterator[None]:
 
 
 def predict_uniform(project: Project) -> Predictor:
-    """All classes alike: what is known before anything was trained."""
+    """Predict every class alike, which is what is known before anything was trained."""
     num_classes = project.classes.num_classes
 
     def forward(image: ImageRecord, given: Any) -> Inspection:

@@ -48,7 +48,7 @@ class Task:
 
 
 def supervised(project: Project, state: MaskState, config: TrainingConfig, seed: int) -> Task:
-    """Cross entropy on corrected labels, over the images that carry any."""
+    """Build a task of cross entropy on corrected labels, over the images that carry any."""
     return Task(
         name="labels",
         images=labelled_images(project, state),
@@ -68,7 +68,7 @@ def regions(
     several_weight: float = 8.0,
     prototype_weight: float = 1.0,
 ) -> Task:
-    """MulActSeg's first stage: losses on the sets of classes that regions were said to hold (arXiv:2309.09319).
+    """Build MulActSeg's first stage: losses on the sets of classes that regions were said to hold (arXiv:2309.09319).
 
     Args:
         project: Images and masks.
@@ -118,7 +118,7 @@ def regions(
 def semi_supervised(
     project: Project, state: MaskState, config: TrainingConfig, seed: int, given: NDArray[np.bool_] | None = None
 ) -> Task:
-    """Labels where there are any and a teacher's elsewhere; a part of the labels is kept from both for the error head.
+    """Build a task on labels where there are any and a teacher's elsewhere; a part is held out for the error head.
 
     Pixels that a layer labelled stand for the teacher's: they are refined pseudo labels, and no error head learns from
     those.
