@@ -80,7 +80,7 @@ def make(folder: Path, masks: int, side: int) -> Path:
             }
         )
         project.config.save(project_folder / "project.yaml")
-        loop = Loop(project, RoundPlan.of(project.config), say=print)
+        loop = Loop(project, RoundPlan.of(project.config), on_stage=lambda result: print(*result.lines(), sep="\n"))
         for stage in ("train", "evaluate", "score", "select"):
             loop.run_stage(stage)
     (project_folder / "ready").touch()

@@ -16,6 +16,7 @@ from a2lc.methods.base import QuerySpec
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, QueryKind, Reason
 from a2lc.rounds.loop import Loop
+from a2lc.rounds.settled import open_round
 from a2lc.rounds.stages import next_stage, take_back
 from a2lc.rounds.status import project_status
 from a2lc.serve.desk import Desk
@@ -243,7 +244,7 @@ def test_a_round_is_answered_looked_at_accepted_and_the_next_begins(open_desk):
     proposed = until(lambda: desk.status()["proposed"])
     spread = desk.spread()
     assert proposed == spread["total"]
-    assert spread["ready"] and spread["total"] == len(spread["rows"]) > 5 and "promises nothing" in spread["promise"]
+    assert spread["ready"] and spread["total"] == len(spread["rows"]) > 5 and "gives no guarantee" in spread["promise"]
     assert (np.diff(spread["probability"]) <= 0).all() and (spread["old"] != spread["new"]).all()
     assert not (desk.project.state().source == AUTOMATIC).any(), "a preview writes nothing"
     done = desk.accept_spread(0.0, [])
@@ -445,7 +446,7 @@ def test_a_round_is_opened_once_by_whoever_is_first(open_desk, monkeypatch):
     desk = open_desk(budget=10, method="alc")
     loop, ledger = at_train(desk), desk.project.ledger
     before = ledger.rounds()
-    loop._open(2)
+    open_round(loop.context, 2)
     record, real, calls = ledger.rounds()[-1], ledger.rounds, []
 
     def late():
@@ -454,7 +455,7 @@ def test_a_round_is_opened_once_by_whoever_is_first(open_desk, monkeypatch):
         return before if len(calls) <= 2 else real()
 
     monkeypatch.setattr(ledger, "rounds", late)
-    Loop(desk.project, loop.plan)._open(2)
+    open_round(Loop(desk.project, loop.plan).context, 2)
     assert len(calls) > 2 and ledger.rounds()[-1] == record
 
 
