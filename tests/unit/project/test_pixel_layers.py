@@ -8,7 +8,7 @@ from a2lc.export import export_project
 from a2lc.images.label_maps import read_ids
 from a2lc.ledger import FIRST, KEEP, VOID
 from a2lc.ledger.layers import apply_layer
-from a2lc.masks.tables import TruthTable
+from a2lc.masks.truth import TruthTable
 from a2lc.records import Answer, AnswerKind, Query, Source
 from a2lc.rounds.pixels import join_with_truth
 
