@@ -151,7 +151,7 @@ def test_a_layer_is_exported_with_where_it_comes_from(project, said, tmp_path):
 def test_a_file_that_is_not_the_recorded_one_is_refused(project, said):
     add_layer(project, 1, said)
     path = project.round_folder(1) / "pixels" / f"{project.images[0].image_id}.png"
-    project._write_said(path, np.where(said == 2, 1, said))
+    project.layers._write(path, np.where(said == 2, 1, said))
     with pytest.raises(LedgerError, match=r"is not the file that the ledger recorded\. Restore it from a copy"):
         project.corrected_labels(project.images[0])
     path.unlink()
