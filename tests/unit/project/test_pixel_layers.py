@@ -155,7 +155,7 @@ def test_a_file_that_is_not_the_recorded_one_is_refused(project, said):
     with pytest.raises(LedgerError, match=r"is not the file that the ledger recorded\. Restore it from a copy"):
         project.corrected_labels(project.images[0])
     path.unlink()
-    with pytest.raises(MissingFileError, match="labels of single pixels were in it"):
+    with pytest.raises(MissingFileError, match="it held pixel-level labels"):
         project.corrected_labels(project.images[0])
 
 
