@@ -29,7 +29,8 @@ from a2lc.audits.memory import MemorySource
 from a2lc.audits.session import Session
 from a2lc.classes.sentinels import FIRST, UNKNOWN, VOID
 from a2lc.ledger.replay import SOURCES
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
+from a2lc.masks.truth import TruthTable
 from a2lc.methods.gain import Gain
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Reason

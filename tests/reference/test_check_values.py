@@ -13,7 +13,8 @@ from a2lc.correction import LabelCorrectionModule
 from a2lc.correction.module import class_loss_weights
 from a2lc.correction.rules import automatic_changes, class_ranks
 from a2lc.ledger.replay import MaskState
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
+from a2lc.masks.truth import TruthTable
 from a2lc.records import AnswerKind, Query
 from a2lc.rounds.oracle import Oracle
 from a2lc.statistics.mask_stats import MaskStats, mask_statistics

@@ -12,7 +12,8 @@ from a2lc.correction.manual import manual_corrections
 from a2lc.correction.rules import automatic_changes, class_ranks
 from a2lc.ledger.replay import MaskState
 from a2lc.masks.counting import joint_counts
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
+from a2lc.masks.truth import TruthTable
 from a2lc.records import Query
 from a2lc.rounds.oracle import Oracle
 

@@ -22,9 +22,9 @@ ROOT = Path(a2lc.__file__).parent
 ORDER = [
     *("errors", "version"),
     *("io", "classes", "images", "statistics", "posterior", "records", "acquisition", "ledger", "masks"),
-    *("project", "formats", "correction", "methods", "audits"),
+    *("correction", "audits", "project", "formats", "methods"),
     *("foundation", "creation", "models", "training", "rounds"),
-    *("doctor", "export", "report", "handover", "serve", "demo", "experiments"),
+    *("doctor", "export", "report", "handover", "serve", "api", "demo", "experiments"),
     *("cli", "__main__"),
     *("stats", "metrics"),
 ]
@@ -35,18 +35,8 @@ LONGEST_MODULE, LONGEST_CLASS = 500, 300
 
 LONG: dict[str, str] = {
     "a2lc.statistics.kernel": "loops compiled together: each calls the others, and numba caches them by file",
-    "a2lc.rounds.loop": "temporary: being split into a module a stage",
-    "a2lc.rounds.loop.Loop": "temporary: being split into a module a stage",
-    "a2lc.audits.session": "temporary: being split",
-    "a2lc.audits.session.Asking": "temporary: being split",
-    "a2lc.ledger.ledger": "temporary: being split by table",
-    "a2lc.ledger.ledger.Ledger": "temporary: being split by table",
-    "a2lc.project.project": "temporary: being split",
-    "a2lc.project.project.Project": "temporary: being split",
     "a2lc.doctor.examination": "temporary: checks are moving to doctor/checks",
     "a2lc.doctor.examination._Doctor": "temporary: checks are moving to doctor/checks",
-    "a2lc.serve.desk": "temporary: being split",
-    "a2lc.serve.desk.Desk": "temporary: being split",
 }
 """Modules and classes that may be longer, each with its reason."""
 
@@ -56,7 +46,7 @@ WITH_TORCH = ("a2lc.training", "a2lc.models", "a2lc.foundation", "a2lc.statistic
 HIDDEN = (
     *(f"a2lc.{package}" for package in ("project", "rounds", "training", "images", "formats", "creation", "doctor")),
     *(f"a2lc.{package}" for package in ("export", "report", "handover", "serve", "experiments", "demo", "cli")),
-    "a2lc.masks.tables",
+    "a2lc.masks.truth",
     "a2lc.statistics.metrics",
 )
 """Modules that hold, read or measure by ground truth, or lead to those that do."""

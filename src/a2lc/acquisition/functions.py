@@ -193,7 +193,7 @@ def class_weights(
 def class_weights(
     pixels_per_class: Mapping[int, int] | NDArray[Any] | list[int], *, void_pixels: int = 0, power: float = 3.0
 ) -> dict[int, float] | NDArray[np.float64]:
-    """ABC's adaptive class weights: (min N / N[c]) ** KL(P‖U)^power, over the classes that occur.
+    """Return ABC's adaptive class weights: (min N / N[c]) ** KL(P‖U)^power, over the classes that occur.
 
     As coded by the authors, void counts as a class of its own in the minimum, in P and in the number of classes;
     pass `void_pixels=0` to leave it out (what that changes is in docs/methods/a2lc.md). The numerator is the same

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from a2lc.classes.sentinels import VOID
 from a2lc.classes.table import ClassTable
 from a2lc.masks.counting import joint_counts, most_frequent
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
+from a2lc.masks.truth import TruthTable
 
 __all__ = ["mask_columns", "mask_tables"]
 

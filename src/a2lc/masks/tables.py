@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +13,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from a2lc.classes.edits import ClassView
-from a2lc.classes.sentinels import FIRST, KEEP, VOID
+from a2lc.classes.sentinels import FIRST
 from a2lc.errors import MissingFileError
 from a2lc.io.files import atomic_path
 from a2lc.ledger.replay import MaskState
 from a2lc.masks.counting import most_frequent
 from a2lc.statistics.keys import mask_keys
-from a2lc.statistics.metrics import ConfusionCounts
 
-__all__ = ["MaskTable", "Table", "TruthTable"]
+__all__ = ["MaskTable", "Table"]
 
 
 Int = NDArray[np.int32]
@@ -134,68 +132,3 @@ class MaskTable(Table):
         pixels = np.concatenate([self.pair_pixels[pairs], self.area[corrected]])
         counts = np.bincount(labels + 1, weights=pixels, minlength=num_classes + 1).astype(np.int64)
         return counts[1:], int(counts[0])
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class TruthTable(Table):
-    """Ground truth joined with masks and first labels: what the simulated annotator and the metrics hold.
-
-    No method is ever given one.
-
-    Attributes:
-        row: (T,) row of the mask, -1 for pixels outside masks.
-        label: (T,) first label, VOID for the ignore value.
-        truth: (T,) true class, VOID for the ignore value.
-        pixels: (T,) pixels of this combination.
-        layer: (T,) class that a layer of labels below the mask gives, VOID, or KEEP; None without a layer.
-    """
-
-    row: Int
-    label: Int
-    truth: Int
-    pixels: Int
-    layer: Int | None = None
-
-    def seen_by(self, view: ClassView) -> TruthTable:
-        """Translate the table to the classes of a view."""
-        return self._translated(view.indices)
-
-    def coded(self, view: ClassView) -> TruthTable:
-        """Translate the table to the codes of classes, in which it is stored."""
-        return self._translated(view.coded)
-
-    def _translated(self, translate: Callable[[NDArray[Any]], NDArray[Any]]) -> TruthTable:
-        layer = None if self.layer is None else translate(self.layer)
-        return replace(self, label=translate(self.label), truth=translate(self.truth), layer=layer)
-
-    def confusion(self, state: MaskState, num_classes: int) -> ConfusionCounts:
-        """Confusion of the corrected labels against ground truth, for any state of the ledger."""
-        counts = ConfusionCounts(num_classes, VOID)
-        inside = self.row >= 0
-        labels = self.label.copy()
-        now = state.classes[self.row[inside]]
-        labels[inside] = np.where(now == FIRST, labels[inside], now)
-        if self.layer is not None:
-            said = self.layer != KEEP
-            if state.newer is not None:
-                said[inside] &= ~state.newer[self.row[inside]]
-            labels = np.where(said, self.layer, labels)
-        counts.add(labels, self.truth, self.pixels)
-        return counts
-
-    def masks(self, state: MaskState, rows: NDArray[Any], num_classes: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Count pixels of masks that agree with ground truth now, (n,), and pixels by true class, (n, K + 1), void last."""
-        place = np.full(len(state.classes) + 1, -1, dtype=np.int64)
-        place[rows] = np.arange(len(rows))
-        place[-1] = -1  # pixels outside masks have row -1
-        position = place[self.row]
-        some = position >= 0
-        position, truth, pixels = position[some], self.truth[some], self.pixels[some]
-        now = state.classes[self.row[some]]
-        label = np.where(now == FIRST, self.label[some], now)
-        # Ground truth without a class counts as a mismatch, as published.
-        right = np.bincount(position, weights=pixels * ((label == truth) & (truth != VOID)), minlength=len(rows))
-        column = np.where(truth == VOID, num_classes, truth)
-        by_class = np.zeros((len(rows), num_classes + 1), dtype=np.int64)
-        np.add.at(by_class, (position, column), pixels)
-        return right.astype(np.int64), by_class

@@ -16,7 +16,7 @@ from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError
 from a2lc.images.label_maps import read_ids
 from a2lc.ledger.replay import MaskState
-from a2lc.masks.tables import TruthTable
+from a2lc.masks.truth import TruthTable
 from a2lc.records import ImageRecord
 from a2lc.statistics.metrics import ConfusionCounts
 

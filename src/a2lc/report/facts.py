@@ -12,7 +12,8 @@ from a2lc.classes.sentinels import VOID
 from a2lc.ledger.records import RoundRecord, StageRecord
 from a2lc.ledger.replay import SOURCES, CorrectionRows, MaskState, UndoRecord, replay
 from a2lc.ledger.undo import deciders, taken_back
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
+from a2lc.masks.truth import TruthTable
 from a2lc.project.project import Project
 from a2lc.records import Answer, Query
 from a2lc.rounds.status import project_status

@@ -12,7 +12,8 @@ from a2lc.acquisition.cost import polygon_vertices, region_clicks
 from a2lc.classes.sentinels import FIRST, KEEP, VOID
 from a2lc.correction.multilabel import class_sets
 from a2lc.ledger.replay import MaskState
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
+from a2lc.masks.truth import TruthTable
 from a2lc.records import Answer, AnswerKind, Query, QueryKind, Reason
 from a2lc.statistics.keys import mask_keys
 

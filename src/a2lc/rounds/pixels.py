@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from a2lc.classes.sentinels import KEEP
 from a2lc.ledger import BY_HAND
 from a2lc.masks.counting import joint_counts
-from a2lc.masks.tables import TruthTable
+from a2lc.masks.truth import TruthTable
 from a2lc.project.project import Project
 from a2lc.records import ImageRecord, PixelView
 from a2lc.rounds.context import Context

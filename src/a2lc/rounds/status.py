@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.ledger.replay import SOURCES, CorrectionRows, MaskState
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
+from a2lc.masks.truth import TruthTable
 from a2lc.project.project import Project
 from a2lc.rounds.stages import next_stage
 from a2lc.statistics.metrics import ConfusionCounts

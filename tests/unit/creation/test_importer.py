@@ -133,7 +133,7 @@ def test_without_labels_every_pixel_is_void_and_there_are_no_masks(make_dataset,
             np.testing.assert_array_equal(
                 project.truth.pixels(image), np.roll(data.labels_of(image.image_id), 1, axis=1)
             )
-        assert project.truth.pixels.sum() == 2 * 54, "truth outside masks is kept for the figures"
+        assert project.truth.table.pixels.sum() == 2 * 54, "truth outside masks is kept for the figures"
 
 
 def test_masks_without_labels(make_dataset):

@@ -6,7 +6,8 @@ import pytest
 from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.errors import MissingFileError
 from a2lc.masks.counting import joint_counts
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
+from a2lc.masks.truth import TruthTable
 
 
 @pytest.mark.parametrize("sizes", [(3, 4, 2), (3, 4, 20_000)], ids=["dense", "sparse"])

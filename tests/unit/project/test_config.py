@@ -138,7 +138,7 @@ def test_configuration_is_frozen():
         config.seed = 3
 
 
-# ---- presets and --set -------------------------------------------------------------------------------------------
+# ---- presets and settings -------------------------------------------------------------------------------------------
 
 
 def test_presets_fill_in_what_is_not_said():
@@ -171,11 +171,11 @@ def test_preset_by_setting_resets_what_it_fills_in():
         (
             {"training.iteration": 5},
             ConfigError,
-            r"--set: unknown key 'training.iteration'. Did you mean 'iterations'\?",
+            r"^settings: unknown key 'training.iteration'. Did you mean 'iterations'\?",
         ),
-        ({"trainng.iterations": 5}, ConfigError, r"--set: unknown key 'trainng'. Did you mean 'training'\?"),
-        ({"training.iterations": "many"}, ConfigError, r"--set: training.iterations: .*found 'many'"),
-        ({"seed.more": 1}, ConfigError, r"--set seed.more: 'seed' has no settings below it"),
+        ({"trainng.iterations": 5}, ConfigError, r"^settings: unknown key 'trainng'. Did you mean 'training'\?"),
+        ({"training.iterations": "many"}, ConfigError, r"^settings: training.iterations: .*found 'many'"),
+        ({"seed.more": 1}, ConfigError, r"^seed.more: 'seed' has no settings below it"),
         ({"training.preset": "papr"}, UnknownNameError, r"No preset 'papr'. Did you mean 'paper'\?"),
     ],
 )

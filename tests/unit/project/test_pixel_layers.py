@@ -8,7 +8,7 @@ from a2lc.export import export_project
 from a2lc.images.label_maps import read_ids
 from a2lc.ledger import FIRST, KEEP, VOID
 from a2lc.ledger.layers import apply_layer
-from a2lc.masks.tables import TruthTable
+from a2lc.masks.truth import TruthTable
 from a2lc.records import Answer, AnswerKind, Query, Source
 from a2lc.rounds.pixels import join_with_truth
 
@@ -151,11 +151,11 @@ def test_a_layer_is_exported_with_where_it_comes_from(project, said, tmp_path):
 def test_a_file_that_is_not_the_recorded_one_is_refused(project, said):
     add_layer(project, 1, said)
     path = project.round_folder(1) / "pixels" / f"{project.images[0].image_id}.png"
-    project._write_said(path, np.where(said == 2, 1, said))
+    project.layers._write(path, np.where(said == 2, 1, said))
     with pytest.raises(LedgerError, match=r"is not the file that the ledger recorded\. Restore it from a copy"):
         project.corrected_labels(project.images[0])
     path.unlink()
-    with pytest.raises(MissingFileError, match="labels of single pixels were in it"):
+    with pytest.raises(MissingFileError, match="it held pixel-level labels"):
         project.corrected_labels(project.images[0])
 
 

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +118,13 @@ def test_classes_that_went_bad(tiny_project_dir):
 
 
 @pytest.mark.parametrize(
-    ("kind", "read"), [("labels", "first_labels"), ("masks", "mask_map"), ("ground_truth", "ground_truth")]
+    ("kind", "read"), [("labels", "first_labels"), ("masks", "mask_map"), ("ground_truth", "truth.pixels")]
 )
 def test_missing_maps(tiny_project, kind, read):
     image = tiny_project.images[0]
     (tiny_project.folder / kind / f"{image.image_id}.png").unlink()
     with pytest.raises(MissingFileError, match=rf"{kind}/{image.image_id}\.png is missing: .* Restore it from a copy"):
-        getattr(tiny_project, read)(image)
+        attrgetter(read)(tiny_project)(image)
 
 
 def test_missing_table(tiny_project):
@@ -138,7 +139,9 @@ def test_image_that_is_gone_or_damaged(tiny_project):
     with pytest.raises(ImageFileError, match=r"scene_00000\.png: "):
         tiny_project.pixels(tiny_project.images[0])
     path.unlink()
-    message = r"Image .*data/images/train/scene_00000\.png is gone. Put it back, or mend `sources` in .*project\.yaml"
+    message = (
+        r"Image .*data/images/train/scene_00000\.png is gone. Put it back, or correct `sources` in .*project\.yaml"
+    )
     with pytest.raises(MissingFileError, match=message):
         tiny_project.pixels(tiny_project.images[0])
 
@@ -226,7 +229,7 @@ def test_what_class_indices_stand_for_cannot_be_edited_but_names_can(tiny_projec
         assert project.classes.names[0] == "heaven"
     data["classes"]["classes"].reverse()
     (folder / "project.yaml").write_text(yaml.safe_dump(data))
-    with pytest.raises(ConfigError, match=r"ids was .* and is now .*Put it back"):
+    with pytest.raises(ConfigError, match=r"ids was .* and is now .*Restore the old value"):
         Project(folder)
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from a2lc.classes.sentinels import FIRST, KEEP, VOID
 from a2lc.ledger.replay import MaskState
-from a2lc.masks.tables import MaskTable, TruthTable
+from a2lc.masks.tables import MaskTable
+from a2lc.masks.truth import TruthTable
 from a2lc.records import AnswerKind, Query, QueryKind
 from a2lc.rounds.oracle import ORACLE, Oracle
 
