@@ -4,6 +4,7 @@ Screenshots of every view go to the folder that A2LC_SCREENSHOTS names, else to 
 """
 
 import io
+import itertools
 import json
 import os
 import queue
@@ -186,8 +187,16 @@ def projects(scored):
     """Makes projects whose first round is asked. The rounds' model is one to be trained, and nobody trains it here."""
     pattern = re.compile(r"\W+")
 
+    def unused(name):
+        """A folder's name: pytest-xdist may leave this module and come back, and set all of this up once more."""
+        numbers = itertools.count(2)
+        wanted = f"{name}.a2lc"
+        while (scored.root / wanted).exists():
+            wanted = f"{name}-{next(numbers)}.a2lc"
+        return wanted
+
     def asked(name, budget, **more):
-        with scored.project(name) as project:
+        with scored.project(unused(name)) as project:
             loop = Loop(project, scored.plan(project, budget, **more))
             while (stage := next_stage(project)[1]) != "answer":
                 loop.run_stage(stage)
@@ -195,11 +204,11 @@ def projects(scored):
             project.config.save(project.folder / "project.yaml")
         return scored.root / name
 
-    first = asked("page-spread.a2lc", 120, method="a2lc", settings={"thresholds": [0.5], "epochs": 60})
+    first = asked("page-spread", 120, method="a2lc", settings={"thresholds": [0.5], "epochs": 60})
 
     def spread(name, answered):
         """A round of 120 questions of which some are answered."""
-        folder = scored.root / f"page-{pattern.sub('-', name)}.a2lc"
+        folder = scored.root / unused(f"page-{pattern.sub('-', name)}")
         shutil.copytree(first, folder)
         answer_truthfully(folder, answered)
         return folder
@@ -228,7 +237,7 @@ def serve():
 
 @pytest.fixture(scope="module")
 def _many(projects, serve):
-    return serve(projects.asked("page-many.a2lc", 400, method="alc"))
+    return serve(projects.asked("page-many", 400, method="alc"))
 
 
 @pytest.fixture

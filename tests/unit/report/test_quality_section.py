@@ -182,7 +182,7 @@ def test_figures_with_intervals_and_true_ones(project: Project) -> None:
     assert "pixels of other classes inside a mask are not counted as errors" in text and "95 % confidence" in text
     assert "0.625 → 0.750 0.500 to 0.688 → 0.625 to 0.812 true 0.667 → 0.917" in text
     assert "Wrong masks left 3 1 to 5, of 11 without an answer true 1" in text
-    assert "The next 5 questions would add 1.25 0.50 to 2.00, points of mean IoU" in text
+    assert "Predicted gain of the next 5 questions 1.25 0.50 to 2.00, percentage points of mean IoU" in text
     assert cells(source, "Labels at the end of each audited round")[1:] == [
         ["0", "4", "0.625 (0.500 to 0.688)", "0.667", "0.500 (0.250 to 0.750)", unit(true["before"]["miou"]), "–", "–"],
         ["1", "4", "0.750 (0.625 to 0.812)", "0.917", "0.625 (0.375 to 0.875)", unit(true["after"]["miou"]),

@@ -243,7 +243,7 @@ def test_nothing_run_yet(project: Project) -> None:
     assert "Nothing has run yet." in text and "Next: round 0, train." in text
     assert "No round has been opened yet." in text and "No question has been asked." in text
     assert "No mask was changed automatically." in text and "No mask differs from its initial labels." in text
-    miou = unit(project.truth.confusion(project.state(), 3).miou)
+    miou = unit(project.truth.confusion(project.state()).miou)
     assert f"{miou} → {miou}" in text
 
 
@@ -388,7 +388,7 @@ def test_undo_goes_back_to_what_stood_before(project: Project) -> None:
         "automatic in round 1, confidence 0.995", "by hand in round 2", "undone after round 2",
     ]  # fmt: skip
     # Without automatic corrections nothing would be left: the manual one was taken back.
-    first = project.truth.confusion(load_facts(project, through=0).now, 3).miou
+    first = project.truth.confusion(load_facts(project, through=0).now).miou
     assert found.automatic.miou_without == first
 
 
@@ -579,7 +579,7 @@ def test_harm_is_said_plainly(project: Project) -> None:
     # In the headline and in its own section.
     assert words(source).count(found.sentence) == 2
     assert "undo" in words(source) and "1 --source automatic" in words(source)
-    own = project.truth.confusion(load_facts(project).first, 3)
+    own = project.truth.confusion(load_facts(project).first)
     assert found.miou_without > own.miou  # the manual correction is in it
 
 
