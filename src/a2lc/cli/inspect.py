@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from a2lc.classes.table import VOID_NAME
 from a2lc.cli.console import app, print_line
 from a2lc.cli.options import Json, ProjectDir
 from a2lc.cli.tables import print_status
@@ -129,6 +128,7 @@ def methods(as_json: Json = False) -> None:
 
 def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
     from a2lc.classes.edits import described
+    from a2lc.classes.table import VOID_NAME
 
     events: list[dict[str, Any]] = []
     for record in project.ledger.rounds():
