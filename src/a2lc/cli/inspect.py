@@ -188,6 +188,8 @@ def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
 def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
     import numpy as np
 
+    from a2lc.classes.table import VOID_NAME
+
     last = max((record.round for record in project.ledger.rounds()), default=-1)
     for number in (first, second):
         if number > last:
