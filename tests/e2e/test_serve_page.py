@@ -196,7 +196,8 @@ def projects(scored):
         return wanted
 
     def asked(name, budget, **more):
-        with scored.project(unused(name)) as project:
+        name = unused(name)
+        with scored.project(name) as project:
             loop = Loop(project, scored.plan(project, budget, **more))
             while (stage := next_stage(project)[1]) != "answer":
                 loop.run_stage(stage)

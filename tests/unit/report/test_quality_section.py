@@ -265,8 +265,8 @@ def test_nothing_is_known(project: Project) -> None:
 @pytest.mark.parametrize(
     ("promise", "said"),
     [
-        (PROMISE, "4 automatic corrections were proposed and 3 accepted. Compared with the initial labels of these masks they raise "
-                  "the mean IoU by at least 0.012 (estimate 0.062), with 95% confidence, by 7 audits."),
+        (PROMISE, "4 automatic corrections were proposed and 3 accepted. Compared with the initial labels of these masks they "
+                  "raise the mean IoU by at least 0.012 (estimate 0.062), with 95% confidence, by 7 audits."),
         (PROMISE | {"kind": "precision", "asked": 0.75, "lower": 0.8125, "estimate": 0.875},
          "3 accepted. At least 0.812 of these are right (estimate 0.875); at least 0.75 must be, with 95% confidence"),
         (PROMISE | {"kind": "precision", "asked": 0.75, "accepted": 0, "estimate": None, "reason": "too few"},
