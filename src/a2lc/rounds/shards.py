@@ -75,12 +75,14 @@ def map_shards(
         what: What the progress bar is called.
     """
     with context.track(what, sum(len(shard.images) for shard in shards)) as advance:
-        if context.workers < 2 or len(shards) < 2 or context.models.has_own_model:
+        # Below two shards for each worker, starting the processes costs more than they save.
+        if context.workers < 2 or len(shards) < 2 * context.workers or context.models.has_own_model:
             for shard in shards:
                 yield work(context, round_index, shard)
                 advance(len(shard.images))
             return
-        pool = _pool(context.workers)
+        networks = context.plan.training.model != "probabilities"
+        pool = _pool(context.workers, networks)
         setup = _Setup(context.project.folder, context.plan, context.shard_size, _revision(context.project))
         waiting: deque[tuple[Shard, Future[_R]]] = deque()
         todo = deque(shards)
@@ -133,14 +135,20 @@ def _revision(project: Project) -> tuple[int, ...]:
 _pools: dict[int, ProcessPoolExecutor] = {}
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Return the pool of this process, made when first needed and kept for all rounds."""
+def _pool(workers: int, networks: bool) -> ProcessPoolExecutor:
+    """Return the pool of this process, made when first needed and kept for all rounds.
+
+    Args:
+        workers: Its processes.
+        networks: Whether they will run networks: then torch is loaded once, before they are forked.
+    """
     if workers not in _pools:
         # Forked processes would inherit threads' locks; a fork server has none and loads the modules once.
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         mp = multiprocessing.get_context(method)
         if method == "forkserver":
-            mp.set_forkserver_preload(["a2lc.rounds.score", "a2lc.rounds.evaluate"])
+            stages = ["a2lc.rounds.score", "a2lc.rounds.evaluate", "a2lc.rounds.pixels", "a2lc.rounds.source"]
+            mp.set_forkserver_preload([*stages, *(["a2lc.training.fit"] if networks else [])])
         _pools[workers] = ProcessPoolExecutor(workers, mp_context=mp)
     return _pools[workers]
 

@@ -39,14 +39,14 @@ def test_shards_cover_all_images_once(tiny_project):
 
 
 def test_one_worker_needs_no_pool(scored, project, monkeypatch):
-    monkeypatch.setattr(module, "_pool", lambda workers: pytest.fail("a pool was made"))
+    monkeypatch.setattr(module, "_pool", lambda *_: pytest.fail("a pool was made"))
     loop = Loop(project, scored.plan(project))
     found = map_shards(loop.context, 2, squares, shards_of(project.images, 2), "squares")
     assert [value for part in found for value in part] == [2 * i**2 for i in range(len(project.images))]
 
 
 def test_a_network_that_was_handed_over_stays_in_this_process(scored, project, monkeypatch):
-    monkeypatch.setattr(module, "_pool", lambda workers: pytest.fail("a pool was made"))
+    monkeypatch.setattr(module, "_pool", lambda *_: pytest.fail("a pool was made"))
     loop = Loop(project, scored.plan(project), model=object(), workers=4)
     assert list(
         map_shards(loop.context, 1, squares, [Shard(index=0, images=(2,)), Shard(index=1, images=(3,))], "")
