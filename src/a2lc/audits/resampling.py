@@ -45,6 +45,7 @@ SEED = 20240731
 
 def class_sums(rows: NDArray[np.int64], weights: NDArray[Any], size: int) -> Floats:
     # Without masks bincount counts in integers, whatever the weights.
+    """Sum weights by class into an array of `size`."""
     return np.bincount(rows, weights=weights, minlength=size).astype(np.float64, copy=False)
 
 
@@ -217,11 +218,13 @@ def sure_bounds(exact: Floats, hidden: Floats) -> tuple[Floats, Floats]:
 
 
 def safe_ratio(part: Any, whole: Any) -> Any:
+    """Divide, with NaN for a whole of 0."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
 
 
 def mean_of(values: Floats) -> float:
+    """Average values; NaN for none."""
     return float(values.mean()) if len(values) else math.nan
 
 
@@ -241,6 +244,7 @@ def collect(
     audits: int,
     confidence: float,
 ) -> QualityEstimate:
+    """Collect estimates and bounds into a `QualityEstimate`."""
     classes = len(low) // 3 - 1
     found = [
         Interval(low=float(a), estimate=float(b), high=float(c)) for a, b, c in zip(low, estimate, high, strict=True)
@@ -269,6 +273,7 @@ def check_inputs(
     now: NDArray[np.int64],
     confidence: float,
 ) -> None:
+    """Refuse arrays that do not belong together."""
     masks = len(area)
     if posterior.ndim != 2 or not masks == len(labels) == len(posterior) == len(truth) == len(now):
         raise ShapeError(

@@ -195,7 +195,8 @@ class Session:
     def changes(self, state: MaskState) -> Changes:
         """Return what the `correct` stage records.
 
-        It follows from initial labels and answers alone, so a correction can also be withdrawn."""
+        It follows from initial labels and answers alone, so a correction can also be withdrawn.
+        """
         masks, known = self.source.masks, self.belief.known()
         frozen, measured = self.certification.frozen(), self.certification.measured()
         wanted = np.full(len(masks), FIRST, dtype=np.int32)

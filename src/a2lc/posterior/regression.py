@@ -148,6 +148,7 @@ def _loss(
 
 
 def softmax(logits: NDArray[Any]) -> FloatArray:
+    """Turn logits into probabilities, row by row."""
     logits = logits - logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)
     return np.asarray(logits / logits.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -61,6 +61,7 @@ def _rows_by_table(masks: IntArray, high: int) -> tuple[IntArray, IntArray]:
 
 @njit(cache=True, nogil=True)
 def first_bad_label(labels: IntArray, rows: IntArray, num_classes: int, ignore_index: int) -> int:
+    """Return the position of the first label inside a mask that is neither a class nor the ignore index; -1 if none."""
     bad = 0
     for x in range(labels.size):  # no early way out: the common case, none, is then vector code
         label = labels[x]
