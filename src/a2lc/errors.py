@@ -1,4 +1,4 @@
-"""Every exception of the package.
+"""Errors: every exception of the package, and messages that name the nearest known word.
 
     A2LCError                       catch this for all of ours; the command line prints it and exits 2
     ├── InputError                  the user's files, options or data are not as they must be

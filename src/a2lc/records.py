@@ -1,4 +1,4 @@
-"""The nouns of the loop, frozen."""
+"""Records that stages, methods and the ledger exchange: images, queries, answers, and views for methods; all frozen."""
 
 from __future__ import annotations
 

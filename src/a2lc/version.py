@@ -1,4 +1,4 @@
-"""The version of the package, and of what it depends on."""
+"""The version of the package, and of what its figures depend on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What audits prove: a promise about changes nobody looks at, and figures of label quality with intervals (pure).
+"""Audits: draw masks at random, certify automatic corrections, and estimate label quality with intervals.
 
-Both rest on drawing at random from a finite set of masks with known probabilities, after all else is decided. Neither
-asks the posterior to be right: a bad one costs audits and width, not validity.
+A guarantee and an estimate both rest on drawing at random from a finite set of masks with known probabilities, after all
+else is decided. Neither needs the posterior to be right: a bad one costs audits and width, not validity. `Session` needs no
+project: see `a2lc.audits.source.RoundSource`.
 """
 
 from __future__ import annotations

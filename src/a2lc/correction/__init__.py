@@ -1,4 +1,4 @@
-"""Answers -> corrections: by hand, and by the label correction module for masks nobody looked at."""
+"""Corrections: what follows from an answer, and what the label correction module propagates to masks nobody looked at."""
 
 from a2lc.correction.manual import manual_corrections
 from a2lc.correction.module import LabelCorrectionModule

@@ -1,4 +1,4 @@
-"""What is wrong with a data set's files, where, and how to mend it."""
+"""The doctor: find what is wrong with the files of a data set, and which options fix it."""
 
 from a2lc.doctor.diagnosis import Diagnosis, Finding, ValueCount
 from a2lc.doctor.examination import examine

@@ -1,1 +1,1 @@
-"""Methods side by side: the same data, clicks and seeds, from a protocol file to tables and curves."""
+"""Experiments: compare methods on the same data, clicks and seeds, from a protocol file to tables and curves."""

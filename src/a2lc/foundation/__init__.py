@@ -1,1 +1,1 @@
-"""Foundation models: first labels and masks from images and class names (extra `foundation`)."""
+"""Foundation models: detect and segment objects from class names (extra `foundation`)."""

@@ -1,4 +1,4 @@
-"""Hand questions to Label Studio or CVAT as files, and take the exported annotations back as answers."""
+"""Hand-over: write queries as files for Label Studio or CVAT, and read the annotations back as answers."""
 
 from a2lc.handover.exchange import FORMATS, HandoverSummary, TakenSummary, hand_over, take_back
 

@@ -1,1 +1,1 @@
-"""Masks: image or labels -> mask map."""
+"""Masks: superpixels, connected components, merging, and the tables that join masks with labels."""

@@ -1,1 +1,1 @@
-"""Fitting and predicting: the one folder that imports Lightning (extra `[train]`)."""
+"""Training and prediction: objectives, the model provider, and networks by Lightning (extra `[train]`)."""
