@@ -18,8 +18,9 @@ from a2lc.creation.importer import create_project
 from a2lc.errors import InputError
 from a2lc.export import EXPORTS, export_project
 from a2lc.export.corrected import corrected_images, replay_of
-from a2lc.formats.base import FORMATS, Sources
+from a2lc.formats.base import Sources
 from a2lc.formats.reading import ReadRules
+from a2lc.formats.registry import FORMATS
 from a2lc.ledger import FIRST, VOID
 from a2lc.project.project import Project
 from a2lc.records import Source
@@ -172,7 +173,7 @@ def test_classes_that_the_format_brings_along(format, made, tmp_path):
 def test_every_format_is_read_and_written():
     assert set(FORMATS) - {"labelme"} == set(EXPORTS)
     for name, form in EXPORTS.items():
-        assert form.line and form.labels, name
+        assert form.writes and form.labels and all(form.reads), name
 
 
 @pytest.mark.parametrize("format", ["folder", "huggingface"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from a2lc.cli.console import app, error_console, print_line
+from a2lc.cli.console import FormatCommand, app, error_console, print_line
 from a2lc.cli.options import (
     AcceptLicense,
     Colours,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from a2lc.project.project import Project
 
 
-@app.command()
+@app.command(cls=FormatCommand)
 def init(
     folder: ProjectDir,
     images: Annotated[
@@ -64,8 +64,7 @@ def init(
         str,
         typer.Option(
             "--format",
-            help="Layout of the files: folder, voc, cityscapes, ade20k, coco, coco-panoptic, huggingface, cvat-mask, cvat-xml, "
-            "label-studio, fiftyone or labelme; see docs/formats.md.",
+            help="Format of the data set: FORMATS_READ; see docs/formats.md.",
         ),
     ] = "folder",
     validation_images: Annotated[

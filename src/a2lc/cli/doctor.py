@@ -40,7 +40,7 @@ def doctor(
         Path | None, typer.Option("--ground-truth", help="True labels, where they are not found.")
     ] = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Classes file, or names.")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="Layout, where it is not told right.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="Data set format; overrides auto-detection.")] = None,
     value_map: ValueMap = None,
     ignore: Ignore = None,
     colours: Colours = False,

@@ -15,24 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import a2lc.formats.ade20k
-import a2lc.formats.cityscapes
-import a2lc.formats.coco
-import a2lc.formats.cvat
-import a2lc.formats.fiftyone
-import a2lc.formats.folder
-import a2lc.formats.huggingface
-import a2lc.formats.label_studio
-import a2lc.formats.labelme
-import a2lc.formats.voc  # noqa: F401 - all of them register their format
 from a2lc.classes.decoding import decode_labels
 from a2lc.classes.sentinels import VOID
 from a2lc.classes.table import ClassTable, on_one_line
 from a2lc.creation.checks import Checked, Faults, check_all, raise_faults
 from a2lc.creation.preparation import ImageRules, prepare
-from a2lc.errors import ConfigError, InputError, first_names, require_known
-from a2lc.formats.base import FORMATS, Found, Sample, Sources
+from a2lc.errors import ConfigError, InputError, first_names
+from a2lc.formats.base import Found, Sample, Sources
 from a2lc.formats.reading import ReadRules, check_map, read_source, void_value, with_ignore
+from a2lc.formats.registry import find_reader
 from a2lc.images.label_maps import read_ids, write_ids
 from a2lc.images.opening import one_at_a_time, open_image
 from a2lc.images.prepared import Prepared
@@ -129,7 +120,7 @@ def _create(
     seed: int,
     track: Track,
 ) -> IntakeSummary:
-    reader = FORMATS[require_known("format", sources.format, FORMATS)]
+    reader = find_reader(sources.format)
     if given is not None and rules.ignore is not None:
         given = with_ignore(given, rules.ignore)  # label maps that are drawn have that value already
     found = reader(replace(sources, max_pixels=rules.max_pixels), partial=rules.partial, classes=given)

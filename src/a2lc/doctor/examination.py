@@ -23,9 +23,10 @@ from a2lc.doctor.diagnosis import Case, Diagnosis, Finding, ValueCount, colour_n
 from a2lc.doctor.files import ImageFacts, MapFacts, look_at_image, look_at_map
 from a2lc.doctor.layout import maps_among_images, other_splits
 from a2lc.doctor.remedies import try_remedies
-from a2lc.errors import InputError, first_names, require_known
-from a2lc.formats.base import FORMATS, Sample, Sources
+from a2lc.errors import InputError, first_names
+from a2lc.formats.base import Sample, Sources
 from a2lc.formats.reading import ReadRules, check_map, read_source, void_value, with_ignore
+from a2lc.formats.registry import find_reader
 from a2lc.images.opening import one_at_a_time
 from a2lc.images.sources import MapSource
 from a2lc.io.concurrency import in_order
@@ -94,7 +95,7 @@ class _Doctor:
         self.sources, self.rules = sources, rules
         self.cases: dict[str, Case] = defaultdict(Case)
         self.said: list[Finding] = []
-        reader = FORMATS[require_known("format", sources.format, FORMATS)]
+        reader = find_reader(sources.format)
         self.understood = True
         try:
             self.found = reader(sources, classes=classes)

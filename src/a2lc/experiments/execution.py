@@ -21,10 +21,11 @@ from a2lc.creation.importer import create_project
 from a2lc.creation.masks import make_masks
 from a2lc.demo.looks import scene_classes
 from a2lc.demo.settings import SceneSettings
-from a2lc.errors import A2LCError, InputError, MissingExtraError, PoolExhaustedError, require_known
+from a2lc.errors import A2LCError, InputError, MissingExtraError, PoolExhaustedError
 from a2lc.experiments.protocol import FilesData, Protocol, Run, ScenesData
-from a2lc.formats.base import FORMATS, Sources
+from a2lc.formats.base import Sources
 from a2lc.formats.reading import ReadRules
+from a2lc.formats.registry import find_reader
 from a2lc.formats.voc import voc_classes
 from a2lc.io.files import json_safe, new_folder, write_text
 from a2lc.project.config import MethodConfig
@@ -192,7 +193,7 @@ def _write_subset(sources: Sources, folder: Path, images: int, seed: int) -> Pat
     )
     if sources.format != "folder":  # their splits come from lists
         everything = sources
-    reader = FORMATS[require_known("format", sources.format, FORMATS)]
+    reader = find_reader(sources.format)
     samples = [sample for sample in reader(everything, partial=True).train if sample.ground_truth is not None]
     if images > len(samples):
         raise InputError(f"subset.images is {images}, but only {len(samples)} images have ground truth.")
