@@ -22,7 +22,7 @@ from a2lc.demo.looks import scene_classes
 from a2lc.demo.scenes import write_scenes
 from a2lc.demo.settings import SceneSettings
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
+from a2lc.images.options import ReadingOptions
 from a2lc.ledger import Ledger
 from a2lc.project.config import AnnotatorConfig, MethodConfig, TrainingConfig
 from a2lc.project.project import Project
@@ -267,7 +267,9 @@ class Dataset:
     def project(self) -> Path:
         return self.root.parent / "out.a2lc"
 
-    def create(self, rules: ReadRules | None = None, classes: ClassTable | None = None, **other: Any) -> IntakeSummary:
+    def create(
+        self, rules: ReadingOptions | None = None, classes: ClassTable | None = None, **other: Any
+    ) -> IntakeSummary:
         return create_project(self.project, self.sources(**other), classes or self.classes, rules)
 
     def left_on_disk(self) -> list[str]:

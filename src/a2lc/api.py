@@ -17,7 +17,7 @@ from a2lc.creation import importer
 from a2lc.errors import InputError, require_known
 from a2lc.export import ExportSummary, export_project
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
+from a2lc.images.options import ReadingOptions
 from a2lc.io.progress import Track, no_progress
 from a2lc.methods import create_method
 from a2lc.project import project as base
@@ -301,7 +301,7 @@ def create_project(
         name: Of the project; that of the folder by default.
         seed: Of everything drawn at random.
         track: Shows progress.
-        **reading: How files are read: fields of `a2lc.formats.reading.ReadRules`, such as `ignore=0` or `skip_bad=True`.
+        **reading: How files are read: fields of `a2lc.images.options.ReadingOptions`, such as `ignore=0` or `skip_bad=True`.
 
     Returns:
         The project, opened.
@@ -316,7 +316,7 @@ def create_project(
         ... )
     """
     for key in reading:
-        require_known("reading option", key, sorted(ReadRules.__dataclass_fields__))
+        require_known("reading option", key, sorted(ReadingOptions.__dataclass_fields__))
     elsewhere = images is not None and "://" in str(images)
 
     def path(value: str | os.PathLike[str] | None) -> Path | None:
@@ -333,7 +333,7 @@ def create_project(
         address=str(images) if elsewhere else None,
     )
     importer.create_project(
-        Path(folder), sources, _table_of(classes), ReadRules(**reading), name=name, seed=seed, track=track
+        Path(folder), sources, _table_of(classes), ReadingOptions(**reading), name=name, seed=seed, track=track
     )
     return Project(folder)
 

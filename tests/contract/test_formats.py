@@ -18,8 +18,9 @@ from a2lc.creation.importer import create_project
 from a2lc.errors import InputError
 from a2lc.export import EXPORTS, export_project
 from a2lc.export.corrected import corrected_images, replay_of
-from a2lc.formats.base import FORMATS, Sources
-from a2lc.formats.reading import ReadRules
+from a2lc.formats.base import Sources
+from a2lc.formats.registry import FORMATS
+from a2lc.images.options import ReadingOptions
 from a2lc.ledger import FIRST, VOID
 from a2lc.project.project import Project
 from a2lc.records import Source
@@ -172,7 +173,7 @@ def test_classes_that_the_format_brings_along(format, made, tmp_path):
 def test_every_format_is_read_and_written():
     assert set(FORMATS) - {"labelme"} == set(EXPORTS)
     for name, form in EXPORTS.items():
-        assert form.line and form.labels, name
+        assert form.writes and form.labels and all(form.reads), name
 
 
 @pytest.mark.parametrize("format", ["folder", "huggingface"])
@@ -232,10 +233,12 @@ def test_tiles_are_put_together(format, tmp_path):
     make_set(tmp_path / "user", classes)
     sources = Sources(images=tmp_path / "user/images", labels=tmp_path / "user/labels")
     create_project(tmp_path / "p.a2lc", sources, classes)
-    create_project(tmp_path / "tiles.a2lc", sources, classes, ReadRules(tile=32))  # no image is cut: nothing changes
+    create_project(
+        tmp_path / "tiles.a2lc", sources, classes, ReadingOptions(tile=32)
+    )  # no image is cut: nothing changes
     with Project(tmp_path / "tiles.a2lc") as plain:
         assert not plain.prepared
-    create_project(tmp_path / "cut.a2lc", sources, classes, ReadRules(tile=8))
+    create_project(tmp_path / "cut.a2lc", sources, classes, ReadingOptions(tile=8))
     with Project(tmp_path / "cut.a2lc") as project:
         assert len(project.images) == 3 * 2 * 3
         correct(project)
@@ -264,7 +267,7 @@ def test_tiles_are_put_together(format, tmp_path):
 def test_missing_tiles_are_told(tmp_path, left):
     make_set(tmp_path / "user", TABLES["few"], ("b",))
     sources = Sources(images=tmp_path / "user/images", labels=tmp_path / "user/labels")
-    create_project(tmp_path / "cut.a2lc", sources, TABLES["few"], ReadRules(tile=8))
+    create_project(tmp_path / "cut.a2lc", sources, TABLES["few"], ReadingOptions(tile=8))
     with Project(tmp_path / "cut.a2lc") as project:
         project.__dict__["images"] = project.images[left]
         with pytest.raises(InputError, match="b: some of its tiles were left out"):

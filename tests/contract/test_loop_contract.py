@@ -14,8 +14,8 @@ from a2lc.creation.importer import create_project
 from a2lc.creation.masks import make_masks
 from a2lc.errors import StageError
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
 from a2lc.images.label_maps import write_ids
+from a2lc.images.options import ReadingOptions
 from a2lc.images.rgb import write_rgb
 from a2lc.methods import METHODS, create_method
 from a2lc.methods.base import PixelLabels
@@ -103,7 +103,7 @@ def make_project(root, variant, *, classes=3, **data):
         own = {"labels": root / "labels"}
     names = [f"class {i}" for i in range(classes)]
     sources = Sources(images=root / "images", ground_truth=root / "truth", **own)
-    rules = ReadRules(partial="labels" in own and start == "subset")
+    rules = ReadingOptions(partial="labels" in own and start == "subset")
     create_project(root / "p.a2lc", sources, ClassTable.from_names(names), rules, seed=3)
     project = Project(root / "p.a2lc")
     if start != "pseudo":

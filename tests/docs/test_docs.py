@@ -50,3 +50,10 @@ def test_every_setting_of_a_method_is_documented(name):
 def test_every_benchmark_named_exists():
     for name in re.findall(r"benchmarks/(\w+\.py)", text("docs/results.md")):
         assert (ROOT / "benchmarks" / name).is_file(), name
+
+
+def test_the_readme_names_all_methods():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| method | ") :].split("\n\n")[0]
+    names = [name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z0-9]+)`", row.split("|")[1])]
+    assert sorted(names) == sorted(name for name in METHODS if METHODS[name].__module__.startswith("a2lc."))

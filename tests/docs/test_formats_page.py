@@ -13,8 +13,9 @@ from PIL import Image
 from a2lc.classes.table import ClassTable
 from a2lc.cli.app import _main
 from a2lc.creation.importer import create_project
-from a2lc.export import EXPORTS, export_project
-from a2lc.formats.base import FORMATS, Sources
+from a2lc.export import export_project
+from a2lc.formats.base import Sources
+from a2lc.formats.registry import BUILT_IN, markdown_table
 from a2lc.project.project import Project
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
@@ -80,10 +81,13 @@ def test_every_command_runs(home):
             np.testing.assert_array_equal(project.corrected_labels(image), again.corrected_labels(image.image_id))
 
 
+def test_the_table_is_generated_from_the_registry():
+    """Run `python -c "from a2lc.formats.registry import markdown_table; print(markdown_table())"` to make it again."""
+    table = re.search(r"<!-- formats -->\n(.*?)<!-- /formats -->", TEXT, flags=re.DOTALL)
+    assert table is not None and table[1] == markdown_table()
+
+
 def test_the_page_names_all_formats():
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (yes|no) \| (yes|no) \|", TEXT, flags=re.MULTILINE)
-    assert {name for name, read, _ in rows if read == "yes"} == set(FORMATS)
-    assert {name for name, _, written in rows if written == "yes"} == set(EXPORTS)
-    for name in FORMATS:
+    for name in BUILT_IN:
         assert f"--format {name}" in TEXT or name in {"folder", "voc"}
         assert f"**{name}**" in TEXT

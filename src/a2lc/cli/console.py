@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand, TyperOption
 
-__all__ = ["app", "console", "error_console", "print_line"]
+__all__ = ["FormatCommand", "app", "console", "error_console", "print_line"]
 
 
 app = typer.Typer(
@@ -18,6 +20,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class FormatCommand(TyperCommand):
+    """A command whose help names formats: `FORMATS_READ` and `FORMATS_WRITTEN` stand for them until help is shown."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, with the names of the formats that are installed."""
+        from a2lc.formats.registry import EXPORTS, FORMATS
+
+        names = {"FORMATS_READ": _listed(list(FORMATS)), "FORMATS_WRITTEN": _listed(list(EXPORTS))}
+        options = [option for option in self.params if isinstance(option, TyperOption)]
+        texts = [option.help for option in options]
+        for option in options:
+            for word, listed in names.items():
+                option.help = option.help and option.help.replace(word, listed)
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            for option, text in zip(options, texts, strict=True):
+                option.help = text
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 class _Console(Console):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from a2lc.cli.console import app, error_console, print_line
+from a2lc.cli.console import FormatCommand, app, error_console, print_line
 from a2lc.cli.options import (
     AcceptLicense,
     Colours,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from a2lc.project.project import Project
 
 
-@app.command()
+@app.command(cls=FormatCommand)
 def init(
     folder: ProjectDir,
     images: Annotated[
@@ -64,8 +64,7 @@ def init(
         str,
         typer.Option(
             "--format",
-            help="Layout of the files: folder, voc, cityscapes, ade20k, coco, coco-panoptic, huggingface, cvat-mask, cvat-xml, "
-            "label-studio, fiftyone or labelme; see docs/formats.md.",
+            help="Format of the data set: FORMATS_READ; see docs/formats.md.",
         ),
     ] = "folder",
     validation_images: Annotated[
@@ -109,7 +108,7 @@ def init(
     """Make a project from images and, if there are any, labels and masks. Your files are read, never changed."""
     from a2lc.creation.importer import create_project
     from a2lc.formats.base import Sources
-    from a2lc.formats.reading import ReadRules
+    from a2lc.images.options import ReadingOptions
     from a2lc.project.project import Project
 
     require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
@@ -131,7 +130,7 @@ def init(
         validation_ground_truth=validation_ground_truth,
         address=images if elsewhere else None,
     )
-    rules = ReadRules(
+    options = ReadingOptions(
         value_map=parse_value_map(value_map or []),
         ignore=ignore,
         colours=colours,
@@ -147,7 +146,7 @@ def init(
     )
     check_names(preset=preset, method=method)
     table = None if classes is None else parse_classes(classes)
-    summary = create_project(folder, sources, table, rules, seed=seed, track=console_progress(error_console))
+    summary = create_project(folder, sources, table, options, seed=seed, track=console_progress(error_console))
     with Project(folder) as project:
         configure(project, preset=preset, method=method)
     for note in summary.notes:
@@ -333,11 +332,11 @@ def pseudo(
     if not is_there and images is not None:
         from a2lc.creation.importer import create_project
         from a2lc.formats.base import Sources
-        from a2lc.formats.reading import ReadRules
+        from a2lc.images.options import ReadingOptions
 
         require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
-        rules = ReadRules(exif=exif, skip_bad=skip_bad)
-        made = create_project(folder, Sources(images=images), table, rules, track=console_progress(error_console))
+        options = ReadingOptions(exif=exif, skip_bad=skip_bad)
+        made = create_project(folder, Sources(images=images), table, options, track=console_progress(error_console))
         print_line(f"{made.images:,} images, {made.num_classes} classes in {folder}")
         if made.skipped:
             print_line(f"left out {len(made.skipped)} images; the list is in {folder / 'skipped.csv'}")

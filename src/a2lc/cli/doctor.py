@@ -40,7 +40,7 @@ def doctor(
         Path | None, typer.Option("--ground-truth", help="True labels, where they are not found.")
     ] = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Classes file, or names.")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="Layout, where it is not told right.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="Data set format; overrides auto-detection.")] = None,
     value_map: ValueMap = None,
     ignore: Ignore = None,
     colours: Colours = False,
@@ -58,7 +58,7 @@ def doctor(
     """Say what is wrong with the files, where, and what mends it. Nothing is changed. Exits with 2 if init would refuse."""
     from a2lc.doctor import examine, examine_project, find_layout, unknown_annotations, with_images
     from a2lc.formats.base import Sources
-    from a2lc.formats.reading import ReadRules
+    from a2lc.images.options import ReadingOptions
     from a2lc.project.project import Project
 
     if (folder / "project.yaml").is_file():
@@ -88,7 +88,7 @@ def doctor(
     given = classes or (str(layout.classes) if layout is not None and layout.classes is not None else None)
     table = None if given is None else parse_classes(given)
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
-    rules = ReadRules(
+    options = ReadingOptions(
         value_map=parse_value_map(value_map or []),
         ignore=ignore,
         colours=colours,
@@ -102,7 +102,7 @@ def doctor(
         **limit,
     )
     unknown = unknown_annotations(folder) if sources.format == "folder" and format is None else []
-    diagnosis = examine(sources, table, rules, unknown=unknown, track=console_progress(error_console))
+    diagnosis = examine(sources, table, options, unknown=unknown, track=console_progress(error_console))
     command = ["a2lc", "init", f"{folder.absolute().name}.a2lc", "--images", str(sources.images)]
     if sources.images is None:
         command = command[:3]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from a2lc.cli.console import app, error_console, print_line
+from a2lc.cli.console import FormatCommand, app, error_console, print_line
 from a2lc.cli.options import ProjectDir
 from a2lc.errors import require_known
 from a2lc.io.progress import console_progress
@@ -68,7 +68,7 @@ def takeback(
     )
 
 
-@app.command()
+@app.command(cls=FormatCommand)
 def export(
     folder: ProjectDir,
     out: Annotated[Path, typer.Option("--out", help="New folder.")],
@@ -76,8 +76,7 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="folder, voc, cityscapes, ade20k, coco, coco-panoptic, huggingface, cvat-mask, cvat-xml, label-studio or "
-            "fiftyone.",
+            help="Format to write: FORMATS_WRITTEN; see docs/formats.md.",
         ),
     ] = "folder",
     through: Annotated[int | None, typer.Option("--round", min=0, help="As of the end of this round.")] = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -141,24 +140,10 @@ def parse_bands(given: str | None) -> tuple[int, ...] | None:
 
 
 def parse_stretch(given: str | None) -> Stretch | None:
+    """Parse the value of `--stretch`."""
     from a2lc.images.multiband import Stretch
 
-    if given is None:
-        return None
-    low, _, high = given.partition(":")
-    percent = low.endswith("%") and high.endswith("%")
-    try:
-        first, last = (float(part.rstrip("%") if percent else part) for part in (low, high))
-    except ValueError:
-        first = last = 0.0
-    if (
-        not math.isfinite(first)
-        or not math.isfinite(last)
-        or not first < last
-        or (percent and not 0 <= first < last <= 100)
-    ):
-        raise InputError(f"--stretch {given}: expected LOW:HIGH with LOW below HIGH, such as 0:3000 or 2%:98%.")
-    return Stretch(first, last, percent)
+    return None if given is None else Stretch.parse(given)
 
 
 def parse_value_map(pairs: list[str]) -> dict[int, int]:

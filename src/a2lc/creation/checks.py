@@ -18,8 +18,9 @@ from a2lc.classes.table import ClassTable
 from a2lc.creation.preparation import turned_line
 from a2lc.errors import ImageFileError, InputError, LabelRangeError, ShapeError, first_names
 from a2lc.formats.base import Sample
-from a2lc.formats.reading import ReadRules, read_source
+from a2lc.formats.reading import read_source
 from a2lc.images.opening import one_at_a_time, stored_size
+from a2lc.images.options import ReadingOptions
 from a2lc.images.rgb import read_rgb
 from a2lc.io.concurrency import in_order
 from a2lc.io.files import sha256
@@ -56,7 +57,13 @@ class Faults:
 
 
 def check_all(
-    samples: list[Sample], classes: ClassTable, rules: ReadRules, faults: Faults, track: Track, what: str, train: bool
+    samples: list[Sample],
+    classes: ClassTable,
+    options: ReadingOptions,
+    faults: Faults,
+    track: Track,
+    what: str,
+    train: bool,
 ) -> list[Checked]:
     if not samples:
         return []
@@ -64,7 +71,7 @@ def check_all(
     def check(sample: Sample) -> tuple[Checked | None, Faults]:
         own = Faults()
         found = one_at_a_time(
-            pixels_of(sample, rules.max_pixels), lambda: check_sample(sample, classes, rules, own, train)
+            pixels_of(sample, options.max_pixels), lambda: check_sample(sample, classes, options, own, train)
         )
         return found, own
 
@@ -100,21 +107,23 @@ def pixels_of(sample: Sample, max_pixels: int) -> int:
     return most
 
 
-def check_sample(sample: Sample, classes: ClassTable, rules: ReadRules, faults: Faults, train: bool) -> Checked | None:
+def check_sample(
+    sample: Sample, classes: ClassTable, options: ReadingOptions, faults: Faults, train: bool
+) -> Checked | None:
     maps: dict[str, NDArray[Any] | None] = {}
     stored, orientation, digest = None, 1, ""
     try:
         if isinstance(sample.image, Path):
-            width, height, orientation = stored_size(sample.image, rules.max_pixels)
-            read_rgb(sample.image, max_pixels=rules.max_pixels)  # all of it: a truncated file shows only at its end
+            width, height, orientation = stored_size(sample.image, options.max_pixels)
+            read_rgb(sample.image, max_pixels=options.max_pixels)  # all of it: a truncated file shows only at its end
             stored, digest = (width, height), sha256(sample.image)
         maps["labels"] = None
         if sample.labels is not None:
-            maps["labels"], snapped = read_source(sample.labels, classes, rules)
+            maps["labels"], snapped = read_source(sample.labels, classes, options)
             faults.snapped += snapped
-        maps["masks"] = None if sample.masks is None else read_source(sample.masks, None, rules)[0]
+        maps["masks"] = None if sample.masks is None else read_source(sample.masks, None, options)[0]
         maps["ground truth"] = (
-            None if sample.ground_truth is None else read_source(sample.ground_truth, classes, rules)[0]
+            None if sample.ground_truth is None else read_source(sample.ground_truth, classes, options)[0]
         )
     except InputError as error:
         faults.unreadable[sample.image_id] = str(error)
@@ -130,10 +139,10 @@ def check_sample(sample: Sample, classes: ClassTable, rules: ReadRules, faults: 
     if stored is None:
         stored = (fits[0], fits[1])
     upright = stored[::-1] if orientation >= 5 else stored
-    if orientation != 1 and rules.exif in {"refuse", "bake"}:
+    if orientation != 1 and options.exif in {"refuse", "bake"}:
         faults.turned.append(turned_line(sample.image, stored, orientation, fits if any_map else None))
         return None
-    size = upright if rules.exif == "apply" else stored
+    size = upright if options.exif == "apply" else stored
     whole = True
     for what, array in maps.items():
         if array is not None and array.shape[::-1] != size:
@@ -148,7 +157,7 @@ def check_sample(sample: Sample, classes: ClassTable, rules: ReadRules, faults: 
         if array is None:
             ids[what] = None
             continue
-        decoded, unknown = decode_labels(array, classes, rules.value_map)
+        decoded, unknown = decode_labels(array, classes, options.value_map)
         ids[what] = decoded
         if what == "labels":
             faults.seen_values |= set(np.unique(array).tolist())
@@ -183,7 +192,7 @@ def size_line(image: str, size: tuple[int, int], path: str, what: str, other: tu
     return f"{image} is {size[0]} x {size[1]}, its {what} {path} {other[0]} x {other[1]}{hint}"
 
 
-def raise_faults(faults: Faults, classes: ClassTable, rules: ReadRules, total: int) -> None:
+def raise_faults(faults: Faults, classes: ClassTable, options: ReadingOptions, total: int) -> None:
     """Raise the faults found, the most basic kind first.
 
     Raises:
@@ -191,7 +200,7 @@ def raise_faults(faults: Faults, classes: ClassTable, rules: ReadRules, total: i
         ShapeError: Sizes differ or an EXIF orientation is undecided.
         LabelRangeError: Values are no classes.
     """
-    if faults.unreadable and not rules.skip_bad:
+    if faults.unreadable and not options.skip_bad:
         reasons = list(faults.unreadable.values())
         raise ImageFileError(
             f"{len(reasons)} of {total} images cannot be used: {' | '.join(reasons[:5])}"
@@ -219,7 +228,7 @@ def raise_faults(faults: Faults, classes: ClassTable, rules: ReadRules, total: i
             f"The {what} hold values that are no class and not ignore ({classes.ignore}): {' | '.join(lines)}. Classes are "
             f"{known}{', ..' if classes.num_classes > 12 else ''}. Read one as another with --map {worst}={classes.ignore}"
         )
-    binary = faults.seen_values == {0, 255} and classes.ignore == 255 and 255 not in rules.value_map
+    binary = faults.seen_values == {0, 255} and classes.ignore == 255 and 255 not in options.value_map
     if binary and 0 in classes.file_values:
         other = next((value for value in classes.file_values if value != 0), None)
         if other is None:

@@ -15,26 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import a2lc.formats.ade20k
-import a2lc.formats.cityscapes
-import a2lc.formats.coco
-import a2lc.formats.cvat
-import a2lc.formats.fiftyone
-import a2lc.formats.folder
-import a2lc.formats.huggingface
-import a2lc.formats.label_studio
-import a2lc.formats.labelme
-import a2lc.formats.voc  # noqa: F401 - all of them register their format
 from a2lc.classes.decoding import decode_labels
 from a2lc.classes.sentinels import VOID
 from a2lc.classes.table import ClassTable, on_one_line
 from a2lc.creation.checks import Checked, Faults, check_all, raise_faults
-from a2lc.creation.preparation import ImageRules, prepare
-from a2lc.errors import ConfigError, InputError, first_names, require_known
-from a2lc.formats.base import FORMATS, Found, Sample, Sources
-from a2lc.formats.reading import ReadRules, check_map, read_source, void_value, with_ignore
+from a2lc.creation.preparation import prepare
+from a2lc.errors import ConfigError, InputError, first_names
+from a2lc.formats.base import Found, Sample, Sources
+from a2lc.formats.reading import check_map, read_source, void_value, with_ignore
+from a2lc.formats.registry import find_reader
 from a2lc.images.label_maps import read_ids, write_ids
 from a2lc.images.opening import one_at_a_time, open_image
+from a2lc.images.options import ReadingOptions
 from a2lc.images.prepared import Prepared
 from a2lc.images.sources import DrawnMap, MapSource
 from a2lc.io.files import new_folder, write_bytes, write_text
@@ -81,7 +73,7 @@ def create_project(
     folder: Path,
     sources: Sources,
     classes: ClassTable | None = None,
-    rules: ReadRules | None = None,
+    options: ReadingOptions | None = None,
     *,
     name: str | None = None,
     seed: int = 0,
@@ -96,7 +88,7 @@ def create_project(
         folder: Where the project is made; must not exist, or be empty.
         sources: Where the files are.
         classes: The classes of the labels; None for those that the format brings along.
-        rules: How files are read.
+        options: How files are read.
         name: Of the project; that of the folder by default.
         seed: Of everything drawn at random in the project.
         track: Shows progress.
@@ -104,7 +96,7 @@ def create_project(
     Raises:
         InputError: A file is not as it must be; the message names it and says what to do. Nothing was written.
     """
-    rules = rules or ReadRules()
+    options = options or ReadingOptions()
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if (folder / "project.yaml").is_file():
@@ -113,7 +105,7 @@ def create_project(
     # What was fetched from elsewhere stays there until the project is complete: a killed import does not fetch it again.
     fetched = folder.with_name(f".{folder.name}.fetched")
     with new_folder(folder) as partial:
-        summary = _create(folder, partial, fetched, sources, classes, rules, name, seed, track)
+        summary = _create(folder, partial, fetched, sources, classes, options, name, seed, track)
     shutil.rmtree(fetched, ignore_errors=True)
     return summary
 
@@ -124,15 +116,15 @@ def _create(
     fetched: Path,
     sources: Sources,
     given: ClassTable | None,
-    rules: ReadRules,
+    options: ReadingOptions,
     name: str | None,
     seed: int,
     track: Track,
 ) -> IntakeSummary:
-    reader = FORMATS[require_known("format", sources.format, FORMATS)]
-    if given is not None and rules.ignore is not None:
-        given = with_ignore(given, rules.ignore)  # label maps that are drawn have that value already
-    found = reader(replace(sources, max_pixels=rules.max_pixels), partial=rules.partial, classes=given)
+    reader = find_reader(sources.format)
+    if given is not None and options.ignore is not None:
+        given = with_ignore(given, options.ignore)  # label maps that are drawn have that value already
+    found = reader(replace(sources, max_pixels=options.max_pixels), partial=options.partial, classes=given)
     classes = given or found.classes
     if classes is None:
         raise ConfigError(
@@ -145,16 +137,16 @@ def _create(
             f"Class {broken[:80]!r}, of the files of format {sources.format}, has line ends or control characters in its name. "
             "Name the classes with --classes."
         )
-    if rules.ignore is not None:
-        classes = with_ignore(classes, rules.ignore)
-    rules = replace(rules, value_map=found.value_map(classes) | rules.value_map)
-    check_map(rules.value_map, classes)
+    if options.ignore is not None:
+        classes = with_ignore(classes, options.ignore)
+    options = replace(options, value_map=found.value_map(classes) | options.value_map)
+    check_map(options.value_map, classes)
     notes = list(found.notes)
-    allowed = {"images without ground truth"} if rules.partial_truth else set()
+    allowed = {"images without ground truth"} if options.partial_truth else set()
     unmatched = {what: names for what, names in found.unmatched.items() if what not in allowed}
     if unmatched:
         lines = [f"{len(names)} {what}: {first_names(names)}" for what, names in unmatched.items()]
-        if not rules.skip_bad:
+        if not options.skip_bad:
             raise InputError(
                 f"{len(found.train)} images have all their files. "
                 + ". ".join(lines)
@@ -168,24 +160,21 @@ def _create(
             )
         notes += [f"left out: {line}" for line in lines]
     train = found.train
-    if sources.ground_truth is not None and not rules.partial_truth:
+    if sources.ground_truth is not None and not options.partial_truth:
         train = [one for one in train if one.ground_truth is not None]
     found = replace(found, train=train, validation=[one for one in found.validation if one.ground_truth is not None])
     if not found.train:
         raise InputError(f"No image in {found.root or sources.labels} has all its files.")
-    how = ImageRules(
-        exif=rules.exif, tile=rules.tile, bands=rules.bands, stretch=rules.stretch, max_pixels=rules.max_pixels
-    )
 
     def read_map(source: MapSource, masks: bool) -> NDArray[Any]:
-        return read_source(source, None if masks else classes, rules)[0]
+        return read_source(source, None if masks else classes, options)[0]
 
-    found, done, unusable, turned = prepare(found, partial / "images", fetched, how, read_map, track)
+    found, done, unusable, turned = prepare(found, partial / "images", fetched, options, read_map, track)
     faults = Faults(unreadable=dict(unusable), turned=list(turned))
-    checked = check_all(found.train, classes, rules, faults, track, "checking", True)
-    validation = check_all(found.validation, classes, rules, faults, track, "checking validation", False)
-    raise_faults(faults, classes, rules, len(found.train) + len(found.validation) + len(unusable) + len(turned))
-    skipped = dict(faults.unreadable) if rules.skip_bad else {}
+    checked = check_all(found.train, classes, options, faults, track, "checking", True)
+    validation = check_all(found.validation, classes, options, faults, track, "checking validation", False)
+    raise_faults(faults, classes, options, len(found.train) + len(found.validation) + len(unusable) + len(turned))
+    skipped = dict(faults.unreadable) if options.skip_bad else {}
     snapped = (
         [f"{faults.snapped:,} pixels of lossy label files were read as the nearest known value"]
         if faults.snapped
@@ -195,7 +184,7 @@ def _create(
         raise InputError("No image is left to import: all were left out as unreadable.")
     unlabelled = sum(item.sample.labels is None for item in checked)
     if unlabelled:
-        void_value(classes, rules)
+        void_value(classes, options)
     # Without any labels and masks, masks are made afterwards from the images.
     expected = sources.masks is not None or unlabelled < len(checked)
     if expected and not any(len(item.masks[0]) and item.masks[0].max() > 0 for item in checked):
@@ -205,14 +194,14 @@ def _create(
         )
     with_truth = sum(item.sample.ground_truth is not None for item in checked)
     (partial / "images").mkdir(parents=True, exist_ok=True)
-    summary = _write(partial, found, checked, validation, classes, rules, track)
+    summary = _write(partial, found, checked, validation, classes, options, track)
     config = ProjectConfig(
         format_version=FORMAT_VERSION,
         created_by=f"a2lc {__version__}",
         name=name or folder.name.removesuffix(".a2lc"),
         seed=seed,
         classes=classes.to_json(),
-        sources=_sources_config(sources, found, rules, folder, 0 < with_truth < len(checked)),
+        sources=_sources_config(sources, found, options, folder, 0 < with_truth < len(checked)),
     )
     if skipped:
         lines = ["image,reason", *(f'"{k}","{v.replace(chr(34), chr(39))}"' for k, v in sorted(skipped.items()))]
@@ -279,7 +268,7 @@ def _write(
     checked: list[Checked],
     validation: list[Checked],
     classes: ClassTable,
-    rules: ReadRules,
+    options: ReadingOptions,
     track: Track,
 ) -> tuple[int, int, ConfusionCounts | None]:
     """Write everything but project.yaml; images, masks and label quality come back."""
@@ -289,28 +278,28 @@ def _write(
         sample, shape = item.sample, (item.height, item.width)
         copy = folder / "labels" / f"{sample.image_id}.png"
         if sample.labels is None:
-            value = void_value(classes, rules)
+            value = void_value(classes, options)
             write_ids(copy, np.full(shape, value, dtype=np.uint8 if value <= 255 else np.uint16))
         else:
-            _copy_map(sample.labels, copy, classes, rules)
+            _copy_map(sample.labels, copy, classes, options)
         target = folder / "masks" / f"{sample.image_id}.png"
         if sample.masks is not None:
-            masks = read_source(sample.masks, None, rules)[0]
+            masks = read_source(sample.masks, None, options)[0]
         elif sample.labels is None:
             masks = np.zeros(shape, dtype=np.uint16)
         else:
-            raw = read_ids(copy, max_pixels=rules.max_pixels)  # the same values, and nothing is drawn again
-            masks = component_masks(decode_labels(raw, classes, rules.value_map)[0], classes.ignore_index)
+            raw = read_ids(copy, max_pixels=options.max_pixels)  # the same values, and nothing is drawn again
+            masks = component_masks(decode_labels(raw, classes, options.value_map)[0], classes.ignore_index)
         write_ids(target, masks.astype(np.uint16))
         if has_truth:
-            _write_truth(folder, item, classes, rules)
+            _write_truth(folder, item, classes, options)
 
     with track("importing", len(checked) + len(validation)) as advance:
         for item in checked:
             one_at_a_time(item.width * item.height, partial(write, item))
             advance()
         for item in validation:
-            one_at_a_time(item.width * item.height, partial(_write_truth, folder, item, classes, rules))
+            one_at_a_time(item.width * item.height, partial(_write_truth, folder, item, classes, options))
             advance()
     records: list[ImageRecord] = []
     for split, items, root in (("train", checked, found.root), ("validation", validation, found.validation_root)):
@@ -339,13 +328,13 @@ def _write(
     return len(checked), len(table), quality
 
 
-def _write_truth(folder: Path, item: Checked, classes: ClassTable, rules: ReadRules) -> None:
+def _write_truth(folder: Path, item: Checked, classes: ClassTable, options: ReadingOptions) -> None:
     """True classes of an image; those of an image without ground truth are void, which no figure counts."""
     if item.sample.ground_truth is None:
         truth = np.full((item.height, item.width), classes.ignore_index, dtype=classes.dtype)
     else:
-        raw = read_source(item.sample.ground_truth, classes, rules)[0]
-        truth, _ = decode_labels(raw, classes, rules.value_map)
+        raw = read_source(item.sample.ground_truth, classes, options)[0]
+        truth, _ = decode_labels(raw, classes, options.value_map)
     write_ids(folder / "ground_truth" / f"{item.sample.image_id}.png", truth)
 
 
@@ -360,7 +349,7 @@ def _file_name(sample: Sample, root: Path | None) -> str:
     return sample.image.relative_to(root).as_posix()
 
 
-def _copy_map(source: MapSource, target: Path, classes: ClassTable, rules: ReadRules) -> None:
+def _copy_map(source: MapSource, target: Path, classes: ClassTable, options: ReadingOptions) -> None:
     """A copy of a label file: the very bytes of a PNG of ids, else its values as PNG."""
     if isinstance(source, DrawnMap):
         if source.stored is None:
@@ -370,16 +359,16 @@ def _copy_map(source: MapSource, target: Path, classes: ClassTable, rules: ReadR
         return
     exact = False
     if source.suffix.lower() != ".npy":
-        with open_image(source, rules.max_pixels) as image:
+        with open_image(source, options.max_pixels) as image:
             exact = image.format == "PNG" and image.mode in {"L", "P", "1", "I;16", "I"}
     if exact:
         write_bytes(target, source.read_bytes())
         return
-    write_ids(target, read_source(source, classes, rules)[0])
+    write_ids(target, read_source(source, classes, options)[0])
 
 
 def _sources_config(
-    sources: Sources, found: Found, rules: ReadRules, folder: Path, partial_truth: bool
+    sources: Sources, found: Found, options: ReadingOptions, folder: Path, partial_truth: bool
 ) -> SourcesConfig:
     def place(path: Path | None) -> str | None:
         if path is None:
@@ -389,7 +378,8 @@ def _sources_config(
         parent = folder.parent
         return os.path.relpath(path, folder) if path.is_relative_to(parent) else str(path)
 
-    return SourcesConfig(
+    return SourcesConfig.of(
+        replace(options, partial_truth=partial_truth),
         format=sources.format,
         images=place(found.root),
         labels=place(sources.labels),
@@ -397,14 +387,4 @@ def _sources_config(
         ground_truth=place(sources.ground_truth),
         validation_images=place(found.validation_root),
         validation_ground_truth=place(sources.validation_ground_truth),
-        exif=rules.exif,  # type: ignore[arg-type]
-        value_map=rules.value_map,
-        colours=rules.colours,
-        snap=rules.snap,
-        max_pixels=rules.max_pixels,
-        partial=rules.partial,
-        partial_ground_truth=partial_truth,
-        tile=rules.tile,
-        bands=None if rules.bands is None else list(rules.bands),
-        stretch=None if rules.stretch is None else str(rules.stretch),
     )

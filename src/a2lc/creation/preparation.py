@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from a2lc.errors import ImageFileError, InputError
 from a2lc.formats.base import Found, Sample
-from a2lc.images.multiband import Stretch, read_deep, stretched
+from a2lc.images.multiband import read_deep, stretched
 from a2lc.images.opening import orientation_of, stored_size, turned_upright
+from a2lc.images.options import ReadingOptions
 from a2lc.images.prepared import Prepared, Tile
 from a2lc.images.remote import local_path
 from a2lc.images.rgb import read_rgb, write_rgb
@@ -30,27 +31,7 @@ from a2lc.io.concurrency import in_order
 from a2lc.io.files import write_bytes
 from a2lc.io.progress import Track, no_progress
 
-__all__ = ["ImageRules", "prepare", "tile_edges", "turned_line"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageRules:
-    """What is done to images.
-
-    Attributes:
-        exif: What becomes of images that EXIF shows turned: `refuse` lets none be changed in any way, `apply` and `bake` have
-            copies made upright, `ignore` takes them as stored. `bake` alone makes a copy of an image for that.
-        tile: Images wider or higher are cut into tiles of at most so many pixels a side; None cuts none.
-        bands: Which bands are red, green and blue, or the one that is grey, from 1; None takes them as they are.
-        stretch: Which values become 0 and 255; None for images that have 8 bits.
-        max_pixels: Larger images are refused.
-    """
-
-    exif: str = "refuse"
-    tile: int | None = None
-    bands: tuple[int, ...] | None = None
-    stretch: Stretch | None = None
-    max_pixels: int
+__all__ = ["prepare", "tile_edges", "turned_line"]
 
 
 class _TurnedError(InputError):
@@ -93,7 +74,7 @@ def prepare(
     found: Found,
     folder: Path,
     fetched: Path,
-    rules: ImageRules,
+    options: ReadingOptions,
     read_map: Callable[[MapSource, bool], NDArray[Any]],
     track: Track = no_progress,
 ) -> tuple[Found, dict[str, Prepared], dict[str, str], list[str]]:
@@ -104,7 +85,7 @@ def prepare(
         folder: Where the files go; made if there is anything to put there.
         fetched: Where images that come from elsewhere are kept until the project is complete, so that a killed import
             does not fetch them again.
-        rules: What is done.
+        options: What is done.
         read_map: Reads a label map, or a mask map where the second argument says so, to cut tiles of.
         track: Shows progress.
 
@@ -113,7 +94,7 @@ def prepare(
         each that EXIF shows turned, where nobody said how they are meant.
     """
     samples = [*found.train, *found.validation]
-    asked = rules.exif == "bake" or rules.tile or rules.bands or rules.stretch
+    asked = options.exif == "bake" or options.tile or options.bands or options.stretch
     if not asked and not any(isinstance(sample.image, PackedImage) for sample in samples):
         return found, {}, {}, []
     done: dict[str, Prepared] = {}
@@ -124,7 +105,7 @@ def prepare(
 
     def one(sample: Sample) -> list[tuple[Sample, Prepared | None]] | str | _TurnedError:
         try:
-            return _prepare_one(sample, folder, fetched, rules, read_whole)
+            return _prepare_one(sample, folder, fetched, options, read_whole)
         except _TurnedError as error:
             return error
         except InputError as error:
@@ -162,7 +143,7 @@ def _prepare_one(
     sample: Sample,
     folder: Path,
     fetched: Path,
-    rules: ImageRules,
+    options: ReadingOptions,
     read_map: Callable[[MapSource, bool], NDArray[Any]],
 ) -> list[tuple[Sample, Prepared | None]]:
     image = sample.image
@@ -182,28 +163,28 @@ def _prepare_one(
         path = image
     pixels = None
     orientation = 1
-    if rules.bands or rules.stretch or rules.tile or rules.exif == "bake":
+    if options.bands or options.stretch or options.tile or options.exif == "bake":
         # What is written here has no EXIF: what it says counts now, or never.
-        orientation = orientation_of(path, rules.max_pixels)
-    if orientation != 1 and rules.exif == "refuse":
-        raise _TurnedError(_turned(sample, path, orientation, rules, read_map))
-    upright = rules.exif in {"apply", "bake"}
+        orientation = orientation_of(path, options.max_pixels)
+    if orientation != 1 and options.exif == "refuse":
+        raise _TurnedError(_turned(sample, path, orientation, options, read_map))
+    upright = options.exif in {"apply", "bake"}
     said_turned = f"turned upright (EXIF orientation {orientation})"
-    if rules.bands or rules.stretch:
-        deep = read_deep(path, rules.max_pixels, every=rules.bands is not None)
+    if options.bands or options.stretch:
+        deep = read_deep(path, options.max_pixels, every=options.bands is not None)
         if deep is not None:
-            pixels, said = stretched(deep, rules.bands, rules.stretch, path)
+            pixels, said = stretched(deep, options.bands, options.stretch, path)
             how.append(said)
             if upright and orientation != 1:
                 pixels = turned_upright(pixels, orientation)
                 how.append(said_turned)
-    if pixels is None and rules.exif == "bake" and orientation != 1:
-        pixels = read_rgb(path, upright=True, max_pixels=rules.max_pixels)
+    if pixels is None and options.exif == "bake" and orientation != 1:
+        pixels = read_rgb(path, upright=True, max_pixels=options.max_pixels)
         how.append(said_turned)
-    tiles = _tiles(path, pixels, rules)
+    tiles = _tiles(path, pixels, options)
     if tiles is not None:
         if pixels is None:
-            pixels = read_rgb(path, upright=upright, max_pixels=rules.max_pixels)
+            pixels = read_rgb(path, upright=upright, max_pixels=options.max_pixels)
             if upright and orientation != 1:
                 how.append(said_turned)
         height, width = pixels.shape[:2]
@@ -237,12 +218,12 @@ def _turned(
     sample: Sample,
     path: Path,
     orientation: int,
-    rules: ImageRules,
+    options: ReadingOptions,
     read_map: Callable[[MapSource, bool], NDArray[Any]],
 ) -> str:
     """What is said of a turned image, with the size of the first of its maps."""
-    deep = read_deep(path, rules.max_pixels, every=rules.bands is not None)
-    stored = stored_size(path, rules.max_pixels)[:2] if deep is None else (deep.shape[1], deep.shape[0])
+    deep = read_deep(path, options.max_pixels, every=options.bands is not None)
+    stored = stored_size(path, options.max_pixels)[:2] if deep is None else (deep.shape[1], deep.shape[0])
     for source, masks in ((sample.labels, False), (sample.masks, True), (sample.ground_truth, False)):
         if source is not None:
             return turned_line(sample.image, stored, orientation, read_map(source, masks).shape[::-1])
@@ -250,13 +231,13 @@ def _turned(
 
 
 def _tiles(
-    path: Path, pixels: NDArray[np.uint8] | None, rules: ImageRules
+    path: Path, pixels: NDArray[np.uint8] | None, options: ReadingOptions
 ) -> Callable[[int, int], list[tuple[int, int, int, int, str]]] | None:
     """How an image is cut, None if it is small enough."""
-    if rules.tile is None:
+    if options.tile is None:
         return None
-    size = rules.tile
-    sides = pixels.shape[:2] if pixels is not None else stored_size(path, rules.max_pixels)[:2]
+    size = options.tile
+    sides = pixels.shape[:2] if pixels is not None else stored_size(path, options.max_pixels)[:2]
     if max(sides) <= size:
         return None
 

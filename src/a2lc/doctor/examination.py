@@ -23,10 +23,12 @@ from a2lc.doctor.diagnosis import Case, Diagnosis, Finding, ValueCount, colour_n
 from a2lc.doctor.files import ImageFacts, MapFacts, look_at_image, look_at_map
 from a2lc.doctor.layout import maps_among_images, other_splits
 from a2lc.doctor.remedies import try_remedies
-from a2lc.errors import InputError, first_names, require_known
-from a2lc.formats.base import FORMATS, Sample, Sources
-from a2lc.formats.reading import ReadRules, check_map, read_source, void_value, with_ignore
+from a2lc.errors import InputError, first_names
+from a2lc.formats.base import Sample, Sources
+from a2lc.formats.reading import check_map, read_source, void_value, with_ignore
+from a2lc.formats.registry import find_reader
 from a2lc.images.opening import one_at_a_time
+from a2lc.images.options import ReadingOptions
 from a2lc.images.sources import MapSource
 from a2lc.io.concurrency import in_order
 from a2lc.io.progress import Track, no_progress
@@ -37,7 +39,7 @@ __all__ = ["examine", "looked"]
 def examine(
     sources: Sources,
     classes: ClassTable | None = None,
-    rules: ReadRules | None = None,
+    options: ReadingOptions | None = None,
     *,
     unknown: Sequence[Path] = (),
     track: Track = no_progress,
@@ -47,7 +49,7 @@ def examine(
     Args:
         sources: Where the files are.
         classes: What label values mean; without, those that the format brings along, or nothing is known of values.
-        rules: How files are to be read: what options mend already is no fault any more.
+        options: How files are to be read: what options mend already is no fault any more.
         unknown: Annotation files of no known format that lie beside them.
         track: Shows progress.
 
@@ -59,10 +61,10 @@ def examine(
         ConfigError: The ignore value is a class.
         InputError: A value is to be read as what is no class.
     """
-    rules = rules or ReadRules()
-    doctor = looked(sources, classes, rules, track)
+    options = options or ReadingOptions()
+    doctor = looked(sources, classes, options, track)
     order = {"fault": 0, "doubt": 1, "note": 2}
-    findings = try_remedies(sources, classes, rules, list(doctor.findings()), track)
+    findings = try_remedies(sources, classes, options, list(doctor.findings()), track)
     if unknown:
         findings.append(
             Finding(
@@ -78,8 +80,8 @@ def examine(
     return Diagnosis(images=doctor.images, label_maps=doctor.label_maps, findings=tuple(findings))
 
 
-def looked(sources: Sources, classes: ClassTable | None, rules: ReadRules, track: Track) -> _Doctor:
-    doctor = _Doctor(sources, classes, rules)
+def looked(sources: Sources, classes: ClassTable | None, options: ReadingOptions, track: Track) -> _Doctor:
+    doctor = _Doctor(sources, classes, options)
     for split, others in other_splits(sources).items():
         doctor.add_split(split, others)
     doctor.look(track)
@@ -87,14 +89,14 @@ def looked(sources: Sources, classes: ClassTable | None, rules: ReadRules, track
 
 
 class _Doctor:
-    def __init__(self, sources: Sources, classes: ClassTable | None, rules: ReadRules) -> None:
-        sources = replace(sources, max_pixels=rules.max_pixels)
-        if rules.ignore is not None and classes is not None:
-            classes = with_ignore(classes, rules.ignore)
-        self.sources, self.rules = sources, rules
+    def __init__(self, sources: Sources, classes: ClassTable | None, options: ReadingOptions) -> None:
+        sources = replace(sources, max_pixels=options.max_pixels)
+        if options.ignore is not None and classes is not None:
+            classes = with_ignore(classes, options.ignore)
+        self.sources, self.options = sources, options
         self.cases: dict[str, Case] = defaultdict(Case)
         self.said: list[Finding] = []
-        reader = FORMATS[require_known("format", sources.format, FORMATS)]
+        reader = find_reader(sources.format)
         self.understood = True
         try:
             self.found = reader(sources, classes=classes)
@@ -111,11 +113,11 @@ class _Doctor:
         self.classes = classes or self.found.classes
         self.known: set[int] | None = None
         if self.classes is not None:
-            if rules.ignore is not None and classes is None:
-                self.classes = with_ignore(self.classes, rules.ignore)
-            self.rules = replace(rules, value_map=self.found.value_map(self.classes) | rules.value_map)
-            check_map(self.rules.value_map, self.classes)
-            self.known = {*self.classes.file_values, self.classes.ignore, *self.rules.value_map}
+            if options.ignore is not None and classes is None:
+                self.classes = with_ignore(self.classes, options.ignore)
+            self.options = replace(options, value_map=self.found.value_map(self.classes) | options.value_map)
+            check_map(self.options.value_map, self.classes)
+            self.known = {*self.classes.file_values, self.classes.ignore, *self.options.value_map}
         self.others: list[tuple[Sample, str]] = []
         self.modes: Counter[str] = Counter()
         self.seen: Counter[int] = Counter()  # pixels of each value in labels
@@ -174,7 +176,7 @@ class _Doctor:
 
     def _facts(self, item: tuple[Sample, str]) -> tuple[ImageFacts | None, dict[str, MapFacts]]:
         sample, _ = item
-        limit = self.rules.max_pixels
+        limit = self.options.max_pixels
         sources = {"labels": sample.labels, "masks": sample.masks, "ground truth": sample.ground_truth}
 
         def look() -> tuple[ImageFacts | None, dict[str, MapFacts]]:
@@ -190,7 +192,7 @@ class _Doctor:
 
     def _reader(self, what: str) -> Callable[[MapSource], NDArray[Any]]:
         classes = None if what == "masks" else self.classes
-        return lambda source: read_source(source, classes, self.rules)[0]
+        return lambda source: read_source(source, classes, self.options)[0]
 
     def _known_of(self, what: str) -> set[int] | None:
         return None if what == "masks" else self.known
@@ -210,8 +212,8 @@ class _Doctor:
         labels, truth = maps.get("labels"), maps.get("ground truth")
         if split == "train":
             whole = image is None or image.refused is None or image.deep is not None
-            needs_truth = self.sources.ground_truth is not None and not self.rules.partial_truth
-            if labels is None and not self.rules.partial and "images without labels" in self.found.unmatched:
+            needs_truth = self.sources.ground_truth is not None and not self.options.partial_truth
+            if labels is None and not self.options.partial and "images without labels" in self.found.unmatched:
                 whole = False
             if whole and all(facts.refused is None for facts in maps.values()) and (truth or not needs_truth):
                 self.usable += 1
@@ -246,20 +248,20 @@ class _Doctor:
         return self._upright(sample, image, maps)
 
     def _shown(self, bands: int, kind: str) -> bool:
-        """Whether the rules say how a deep image becomes RGB of 8 bits."""
-        chosen = self.rules.bands
+        """Whether the options say how a deep image becomes RGB of 8 bits."""
+        chosen = self.options.bands
         if chosen is None:
-            return self.rules.stretch is not None and bands in (1, 3, 4)
-        return max(chosen) <= bands and (self.rules.stretch is not None or kind == "uint8")
+            return self.options.stretch is not None and bands in (1, 3, 4)
+        return max(chosen) <= bands and (self.options.stretch is not None or kind == "uint8")
 
     def _upright(self, sample: Sample, image: ImageFacts, maps: dict[str, MapFacts]) -> tuple[int, int] | None:
-        """The size that counts, by what EXIF says and what the rules make of that; None where it is not decided."""
+        """The size that counts, by what EXIF says and what the options make of that; None where it is not decided."""
         assert image.size is not None
         turned = image.orientation >= 5
         upright = image.size[::-1] if turned else image.size
         if image.orientation != 1:
             fits = next((facts.size for facts in maps.values() if facts.size is not None), None)
-            if self.rules.exif == "refuse":
+            if self.options.exif == "refuse":
                 kind = "exif"
                 if turned and fits == upright:
                     kind = "exif-upright"
@@ -268,7 +270,7 @@ class _Doctor:
                 shown = f"stored {image.size[0]} x {image.size[1]}, EXIF orientation {image.orientation}"
                 self.cases[kind].add(f"{sample.image} ({shown})")
                 return None  # which of both sizes counts is not decided
-            if self.rules.exif in {"apply", "bake"}:
+            if self.options.exif in {"apply", "bake"}:
                 return (upright[0], upright[1])
         return image.size
 
@@ -308,7 +310,7 @@ class _Doctor:
 
     def _is_class(self, value: int) -> bool:
         assert self.classes is not None
-        return self.rules.value_map.get(value, value) in self.classes.file_values
+        return self.options.value_map.get(value, value) in self.classes.file_values
 
     # ---- saying -------------------------------------------------------------------------------------------------
 
@@ -330,7 +332,7 @@ class _Doctor:
         folder = self.sources.images
         if self.sources.format != "folder" or folder is None or not folder.is_dir():
             return
-        maps = maps_among_images(folder, self.rules.max_pixels)
+        maps = maps_among_images(folder, self.options.max_pixels)
         if maps:
             yield Finding(
                 code="layout",
@@ -343,7 +345,7 @@ class _Doctor:
 
     def _left(self) -> Iterable[Finding]:
         """What the import refuses of a set as a whole, once each of its files is read."""
-        if self.rules.skip_bad and self.understood and self.found.train and not self.usable:
+        if self.options.skip_bad and self.understood and self.found.train and not self.usable:
             yield Finding(
                 code="nothing-left",
                 level="fault",
@@ -353,7 +355,7 @@ class _Doctor:
         if self.classes is None or not self.usable_unlabelled:
             return
         try:
-            void_value(self.classes, self.rules)
+            void_value(self.classes, self.options)
         except InputError as error:
             yield Finding(code="no-void", level="fault", message=str(error), mend="Give void another value.")
 
@@ -364,9 +366,9 @@ class _Doctor:
                 flags, mend = ("--partial",), "Let them start without labels, or name the files as the images."
             elif what == "images without ground truth":
                 flags, mend = ("--partial-ground-truth",), "Measure on the others, or name the files as the images."
-                if self.rules.partial_truth:
+                if self.options.partial_truth:
                     continue
-            if (what == "images without labels" and self.rules.partial) or self.rules.skip_bad:
+            if (what == "images without labels" and self.options.partial) or self.options.skip_bad:
                 continue
             hint = name_hint(what, self.found.unmatched)
             yield Finding(
@@ -380,7 +382,7 @@ class _Doctor:
             )
 
     def _image_findings(self) -> Iterable[Finding]:
-        cases, skip = self.cases, self.rules.skip_bad
+        cases, skip = self.cases, self.options.skip_bad
         if "image-unreadable" in cases:
             case = cases["image-unreadable"]
             yield describe_finding(
@@ -393,14 +395,14 @@ class _Doctor:
             )
         if "image-deep" in cases:
             flags = []
-            if self.rules.stretch is None and any(kind != "uint8" for _, kind in self.deep):
+            if self.options.stretch is None and any(kind != "uint8" for _, kind in self.deep):
                 low, high = self.deep_range
                 if not high > low:
                     high = low + max(1.0, abs(low) * 1e-6)  # of one value all over, which no stretch can spread
                 flags.append(f"--stretch {low:.12g}:{high:.12g}")
             counts = {bands for bands, _ in self.deep}
-            pages = not flags and self.rules.stretch is None
-            if self.rules.bands is None and (counts - {1, 3, 4} or pages):
+            pages = not flags and self.options.stretch is None
+            if self.options.bands is None and (counts - {1, 3, 4} or pages):
                 flags.append("--bands 3,2,1" if min(counts) >= 3 else "--bands 1")
             case = cases["image-deep"]
             yield describe_finding(
@@ -447,7 +449,7 @@ class _Doctor:
             case = cases[f"unreadable:{what}"]
             yield describe_finding(
                 f"{slug(what)}-unreadable",
-                "doubt" if self.rules.skip_bad else "fault",
+                "doubt" if self.options.skip_bad else "fault",
                 f"{case.count:,} {what} files cannot be read without a guess: {' | '.join(case.reasons)}",
                 case,
                 mend="Save them as the reason says, get them again, or go on without them.",
@@ -479,7 +481,7 @@ class _Doctor:
             return "", ()
         grey = all(code >> 16 == (code >> 8 & 255) == code & 255 for code in case.pixels)
         if grey:
-            values = {*self.classes.file_values, self.classes.ignore, *self.rules.value_map}
+            values = {*self.classes.file_values, self.classes.ignore, *self.options.value_map}
             known = np.array(sorted(value for value in values if value <= 255), dtype=np.int64)[:, None]
             found = np.array([code & 255 for code in case.pixels], dtype=np.int64)[:, None]
         else:
@@ -598,7 +600,7 @@ class _Doctor:
         assert classes is not None
         if self.kinds["drawn"]:
             return None  # annotations say what is void
-        if values != {0, 255} or classes.ignore != 255 or 255 in self.rules.value_map or 0 not in classes.file_values:
+        if values != {0, 255} or classes.ignore != 255 or 255 in self.options.value_map or 0 not in classes.file_values:
             return None
         other = next((value for value in classes.file_values if value), None)
         return Finding(
@@ -621,13 +623,13 @@ class _Doctor:
         """The one unknown value of the labels, if it can take the place of an ignore value that is nowhere."""
         classes, case = self.classes, self.cases.get("values:labels")
         assert classes is not None
-        if case is None or len(case.pixels) != 1 or self.rules.ignore is not None:
+        if case is None or len(case.pixels) != 1 or self.options.ignore is not None:
             return None
         if self.seen[classes.ignore] or classes.ignore in self.seen_truth:
             return None
         # What is read as another value keeps what that stands for.
-        own = {value for value, becomes in self.rules.value_map.items() if becomes == classes.ignore}
-        if own - self.found.void_values or classes.ignore in self.rules.value_map:
+        own = {value for value, becomes in self.options.value_map.items() if becomes == classes.ignore}
+        if own - self.found.void_values or classes.ignore in self.options.value_map:
             return None
         return int(next(iter(case.pixels)))
 
@@ -692,7 +694,7 @@ class _Doctor:
             missing = [
                 f"{name!r} ({value})"
                 for name, value in zip(classes.names, classes.file_values, strict=True)
-                if not any(self.rules.value_map.get(seen, seen) == value for seen in self.seen)
+                if not any(self.options.value_map.get(seen, seen) == value for seen in self.seen)
             ]
             if missing:
                 yield Finding(
@@ -706,7 +708,7 @@ class _Doctor:
             void = sum(
                 pixels
                 for value, pixels in self.seen.items()
-                if self.rules.value_map.get(value, value) == classes.ignore
+                if self.options.value_map.get(value, value) == classes.ignore
             )
             share = void / total
             if share > VOID_DOUBT:

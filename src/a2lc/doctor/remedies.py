@@ -10,8 +10,8 @@ from a2lc.classes.table import ClassTable
 from a2lc.doctor.diagnosis import Diagnosis, Finding
 from a2lc.errors import InputError
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
 from a2lc.images.multiband import Stretch
+from a2lc.images.options import ReadingOptions
 from a2lc.io.progress import Track
 
 __all__ = ["try_remedies"]
@@ -22,7 +22,7 @@ _TRIES = 4
 
 
 def try_remedies(
-    sources: Sources, classes: ClassTable | None, rules: ReadRules, findings: list[Finding], track: Track
+    sources: Sources, classes: ClassTable | None, options: ReadingOptions, findings: list[Finding], track: Track
 ) -> list[Finding]:
     """The findings, with what the import would still refuse under the options that they propose."""
     from a2lc.doctor.examination import looked
@@ -33,7 +33,7 @@ def try_remedies(
         if not flags:
             return findings
         try:
-            doctor = looked(sources, classes, _with_flags(rules, flags), track)
+            doctor = looked(sources, classes, _with_flags(options, flags), track)
             left = [one for one in doctor.findings() if one.level == "fault"]
         except InputError as error:
             return [*findings, _not_enough(flags, str(error))]
@@ -56,11 +56,11 @@ def _not_enough(flags: Sequence[str], reason: str) -> Finding:
     )
 
 
-def _with_flags(rules: ReadRules, flags: Iterable[str]) -> ReadRules:
-    """The rules under options as the doctor proposes them.
+def _with_flags(options: ReadingOptions, flags: Iterable[str]) -> ReadingOptions:
+    """The options under options as the doctor proposes them.
 
     Raises:
-        InputError: They contradict each other, or the rules.
+        InputError: They contradict each other, or the options.
     """
     changed: dict[str, Any] = {}
 
@@ -68,7 +68,7 @@ def _with_flags(rules: ReadRules, flags: Iterable[str]) -> ReadRules:
         if changed.setdefault(name, value) != value:
             raise InputError(f"the options ask for {name} {changed[name]} and {value}, for different files.")
 
-    value_map = dict(rules.value_map)
+    value_map = dict(options.value_map)
     for flag in flags:
         name, _, value = flag.partition(" ")
         match name:
@@ -90,4 +90,4 @@ def _with_flags(rules: ReadRules, flags: Iterable[str]) -> ReadRules:
             case _:
                 alone = {"--colours": "colours", "--skip-bad": "skip_bad", "--partial": "partial"}
                 put({**alone, "--partial-ground-truth": "partial_truth"}[name], True)
-    return replace(rules, value_map=value_map, **changed)
+    return replace(options, value_map=value_map, **changed)

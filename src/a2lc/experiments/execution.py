@@ -21,11 +21,12 @@ from a2lc.creation.importer import create_project
 from a2lc.creation.masks import make_masks
 from a2lc.demo.looks import scene_classes
 from a2lc.demo.settings import SceneSettings
-from a2lc.errors import A2LCError, InputError, MissingExtraError, PoolExhaustedError, require_known
+from a2lc.errors import A2LCError, InputError, MissingExtraError, PoolExhaustedError
 from a2lc.experiments.protocol import FilesData, Protocol, Run, ScenesData
-from a2lc.formats.base import FORMATS, Sources
-from a2lc.formats.reading import ReadRules
+from a2lc.formats.base import Sources
+from a2lc.formats.registry import find_reader
 from a2lc.formats.voc import voc_classes
+from a2lc.images.options import ReadingOptions
 from a2lc.io.files import json_safe, new_folder, write_text
 from a2lc.project.config import MethodConfig
 from a2lc.project.project import Project
@@ -192,7 +193,7 @@ def _write_subset(sources: Sources, folder: Path, images: int, seed: int) -> Pat
     )
     if sources.format != "folder":  # their splits come from lists
         everything = sources
-    reader = FORMATS[require_known("format", sources.format, FORMATS)]
+    reader = find_reader(sources.format)
     samples = [sample for sample in reader(everything, partial=True).train if sample.ground_truth is not None]
     if images > len(samples):
         raise InputError(f"subset.images is {images}, but only {len(samples)} images have ground truth.")
@@ -269,7 +270,7 @@ def begin(run: Run, out: Path, root: Path | None, say: Say) -> Path:
     if not state:
         shutil.rmtree(folder, ignore_errors=True)  # a process was killed before its masks were there
         sources, classes = sources_of(run.data, out, root)
-        rules = ReadRules(partial=run.start == "subset")
+        options = ReadingOptions(partial=run.start == "subset")
         labels, masks = sources.labels, sources.masks
         if run.start == "nothing":
             labels = masks = None
@@ -286,7 +287,7 @@ def begin(run: Run, out: Path, root: Path | None, say: Say) -> Path:
             validation_images=sources.validation_images,
             validation_ground_truth=sources.validation_ground_truth,
         )
-        summary = create_project(folder, given, classes, rules, name=run.name, seed=run.seed)
+        summary = create_project(folder, given, classes, options, name=run.name, seed=run.seed)
         if run.start == "nothing" and summary.unlabelled < summary.images:
             shutil.rmtree(folder)
             raise InputError(

@@ -9,20 +9,12 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import a2lc.formats.ade20k_writer
-import a2lc.formats.cityscapes_writer
-import a2lc.formats.coco_writer
-import a2lc.formats.cvat_writer
-import a2lc.formats.fiftyone_writer
-import a2lc.formats.folder_writer
-import a2lc.formats.huggingface_writer
-import a2lc.formats.label_studio_writer
-import a2lc.formats.voc_writer  # noqa: F401 - all of them register their format
 from a2lc.classes.decoding import decode_labels
-from a2lc.errors import InputError, require_known
+from a2lc.errors import InputError
 from a2lc.export.changes import Change, CropWriter, changes_of, pixel_changes, write_changes, write_letter
 from a2lc.export.corrected import PROVENANCE, corrected_file_values, corrected_images, provenance, replay_of
-from a2lc.formats.writing import EXPORTS, Corrected
+from a2lc.formats.registry import EXPORTS, find_format, find_writer
+from a2lc.formats.writing import Corrected
 from a2lc.images.label_maps import write_ids
 from a2lc.io.files import json_safe, new_folder, sha256, write_text
 from a2lc.io.progress import Track, no_progress
@@ -77,7 +69,7 @@ def export_project(
         UnknownNameError: There is no such format.
         InputError: The folder is not empty, lies inside the user's own files, or the format cannot hold the labels.
     """
-    form = EXPORTS[require_known("export format", format, EXPORTS)]
+    new_writer, labels = find_writer(format), find_format(format).labels
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty. Name a new folder with --out.")
@@ -97,7 +89,7 @@ def export_project(
     hashes: dict[str, str] = {}
     with new_folder(out) as partial:
         partial.mkdir(parents=True, exist_ok=True)
-        writer = form.writer(project, partial)
+        writer = new_writer(project, partial)
         crops = CropWriter(project, changes, partial) if changes_only else None
         with track("exporting", len(project.images)) as advance:
             for corrected in corrected_images(project, replay):
@@ -128,7 +120,7 @@ def export_project(
         told = [*changes, *below]
         write_changes(partial / "changes.csv", told, None if crops is None else crops.names)
         if crops is not None:
-            write_letter(partial, project, told, crops, images, changed_pixels, form.labels, edited)
+            write_letter(partial, project, told, crops, images, changed_pixels, labels, edited)
         write_text(partial / "classes.json", json.dumps((held or project.classes).to_json(), indent=1))
         summary = ExportSummary(
             images=images,

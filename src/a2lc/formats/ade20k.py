@@ -6,17 +6,22 @@ everything else.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from a2lc.classes.table import ClassTable, class_colour
 from a2lc.errors import ConfigError, ImageFileError, InputError, MissingFileError
-from a2lc.formats.base import Found, Sources, images_in, register_format, root_of
+from a2lc.formats.base import Found, Sources, images_in, root_of
 from a2lc.formats.folder import match
+from a2lc.formats.registry import Format, register
+from a2lc.formats.writing import Corrected, class_values, write_map
 from a2lc.images.opening import open_image
+from a2lc.io.files import write_text
+from a2lc.project.project import Project
 
-__all__ = ["ADE_COLUMNS", "OBJECT_INFO", "full_ade_ids", "read_ade20k"]
+__all__ = ["ADE_COLUMNS", "OBJECT_INFO", "AdeWriter", "full_ade_ids", "read_ade20k"]
 
 OBJECT_INFO = "objectInfo150.txt"
 """The file of class names: columns between tabs."""
@@ -43,7 +48,6 @@ def full_ade_ids(pixels: np.ndarray) -> np.ndarray:
     return wide[..., 0] // 10 * 256 + wide[..., 1]
 
 
-@register_format("ade20k")
 def read_ade20k(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Read an ADE20K root: `--images` names the folder that holds images and annotations.
 
@@ -172,3 +176,64 @@ def _classes(info: Path | None) -> ClassTable:
         seen.add(name)
         data.append({"id": number, "name": name, "synonyms": [word for word in words[1:] if word]})
     return ClassTable.from_json({"classes": data, "ignore": 0}, str(info))
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+class AdeWriter:
+    """Writes `annotations/training/IMAGE_ID.png` and `objectInfo150.txt`.
+
+    Values of classes are kept where no class has 0; classes are numbered from 1 otherwise, also in `classes.json`.
+    """
+
+    def __init__(self, project: Project, folder: Path) -> None:
+        classes = project.classes
+        self.folder = folder
+        self.classes = classes
+        self.values = list(classes.file_values)
+        if 0 in self.values:
+            self.values = list(range(1, classes.num_classes + 1))
+        if max(self.values) > 255:
+            raise InputError(
+                f"ADE20K label maps hold values up to 255, and void is 0; this project needs {max(self.values)}. Use --format "
+                "folder."
+            )
+        self.kept = classes.ignore == 0
+        self.ratio = np.zeros(classes.num_classes + 1, dtype=np.int64)
+        self.images = np.zeros(classes.num_classes + 1, dtype=np.int64)
+
+    def add(self, corrected: Corrected) -> None:
+        """Write a label map: pixels nobody changed keep their values where 0 is void already."""
+        values = class_values(corrected.labels, self.values, 0)
+        if self.kept and corrected.values.dtype == np.uint8:
+            values = corrected.values
+        write_map(self.folder / "annotations" / "training" / f"{corrected.image_id}.png", corrected, values)
+        places = np.minimum(corrected.labels, self.classes.num_classes).ravel()
+        counts = np.bincount(places, minlength=self.classes.num_classes + 1)
+        self.ratio += counts
+        self.images += counts > 0
+
+    def finish(self) -> ClassTable:
+        """Write the names, each with its share of pixels and the images it is on; the classes by the ids of the files."""
+        total = max(int(self.ratio.sum()), 1)
+        lines = ["\t".join(ADE_COLUMNS)]
+        synonyms = self.classes.synonyms or ((),) * self.classes.num_classes
+        for index, (value, name) in enumerate(zip(self.values, self.classes.names, strict=True)):
+            words = ", ".join([name, *synonyms[index]])
+            lines.append(f"{value}\t{self.ratio[index] / total:.4f}\t{self.images[index]}\t0\t\t{words}")
+        write_text(self.folder / OBJECT_INFO, "\n".join(lines) + "\n")
+        return replace(self.classes, file_values=tuple(self.values), ignore=0)
+
+
+register(
+    Format(
+        name="ade20k",
+        title="ADE20K, as in SceneParse150",
+        reads=("the root with `images` and `annotations`", "another root with `annotations`"),
+        reader=read_ade20k,
+        writes="grey PNGs with 0 for void under `annotations/training/`, and their names",
+        writer=AdeWriter,
+        labels="annotations/training",
+    )
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ from a2lc.errors import InputError, MissingFileError, first_names
 from a2lc.images.opening import ID_SUFFIXES, IMAGE_SUFFIXES, MAX_PIXELS
 from a2lc.images.sources import MapSource, PackedImage
 
-__all__ = ["FORMATS", "Found", "Reader", "Sample", "Sources", "find_files", "register_format", "root_of"]
+__all__ = ["Found", "Reader", "Sample", "Sources", "find_files", "images_in", "maps_in", "root_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,20 +108,6 @@ class Reader(Protocol):
             classes: The user's classes, by whose names a format that has its own is read; None for those of the format.
         """
         ...
-
-
-FORMATS: dict[str, Reader] = {}
-"""Layouts by name."""
-
-
-def register_format(name: str) -> Callable[[Reader], Reader]:
-    """Make a layout known by a name."""
-
-    def add(function: Reader) -> Reader:
-        FORMATS[name] = function
-        return function
-
-    return add
 
 
 def find_files(folder: Path, suffixes: Iterable[str], what: str) -> dict[str, Path]:

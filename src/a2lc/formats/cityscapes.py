@@ -5,13 +5,19 @@ Facts of the format are from `labels.py` of the data set's own scripts: ids of l
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from a2lc.classes.table import ClassTable
-from a2lc.errors import InputError, MissingFileError
-from a2lc.formats.base import Found, Sample, Sources, find_files, images_in, maps_in, register_format, root_of
+from a2lc.errors import InputError, MissingFileError, first_names
+from a2lc.formats.base import Found, Sample, Sources, find_files, images_in, maps_in, root_of
+from a2lc.formats.registry import Format, register
+from a2lc.formats.writing import Corrected, class_values, require_eight_bits, write_map
+from a2lc.images.rgb import write_rgb
+from a2lc.project.project import Project
 
-__all__ = ["CITYSCAPES", "IMAGE_END", "cityscapes_classes", "label_end", "read_cityscapes"]
+__all__ = ["CITYSCAPES", "IMAGE_END", "CityscapesWriter", "cityscapes_classes", "label_end", "read_cityscapes"]
 
 CITYSCAPES: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
     ("road", 7, (128, 64, 128)),
@@ -56,7 +62,6 @@ def cityscapes_classes(kind: str) -> ClassTable:
     return ClassTable(names, colours, ids, 0 if kind == "labelIds" else 255)
 
 
-@register_format("cityscapes")
 def read_cityscapes(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Read a Cityscapes root: `--images` names the folder that holds leftImg8bit and gtFine.
 
@@ -179,3 +184,74 @@ def _labels(folder: Path, root: Path) -> tuple[str, dict[str, Path]]:
         if found := _of_kind(folder, kind):
             return kind, found
     raise MissingFileError(f"No *{label_end(_KINDS[0])}.png nor *{label_end(_KINDS[1])}.png below {root}.")
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+class CityscapesWriter:
+    """Writes `gtFine/SPLIT/CITY/STEM_gtFine_labelIds.png`, or `labelTrainIds` where the project's values are those.
+
+    Only pixels that changed are rewritten: all kinds of void stay. Projects with other values, and class names that are
+    Cityscapes', get label ids, with 0 for void. `instanceIds` are never written: nobody corrected them.
+    """
+
+    def __init__(self, project: Project, folder: Path) -> None:
+        classes = project.classes
+        self.classes = classes
+        own = {name: label for name, label, _ in CITYSCAPES}
+        trained = dict(zip(cityscapes_classes("labelTrainIds").names, range(len(CITYSCAPES)), strict=True))
+        values = dict(zip(classes.names, classes.file_values, strict=True))
+        came_so = project.config.sources.format == "cityscapes"
+        self.kind, self.table = "labelIds", None
+        if classes.ignore == 255 and all(trained.get(name) == value for name, value in values.items()):
+            self.kind = "labelTrainIds"
+        elif not (came_so or (classes.ignore == 0 and all(own.get(name) == value for name, value in values.items()))):
+            unknown = [name for name in classes.names if name not in own]
+            if unknown:
+                raise InputError(
+                    f"Cityscapes has no class {first_names(unknown)}. Rename classes in project.yaml as Cityscapes has them, "
+                    "or use another format."
+                )
+            self.table = [own[name] for name in classes.names]
+        if self.table is None:
+            require_eight_bits(classes, "Cityscapes")
+        self.colours = np.array([*classes.colours, (0, 0, 0)], dtype=np.uint8)
+        root = project.config.sources.images
+        parts = PurePosixPath(Path(root).as_posix()).parts if root is not None else ()
+        split = parts[-1] if len(parts) > 1 and parts[-2] == "leftImg8bit" else "train"
+        self.folder = folder / "gtFine" / split
+
+    def add(self, corrected: Corrected) -> None:
+        """Write a label map and its picture."""
+        values = corrected.values
+        if self.table is not None:
+            values = class_values(corrected.labels, self.table, 0)
+        elif values.dtype != np.uint8:
+            # Values above 8 bits are none of the classes': they were read as void, or as another class.
+            values = np.where(
+                values > 255, class_values(corrected.labels, self.classes.file_values, self.classes.ignore), values
+            )
+            values = values.astype(np.uint8)
+        elif self.kind == "labelIds" and self.classes.ignore == 255:
+            # 255 is no label id: void that is new is `unlabeled`.
+            values = np.where((values == 255) & (corrected.first != 255), 0, values).astype(np.uint8)
+        write_map(self.folder / f"{corrected.image_id}{label_end(self.kind)}.png", corrected, values)
+        picture = self.colours[np.minimum(corrected.labels, len(self.colours) - 1)]
+        write_rgb(self.folder / f"{corrected.image_id}_gtFine_color.png", picture)
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
+
+
+register(
+    Format(
+        name="cityscapes",
+        title="Cityscapes",
+        reads=("the root with `leftImg8bit` and `gtFine`", "another root with `gtFine`"),
+        reader=read_cityscapes,
+        writes="`*_gtFine_labelIds.png` (or `labelTrainIds`) and `*_gtFine_color.png` under `gtFine/`",
+        writer=CityscapesWriter,
+        labels="gtFine",
+    )
+)

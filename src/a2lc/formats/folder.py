@@ -7,17 +7,22 @@ from pathlib import Path
 
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError
-from a2lc.formats.base import Found, Sample, Sources, images_in, maps_in, register_format
+from a2lc.formats.base import Found, Sample, Sources, images_in, maps_in
+from a2lc.formats.registry import Format, register
+from a2lc.formats.writing import Corrected
+from a2lc.images.label_maps import write_ids
+from a2lc.images.opening import open_image
 from a2lc.images.remote import list_address, read_list
 from a2lc.images.sources import PackedImage
+from a2lc.io.files import write_bytes
+from a2lc.project.project import Project
 
-__all__ = ["match", "read_folder"]
+__all__ = ["FolderWriter", "match", "own_palette", "read_folder"]
 
 _TRAIN = ("train", "training")
 _VALIDATION = ("val", "valid", "validation")
 
 
-@register_format("folder")
 def read_folder(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Match images with their labels, masks and ground truth by name.
 
@@ -185,3 +190,46 @@ def _below(folder: Path | None, name: str | None) -> Path | None:
     if folder is None or name is None or not (folder / name).is_dir():
         return folder
     return folder / name
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+def own_palette(corrected: Corrected) -> list[int] | None:
+    """The palette of the user's label file as 768 numbers, None where it has none."""
+    if corrected.source is None:
+        return None
+    with open_image(corrected.source, max_pixels=corrected.values.size) as opened:
+        colours = opened.getpalette("RGB") if opened.mode == "P" else None
+    return None if colours is None else [*colours, *([0] * (768 - len(colours)))]
+
+
+class FolderWriter:
+    """Writes `labels/IMAGE_ID.png`."""
+
+    def __init__(self, project: Project, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, corrected: Corrected) -> None:
+        """Write a label map: the user's bytes where nothing changed, else with the user's palette."""
+        target = self.folder / "labels" / f"{corrected.image_id}.png"
+        if corrected.source is not None and not corrected.changed:
+            write_bytes(target, corrected.source.read_bytes())
+        else:
+            write_ids(target, corrected.values, own_palette(corrected))
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
+
+
+register(
+    Format(
+        name="folder",
+        title="Plain folders",
+        reads=("a folder, or a list of addresses", "a folder of maps: PNG, BMP, TIFF, `.npy`"),
+        reader=read_folder,
+        writes="label maps of the kind they came in, under `labels/`",
+        writer=FolderWriter,
+        labels="labels",
+    )
+)

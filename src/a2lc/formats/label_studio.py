@@ -5,30 +5,45 @@ Facts of the format are from Label Studio's documentation and from the code of i
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial as bound
 from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
-from xml.etree.ElementTree import Element, SubElement
+from typing import IO, Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, first_names
-from a2lc.formats.annotated import Annotated, Category, join_classes, name_of, need, safe_path, samples
-from a2lc.formats.base import Found, Sources, images_in, register_format
+from a2lc.formats.annotated import (
+    Annotated,
+    Category,
+    check_label_name,
+    join_classes,
+    name_of,
+    need,
+    safe_path,
+    samples,
+)
+from a2lc.formats.base import Found, Sources, images_in
+from a2lc.formats.registry import Format, register
 from a2lc.formats.rle import brush_of_mask, mask_of_brush
 from a2lc.formats.shapes import box_points, check_size, ellipse_points, number, paint, points_of, polygon_mask
+from a2lc.formats.writing import Corrected
 from a2lc.images.archive import parse_json, read_bounded
 from a2lc.images.opening import stored_size
 from a2lc.images.sources import DrawnMap, MapSource
+from a2lc.io.files import write_text
+from a2lc.project.project import Project
 
 __all__ = [
     "BRUSH",
     "IMAGE",
+    "LabelStudioWriter",
     "brush_of_region",
     "brush_region",
     "interface",
@@ -149,7 +164,6 @@ def _label(value: Mapping[str, Any], key: str) -> str | None:
 # ---- the reader -------------------------------------------------------------------------------------------------
 
 
-@register_format("label-studio")
 def read_label_studio(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Read an export in the format JSON: `--labels` names the file, `--images` the folder of images.
 
@@ -340,3 +354,64 @@ def _region(kind: str, result: Mapping[str, Any], height: int, width: int) -> ND
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         corners = (corners - corners[0]) @ turn + corners[0]
     return polygon_mask(corners, height, width)
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+class LabelStudioWriter:
+    """Writes `tasks.json` and `label_config.xml`; regions are predictions, so that people may take or change them.
+
+    Addresses of images are those of Label Studio's local files, below its document root: make that the folder of images, or
+    change the addresses. Void is what no region covers.
+    """
+
+    def __init__(self, project: Project, folder: Path) -> None:
+        self.classes = project.classes
+        for name in self.classes.names:
+            check_label_name(name, "label-studio")
+        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in self.classes.colours]
+        view, _ = interface(zip(self.classes.names, colours, strict=True))
+        indent(view)
+        write_text(folder / "label_config.xml", tostring(view, encoding="unicode") + "\n")
+        self.file: IO[str] = (folder / "tasks.json").open("w", encoding="utf-8")
+        self.file.write("[")
+        self.count = 0
+
+    def add(self, corrected: Corrected) -> None:
+        """Add a task."""
+        regions = [
+            brush_region(self.classes.names[index], corrected.labels == index, f"class{index}")
+            for index in np.unique(corrected.labels).tolist()
+            if index != self.classes.ignore_index
+        ]
+        task = {
+            "data": {
+                "image": "/data/local-files/?d=" + quote(corrected.file),
+                "image_id": corrected.image_id,
+                "width": corrected.width,
+                "height": corrected.height,
+            },
+            "predictions": [{"model_version": "a2lc", "result": regions}],
+        }
+        self.file.write(",\n" if self.count else "\n")
+        json.dump(task, self.file, ensure_ascii=False, separators=(",", ":"))
+        self.count += 1
+
+    def finish(self) -> None:
+        """End the file."""
+        self.file.write("\n]\n")
+        self.file.close()
+
+
+register(
+    Format(
+        name="label-studio",
+        title="Label Studio",
+        reads=("a folder", "the JSON export (not JSON-MIN)"),
+        reader=read_label_studio,
+        writes="`tasks.json` with a brush region for each class, and `label_config.xml`",
+        writer=LabelStudioWriter,
+        labels="tasks.json",
+    )
+)

@@ -22,7 +22,8 @@ from PIL import Image, ImageDraw
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, first_names
 from a2lc.formats.annotated import Annotated, Category, entries, join_classes, of_types, samples
-from a2lc.formats.base import Found, Sources, find_files, images_in, register_format
+from a2lc.formats.base import Found, Sources, find_files, images_in
+from a2lc.formats.registry import Format, register
 from a2lc.formats.shapes import check_size, paint, points_of
 from a2lc.images.archive import parse_json, read_bounded
 from a2lc.images.label_maps import read_ids
@@ -38,7 +39,6 @@ _THIN = frozenset({"point", "points", "line", "linestrip"})
 _FAR = 1e6  # a coordinate beyond is a fault of the file
 
 
-@register_format("labelme")
 def read_labelme(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Read labelme's JSON files: `--images` names the folder of images and files, or `--labels` that of the files.
 
@@ -230,3 +230,13 @@ def _stored_mask(
     mask = np.zeros((height, width), dtype=bool)
     mask[top : bottom + 1, left : right + 1] = stored != 0
     return mask
+
+
+register(
+    Format(
+        name="labelme",
+        title="labelme",
+        reads=("the folder of images and JSON files", "the folder of the JSON files, if it is another one"),
+        reader=read_labelme,
+    )
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,45 +10,11 @@ from numpy.typing import NDArray
 from a2lc.classes.table import ClassTable
 from a2lc.errors import ConfigError, InputError
 from a2lc.images.label_maps import read_ids, read_snapped
-from a2lc.images.multiband import Stretch
 from a2lc.images.opening import is_lossy
+from a2lc.images.options import ReadingOptions
 from a2lc.images.sources import DrawnMap, MapSource
-from a2lc.project.config import SourcesConfig
 
-__all__ = ["ReadRules", "check_map", "read_source", "void_value", "with_ignore"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadRules:
-    """How the user's files are read.
-
-    Attributes:
-        value_map: Value in a label file -> the value it is read as.
-        ignore: Value that means no class, in place of the one that the classes say.
-        colours: Coloured label files are read through the colours of the classes.
-        snap: Pixels of lossy label files are read as a known value or colour at most so far away; None refuses such files.
-        exif: `refuse`, `apply` or `ignore` an EXIF orientation that turns the image, or `bake` it into an upright copy.
-        tile: Images wider or higher are cut into tiles of at most so many pixels a side.
-        bands: Which bands of an image are red, green and blue, or grey, from 1.
-        stretch: Which values of images with more than 8 bits become 0 and 255.
-        max_pixels: Larger images are refused.
-        skip_bad: Leave out images that cannot be used, in place of refusing the whole set.
-        partial: Images without a label map start without labels, in place of being refused.
-        partial_truth: Images without ground truth are taken, and measure nothing.
-    """
-
-    value_map: dict[int, int] = field(default_factory=dict)
-    ignore: int | None = None
-    colours: bool = False
-    snap: int | None = None
-    exif: str = "refuse"
-    tile: int | None = None
-    bands: tuple[int, ...] | None = None
-    stretch: Stretch | None = None
-    max_pixels: int = SourcesConfig.model_fields["max_pixels"].default
-    skip_bad: bool = False
-    partial: bool = False
-    partial_truth: bool = False
+__all__ = ["check_map", "read_source", "void_value", "with_ignore"]
 
 
 def with_ignore(classes: ClassTable, value: int) -> ClassTable:
@@ -79,28 +45,28 @@ def check_map(value_map: dict[int, int], classes: ClassTable) -> None:
             )
 
 
-def void_value(classes: ClassTable, rules: ReadRules) -> int:
+def void_value(classes: ClassTable, options: ReadingOptions) -> int:
     """A value of label files that is read as no class, for images without a label map.
 
     Raises:
         InputError: The value map leaves none.
     """
-    for value in (classes.ignore, *sorted(rules.value_map)):
-        if rules.value_map.get(value, value) == classes.ignore:
+    for value in (classes.ignore, *sorted(options.value_map)):
+        if options.value_map.get(value, value) == classes.ignore:
             return value
     raise InputError(
-        f"--map {classes.ignore}={rules.value_map[classes.ignore]} leaves no value for images without labels: "
+        f"--map {classes.ignore}={options.value_map[classes.ignore]} leaves no value for images without labels: "
         f"{classes.ignore} is the ignore value. Give the classes file another one."
     )
 
 
-def read_source(source: MapSource, classes: ClassTable | None, rules: ReadRules) -> tuple[NDArray[Any], int]:
+def read_source(source: MapSource, classes: ClassTable | None, options: ReadingOptions) -> tuple[NDArray[Any], int]:
     """(H, W) values of a label or mask map, and how many pixels were snapped to a known value.
 
     Args:
         source: The file, or what draws it.
         classes: Of a label map, whose colours and values may be needed; None for a mask map.
-        rules: How files are read.
+        options: How files are read.
 
     Raises:
         InputError: It cannot be read without a guess.
@@ -108,11 +74,11 @@ def read_source(source: MapSource, classes: ClassTable | None, rules: ReadRules)
     if isinstance(source, DrawnMap):
         return source.draw(), 0
     table = None
-    if classes is not None and rules.colours:
+    if classes is not None and options.colours:
         table = list(zip(classes.colours, classes.file_values, strict=True))
         if (224, 224, 192) not in classes.colours:
             table.append(((224, 224, 192), classes.ignore))  # VOC's void; black stays for a class to claim
-    if classes is not None and rules.snap is not None and is_lossy(source, rules.max_pixels):
-        known = (*classes.file_values, classes.ignore, *rules.value_map)
-        return read_snapped(source, known, rules.snap, colours=table, max_pixels=rules.max_pixels)
-    return read_ids(source, colours=table, max_pixels=rules.max_pixels), 0
+    if classes is not None and options.snap is not None and is_lossy(source, options.max_pixels):
+        known = (*classes.file_values, classes.ignore, *options.value_map)
+        return read_snapped(source, known, options.snap, colours=table, max_pixels=options.max_pixels)
+    return read_ids(source, colours=table, max_pixels=options.max_pixels), 0

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError
-from a2lc.formats.base import Found, Sources, images_in, maps_in, register_format, root_of
-from a2lc.formats.folder import match
+from a2lc.formats.base import Found, Sources, images_in, maps_in, root_of
+from a2lc.formats.folder import match, own_palette
+from a2lc.formats.registry import Format, register
+from a2lc.formats.writing import Corrected, require_eight_bits, stored_bytes
+from a2lc.images.label_maps import write_ids
+from a2lc.io.files import write_bytes, write_text
+from a2lc.project.project import Project
 
-__all__ = ["VOC_NAMES", "read_voc", "voc_classes", "voc_palette"]
+__all__ = ["VOC_NAMES", "VocWriter", "read_voc", "voc_classes", "voc_palette"]
 
 VOC_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -43,7 +50,6 @@ def voc_classes() -> ClassTable:
     return ClassTable(VOC_NAMES, colours, tuple(range(len(VOC_NAMES))), 255)
 
 
-@register_format("voc")
 def read_voc(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Read a VOC root: `--images` names the folder that holds JPEGImages.
 
@@ -121,3 +127,60 @@ def _stems(path: Path) -> list[str] | None:
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file in UTF-8; expected the name of an image a line.") from None
     return [line.strip() for line in lines if line.strip()]
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+class VocWriter:
+    """Writes `SegmentationClass/IMAGE_ID.png` and `ImageSets/Segmentation/train.txt`."""
+
+    def __init__(self, project: Project, folder: Path) -> None:
+        classes = project.classes
+        require_eight_bits(classes, "VOC")
+        self.folder = folder
+        self.classes = classes
+        self.value_map = project.config.sources.value_map
+        self.names: list[str] = []
+
+    def add(self, corrected: Corrected) -> None:
+        """Write a label map with a palette: the user's own, with the classes it leaves black, or that of the classes."""
+        self.names.append(corrected.image_id)
+        target = self.folder / "SegmentationClass" / f"{corrected.image_id}.png"
+        values, palette = corrected.values, own_palette(corrected)
+        data = stored_bytes(corrected, values, ("P",))
+        if data is not None:
+            write_bytes(target, data)
+            return
+        if palette is None:
+            palette = self.classes.palette()
+        else:
+            # A class that the user's palette leaves black would be invisible.
+            for value, colour in zip(self.classes.file_values, self.classes.colours, strict=True):
+                if value and not any(palette[3 * value : 3 * value + 3]):
+                    palette[3 * value : 3 * value + 3] = colour
+        if values.dtype != np.uint8:
+            # Classes fit 8 bits, checked before; values that were only read as others need not.
+            for value, becomes in self.value_map.items():
+                if value > 255:
+                    values = np.where(values == value, becomes, values)
+            values = values.astype(np.uint8)
+        write_ids(target, values, palette)
+
+    def finish(self) -> None:
+        """Write the list."""
+        names = "".join(f"{name}\n" for name in self.names)
+        write_text(self.folder / "ImageSets" / "Segmentation" / "train.txt", names)
+
+
+register(
+    Format(
+        name="voc",
+        title="PASCAL VOC 2012",
+        reads=("the root with `JPEGImages`", "other maps than `SegmentationClass`"),
+        reader=read_voc,
+        writes="palette PNGs under `SegmentationClass/`, and `ImageSets/Segmentation/train.txt`",
+        writer=VocWriter,
+        labels="SegmentationClass",
+    )
+)

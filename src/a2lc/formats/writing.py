@@ -1,8 +1,8 @@
-"""What a writer of a format gets and gives; the formats by name."""
+"""What the writer of a format receives and returns, and the helpers that writers share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,20 +15,9 @@ from a2lc.errors import InputError
 from a2lc.images.label_maps import write_ids
 from a2lc.images.opening import open_image
 from a2lc.io.files import write_bytes
-from a2lc.project.project import Project
 from a2lc.records import ImageRecord
 
-__all__ = [
-    "EXPORTS",
-    "Corrected",
-    "ExportFormat",
-    "Writer",
-    "class_values",
-    "register_export",
-    "require_eight_bits",
-    "stored_bytes",
-    "write_map",
-]
+__all__ = ["Corrected", "Writer", "class_values", "require_eight_bits", "stored_bytes", "write_map"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,37 +73,6 @@ class Writer(Protocol):
     def finish(self) -> ClassTable | None:
         """Write what is of the whole data set; the classes by the ids that its files hold, if those are not the project's."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportFormat:
-    """A format to write.
-
-    Attributes:
-        writer: Makes a writer of a project and a new folder; raises an `InputError` if the format cannot hold the labels.
-        labels: Folder its label maps lie in, or the file that has them all.
-        line: What it is, in one line.
-    """
-
-    writer: Callable[[Project, Path], Writer]
-    labels: str
-    line: str
-
-
-EXPORTS: dict[str, ExportFormat] = {}
-"""Formats by name."""
-
-
-def register_export(
-    name: str, *, labels: str, line: str
-) -> Callable[[Callable[[Project, Path], Writer]], Callable[[Project, Path], Writer]]:
-    """Make a writer known by the name of its format."""
-
-    def add(writer: Callable[[Project, Path], Writer]) -> Callable[[Project, Path], Writer]:
-        EXPORTS[name] = ExportFormat(writer=writer, labels=labels, line=line)
-        return writer
-
-    return add
 
 
 def stored_bytes(corrected: Corrected, values: NDArray[Any], modes: Iterable[str]) -> bytes | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.errors import ImageFileError
+from a2lc.errors import ImageFileError, InputError
 from a2lc.images.opening import MAX_PIXELS, TIFF, decode_image, open_image, png_header
 
 __all__ = ["Stretch", "read_deep", "stretched"]
@@ -31,8 +31,31 @@ class Stretch:
     high: float
     percent: bool = False
 
+    @classmethod
+    def parse(cls, text: str) -> Stretch:
+        """Return the stretch that a text describes: the inverse of `str`.
+
+        Raises:
+            InputError: It is not LOW:HIGH, both with a percent sign or none.
+
+        Example:
+            >>> Stretch.parse("2%:98%")
+            Stretch(low=2.0, high=98.0, percent=True)
+        """
+        low, _, high = text.partition(":")
+        percent = low.endswith("%") and high.endswith("%")
+        try:
+            first, last = (float(part.rstrip("%") if percent else part) for part in (low, high))
+        except ValueError:
+            first = last = math.nan
+        if not (math.isfinite(first) and math.isfinite(last) and first < last) or (
+            percent and not 0 <= first < last <= 100
+        ):
+            raise InputError(f"`stretch` {text}: expected LOW:HIGH with LOW below HIGH, such as 0:3000 or 2%:98%.")
+        return cls(first, last, percent)
+
     def __str__(self) -> str:
-        """As the command line takes it."""
+        """Return the text that the command line takes."""
         unit = "%" if self.percent else ""
         return f"{self.low:.12g}{unit}:{self.high:.12g}{unit}"
 

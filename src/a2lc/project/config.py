@@ -11,6 +11,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from a2lc.errors import ConfigError, MissingFileError, NewerProjectError, require_known
+from a2lc.images.multiband import Stretch
+from a2lc.images.opening import MAX_PIXELS
+from a2lc.images.options import ReadingOptions
 from a2lc.io.files import write_text
 
 __all__ = [
@@ -66,7 +69,7 @@ class SourcesConfig(_Strict):
     """Coloured label files are read through the colours of the classes."""
     snap: int | None = None
     """Pixels of lossy label files were read as a known value or colour at most so far away."""
-    max_pixels: int = Field(default=8192 * 8192, gt=0)
+    max_pixels: int = Field(default=MAX_PIXELS, gt=0)
     """Images with more pixels are refused before they are decoded."""
     partial: bool = False
     """Images without a label map started without labels, in place of being refused."""
@@ -78,6 +81,44 @@ class SourcesConfig(_Strict):
     """The bands that were taken for red, green and blue, or for grey, from 1."""
     stretch: str | None = None
     """Which values of images with more than 8 bits became 0 and 255."""
+
+    @classmethod
+    def of(cls, options: ReadingOptions, **places: Any) -> SourcesConfig:
+        """Return the record of reading options, as `project.yaml` stores it.
+
+        Args:
+            options: How the files are read. `ignore` is stored with the classes, and `skip_bad` is of the import alone.
+            **places: The format and the paths of the files: the other fields.
+        """
+        return cls(
+            **places,
+            exif=options.exif,  # type: ignore[arg-type]
+            value_map=options.value_map,
+            colours=options.colours,
+            snap=options.snap,
+            max_pixels=options.max_pixels,
+            partial=options.partial,
+            partial_ground_truth=options.partial_truth,
+            tile=options.tile,
+            bands=None if options.bands is None else list(options.bands),
+            stretch=None if options.stretch is None else str(options.stretch),
+        )
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """The options that the files were read with, but for `ignore` and `skip_bad`."""
+        return ReadingOptions(
+            exif=self.exif,
+            value_map=dict(self.value_map),
+            colours=self.colours,
+            snap=self.snap,
+            max_pixels=self.max_pixels,
+            partial=self.partial,
+            partial_truth=self.partial_ground_truth,
+            tile=self.tile,
+            bands=None if self.bands is None else tuple(self.bands),
+            stretch=None if self.stretch is None else Stretch.parse(self.stretch),
+        )
 
 
 class MethodConfig(_Strict):

@@ -12,8 +12,8 @@ from a2lc.classes.decoding import decode_labels
 from a2lc.classes.table import ClassTable
 from a2lc.creation.importer import create_project
 from a2lc.errors import ImageFileError, InputError, LabelRangeError, MissingFileError, ShapeError, UnknownNameError
-from a2lc.formats.reading import ReadRules
 from a2lc.formats.voc import voc_classes, voc_palette
+from a2lc.images.options import ReadingOptions
 from a2lc.project.project import Project
 
 STUMP = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
@@ -148,7 +148,7 @@ def test_masks_without_labels(make_dataset):
 def test_part_of_the_images_has_labels(make_dataset):
     data = make_dataset()
     data.path("labels", "b").unlink()
-    summary = data.create(ReadRules(partial=True))
+    summary = data.create(ReadingOptions(partial=True))
     assert (summary.images, summary.unlabelled) == (3, 1)
     with opened(data) as project:
         assert project.config.sources.partial
@@ -160,7 +160,7 @@ def test_part_of_the_images_has_labels(make_dataset):
 
 def test_all_labels_with_partial_are_a_project_as_any(make_dataset):
     data = make_dataset()
-    assert data.create(ReadRules(partial=True)).unlabelled == 0
+    assert data.create(ReadingOptions(partial=True)).unlabelled == 0
 
 
 def test_partial_is_of_labels_alone(make_dataset, snapshot):
@@ -168,7 +168,7 @@ def test_partial_is_of_labels_alone(make_dataset, snapshot):
     data.path("ground_truth", "b").unlink()
     data.path("labels", "b").unlink()
     data.map("labels", "zzz", data.labels_of("zzz"))
-    text = refused(data, snapshot, InputError, "1 images without ground truth: b", ReadRules(partial=True))
+    text = refused(data, snapshot, InputError, "1 images without ground truth: b", ReadingOptions(partial=True))
     assert "1 labels files without an image: zzz" in text
     assert "--partial to start" not in text
 
@@ -188,8 +188,8 @@ def test_ignore_value_that_is_read_as_a_class(make_dataset, snapshot):
     data.map("labels", "b", data.labels_of("b"))
     data.image("b")
     message = r"^--map 255=1 leaves no value for images without labels: 255 is the ignore value\. Give"
-    refused(data, snapshot, InputError, message, ReadRules(value_map={255: 1}, partial=True))
-    summary = data.create(ReadRules(value_map={255: 1, 99: 255}, partial=True))
+    refused(data, snapshot, InputError, message, ReadingOptions(value_map={255: 1}, partial=True))
+    summary = data.create(ReadingOptions(value_map={255: 1, 99: 255}, partial=True))
     assert summary.unlabelled == 1
     with opened(data) as project:
         assert (project.first_labels(project.record("a")) == 255).all()
@@ -201,7 +201,7 @@ def test_labels_that_carry_no_class_are_still_refused(make_dataset, snapshot):
     data.map("labels", "a", np.full((6, 9), 255, dtype=np.uint8))
     data.path("labels", "b").unlink()
     message = "no mask in 2 images, so nothing to ask about: the labels carry no class anywhere"
-    refused(data, snapshot, InputError, message, ReadRules(partial=True))
+    refused(data, snapshot, InputError, message, ReadingOptions(partial=True))
 
 
 def test_project_of_before_says_nothing_of_partial(make_dataset):
@@ -344,7 +344,7 @@ def test_missing_labels(make_dataset, snapshot):
     )
     text = refused(data, snapshot, InputError, message)
     assert text.endswith("pass --skip-bad to go on without them, or --partial to start those without labels.")
-    summary = data.create(ReadRules(skip_bad=True))
+    summary = data.create(ReadingOptions(skip_bad=True))
     assert summary.images == 1
     assert "7 images without labels" in summary.notes[0]
 
@@ -376,7 +376,7 @@ def test_no_pair_at_all(make_dataset, snapshot):
         InputError,
         r"0 images have all their files\. 1 images without labels: a .*without an image: a_mask",
     )
-    refused(data, snapshot, InputError, "No image in .*images has all its files", ReadRules(skip_bad=True))
+    refused(data, snapshot, InputError, "No image in .*images has all its files", ReadingOptions(skip_bad=True))
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])
@@ -498,7 +498,7 @@ def test_exif_orientation_is_refused_with_the_choice(make_dataset, snapshot, ori
 def test_exif_apply_reads_the_image_upright(make_dataset):
     data = make_dataset(("a",))
     turned(data, "a", 6, (9, 6))
-    data.create(ReadRules(exif="apply"))
+    data.create(ReadingOptions(exif="apply"))
     with opened(data) as project:
         (image,) = project.images
         assert (image.height, image.width) == (9, 6)
@@ -509,7 +509,7 @@ def test_exif_apply_reads_the_image_upright(make_dataset):
 def test_exif_ignore_reads_the_image_as_stored(make_dataset):
     data = make_dataset(("a",))
     turned(data, "a", 6, (6, 9))
-    data.create(ReadRules(exif="ignore"))
+    data.create(ReadingOptions(exif="ignore"))
     with opened(data) as project:
         (image,) = project.images
         assert (image.height, image.width) == (6, 9)
@@ -520,7 +520,7 @@ def test_exif_ignore_reads_the_image_as_stored(make_dataset):
 def test_maps_that_do_not_fit_the_choice(make_dataset, snapshot, exif, size):
     data = make_dataset(("a",))
     turned(data, "a", 6, size)
-    refused(data, snapshot, ShapeError, "1 files differ in size .*turned by 90 degrees", ReadRules(exif=exif))
+    refused(data, snapshot, ShapeError, "1 files differ in size .*turned by 90 degrees", ReadingOptions(exif=exif))
 
 
 def test_orientation_1_needs_no_choice(make_dataset):
@@ -570,7 +570,7 @@ def test_several_unknown_values_the_most_frequent_first(make_dataset, snapshot):
 def test_map_mends_them_and_keeps_the_file_as_it_was(make_dataset):
     data = make_dataset(("a",))
     with_value(data, "a", 34)
-    data.create(ReadRules(value_map={34: 255, 2: 0}))
+    data.create(ReadingOptions(value_map={34: 255, 2: 0}))
     with opened(data) as project:
         (image,) = project.images
         expected = data.labels_of("a")
@@ -592,7 +592,7 @@ def test_map_mends_them_and_keeps_the_file_as_it_was(make_dataset):
     ],
 )
 def test_map_to_nothing(make_dataset, snapshot, value_map, message):
-    refused(make_dataset(), snapshot, InputError, message, ReadRules(value_map=value_map))
+    refused(make_dataset(), snapshot, InputError, message, ReadingOptions(value_map=value_map))
 
 
 def test_maps_swap_values_all_at_once():
@@ -618,7 +618,7 @@ def test_0_and_255_alone_are_not_guessed_at(make_dataset, snapshot):
     binary(data)
     message = r"only 0 and 255, and 255 is the ignore value: .*--map 255=1 reads it as 'tree'\), or .*--map 255=255\)"
     refused(data, snapshot, LabelRangeError, message)
-    data.create(ReadRules(value_map={255: 1}))
+    data.create(ReadingOptions(value_map={255: 1}))
     with opened(data) as project:
         np.testing.assert_array_equal(project.first_labels(project.images[0]), data.labels_of("a") == 1)
 
@@ -626,7 +626,7 @@ def test_0_and_255_alone_are_not_guessed_at(make_dataset, snapshot):
 def test_0_and_255_as_void(make_dataset):
     data = make_dataset()
     binary(data)
-    data.create(ReadRules(value_map={255: 255}))
+    data.create(ReadingOptions(value_map={255: 255}))
     with opened(data) as project:
         assert set(np.unique(project.first_labels(project.images[0]))) == {0, 255}
 
@@ -637,7 +637,7 @@ def test_0_and_255_with_a_single_class(make_dataset, snapshot):
     binary(data)
     one = ClassTable.from_names(["tumour"])
     refused(data, snapshot, LabelRangeError, "only 0 and 255, and 255 is the ignore value", classes=one)
-    assert data.create(ReadRules(value_map={255: 255}), one).images == 3
+    assert data.create(ReadingOptions(value_map={255: 255}), one).images == 3
 
 
 def test_0_and_255_beside_other_values_are_classes_and_void(make_dataset):
@@ -660,7 +660,7 @@ def test_colour_coded_labels(make_dataset, snapshot):
         r"1 of 1 images cannot be used: .*colour-coded \(RGB\)\. Pass --colours",
         classes=table,
     )
-    data.create(ReadRules(colours=True), table)
+    data.create(ReadingOptions(colours=True), table)
     with opened(data) as project:
         np.testing.assert_array_equal(project.first_labels(project.images[0]), data.labels_of("a"))
 
@@ -710,7 +710,7 @@ SPOILT = [
 def test_unusable_file_is_named_and_refused(make_dataset, snapshot, what):
     data = make_dataset()
     reason = spoil(data, what)
-    rules = ReadRules(max_pixels=60) if what == "enormous image" else None
+    rules = ReadingOptions(max_pixels=60) if what == "enormous image" else None
     message = rf"^1 of 3 images cannot be used: .*{reason}.* Mend them, or pass --skip-bad to go on without them\.$"
     refused(data, snapshot, ImageFileError, message, rules)
 
@@ -720,7 +720,7 @@ def test_the_rest_goes_on_with_skip_bad(make_dataset, snapshot, what):
     data = make_dataset()
     reason = spoil(data, what)
     before = snapshot(data.root)
-    summary = data.create(ReadRules(skip_bad=True, max_pixels=60 if what == "enormous image" else 10**6))
+    summary = data.create(ReadingOptions(skip_bad=True, max_pixels=60 if what == "enormous image" else 10**6))
     assert snapshot(data.root) == before
     assert summary.images == 2
     assert list(summary.skipped) == ["b"]
@@ -741,7 +741,7 @@ def test_nothing_left_to_import(make_dataset, snapshot):
         snapshot,
         InputError,
         "No image is left to import: all were left out as unreadable",
-        ReadRules(skip_bad=True),
+        ReadingOptions(skip_bad=True),
     )
 
 

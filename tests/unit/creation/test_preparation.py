@@ -18,11 +18,11 @@ from a2lc.creation.importer import create_project
 from a2lc.creation.preparation import tile_edges
 from a2lc.errors import ImageFileError, InputError, MissingExtraError, MissingFileError, ShapeError
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
 from a2lc.images import remote
 from a2lc.images.label_maps import read_snapped, write_ids
 from a2lc.images.multiband import Stretch, read_deep, stretched
 from a2lc.images.opening import orientation_of, stored_size, turned_upright
+from a2lc.images.options import ReadingOptions
 from a2lc.images.remote import list_address, read_list
 from a2lc.images.rgb import read_rgb, write_rgb
 from a2lc.project.project import Project
@@ -72,7 +72,7 @@ def test_tiles_hold_all_pixels(data):
     masks = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) // 100 + 1
     for name in "ab":
         write_ids(data / "masks" / f"{name}.png", masks)
-    summary = make(data, ReadRules(tile=32), masks=data / "masks", ground_truth=data / "labels")
+    summary = make(data, ReadingOptions(tile=32), masks=data / "masks", ground_truth=data / "labels")
     assert summary.images == 2 * 2 * 3  # rows and columns
     assert any("tile of 70 x 50" in note for note in summary.notes)
     with Project(data / "p.a2lc") as project:
@@ -98,7 +98,7 @@ def test_tiles_hold_all_pixels(data):
 def test_small_images_stay_where_they_are(data):
     write_rgb(data / "images" / "b.png", picture(1, 20, 30))
     write_ids(data / "labels" / "b.png", labels_of(1, 20, 30))
-    assert make(data, ReadRules(tile=64)).images == 2 + 1
+    assert make(data, ReadingOptions(tile=64)).images == 2 + 1
     with Project(data / "p.a2lc") as project:
         assert project.image_path(project.record("b")) == data / "images" / "b.png"
         assert "b" not in project.prepared and "a/r00c01" in project.prepared
@@ -107,7 +107,7 @@ def test_small_images_stay_where_they_are(data):
 def test_a_map_of_another_size_is_not_cut(data):
     write_ids(data / "labels" / "b.png", labels_of(1, 48, 70))
     with pytest.raises(InputError, match=r"b\.png is 70 x 48, its image 70 x 50"):
-        make(data, ReadRules(tile=32))
+        make(data, ReadingOptions(tile=32))
     assert not (data / "p.a2lc").exists()
 
 
@@ -123,7 +123,7 @@ def test_baked_images_are_upright(data, orientation):
     (data / "images" / "b.png").unlink()
     Image.fromarray(stored).save(data / "images" / "b.png", exif=exif)
     before = (data / "images" / "b.png").read_bytes()
-    summary = make(data, ReadRules(exif="bake"))
+    summary = make(data, ReadingOptions(exif="bake"))
     assert any("turned upright" in note for note in summary.notes)
     with Project(data / "p.a2lc") as project:
         record = project.record("b")
@@ -149,7 +149,7 @@ def test_multiband_tiff(data, planar):
     tifffile.imwrite(data / "images" / "b.tif", stored, photometric="minisblack", planarconfig=planar)
     with pytest.raises(InputError, match="--bands"):
         make(data)
-    make(data, ReadRules(bands=(4, 3, 2), stretch=Stretch(0, 3000)))
+    make(data, ReadingOptions(bands=(4, 3, 2), stretch=Stretch(0, 3000)))
     with Project(data / "p.a2lc") as project:
         expected = np.rint(255 * np.clip(values[..., [3, 2, 1]] / 3000, 0, 1)).astype(np.uint8)
         assert (project.pixels(project.record("b")) == expected).all()
@@ -162,7 +162,7 @@ def test_grey_png_of_16_bits(data):
     Image.fromarray(values).save(data / "images" / "b.png")
     with pytest.raises(InputError, match=r"b\.png: more than 8 bits a channel .*--stretch"):
         make(data)
-    make(data, ReadRules(stretch=Stretch(2, 98, percent=True)))
+    make(data, ReadingOptions(stretch=Stretch(2, 98, percent=True)))
     with Project(data / "p.a2lc") as project:
         low, high = np.percentile(values, [2, 98])
         grey = np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
@@ -339,7 +339,7 @@ def test_ground_truth_of_some_images(data):
     write_ids(data / "truth" / "a.png", wrong)
     with pytest.raises(InputError, match=r"1 images without ground truth: b .*--partial-ground-truth"):
         make(data, ground_truth=data / "truth")
-    summary = make(data, ReadRules(partial_truth=True), ground_truth=data / "truth")
+    summary = make(data, ReadingOptions(partial_truth=True), ground_truth=data / "truth")
     assert (summary.images, summary.with_truth) == (2, 1)
     alone = data / "alone"
     for kind in ("images", "labels"):
@@ -386,7 +386,7 @@ def test_snapping_is_told(data):
     sources = Sources(images=data / "images", labels=data / "labels")
     with pytest.raises(InputError, match=r"blurs values at every edge.*--snap N"):
         create_project(data / "p.a2lc", sources, table)
-    summary = create_project(data / "p.a2lc", sources, table, ReadRules(snap=40))
+    summary = create_project(data / "p.a2lc", sources, table, ReadingOptions(snap=40))
     assert any("pixels of lossy label files were read as the nearest known value" in note for note in summary.notes)
     with Project(data / "p.a2lc") as project:
         assert set(np.unique(project.raw_labels(project.record("a")))) <= {0, 100, 200}
@@ -406,7 +406,7 @@ def test_another_list_never_takes_the_images_of_a_failed_import(data):
         write_ids(data / "maps" / f"{name}.png", labels_of(0))
     with pytest.raises(ImageFileError, match="cannot be fetched"):
         make(data, images=data / "first.txt", labels=data / "maps")
-    make(data, ReadRules(skip_bad=True), images=data / "second.txt", labels=data / "maps")
+    make(data, ReadingOptions(skip_bad=True), images=data / "second.txt", labels=data / "maps")
     with Project(data / "p.a2lc") as project:
         (record,) = project.images
         assert project.image_path(record) == project.folder / "images" / "one.png"
@@ -420,7 +420,7 @@ def test_a_file_that_changed_since_a_failed_import_is_fetched_again(data):
         make(data, images=data / "list.txt")
     write_rgb(data / "images" / "a.png", picture(99))
     (data / "list.txt").write_text("images/a.png\n", encoding="utf-8")
-    make(data, ReadRules(skip_bad=True), images=data / "list.txt")
+    make(data, ReadingOptions(skip_bad=True), images=data / "list.txt")
     with Project(data / "p.a2lc") as project:
         assert (project.pixels(project.images[0]) == picture(99)).all()
 
@@ -428,7 +428,7 @@ def test_a_file_that_changed_since_a_failed_import_is_fetched_again(data):
 def test_addresses_on_this_machine_are_whole_paths(data, monkeypatch):
     (data / "list.txt").write_text("images/a.png\nimages/b.png\n", encoding="utf-8")
     monkeypatch.chdir(data)
-    create_project(data / "p.a2lc", Sources(images=Path("list.txt"), labels=Path("labels")), CLASSES, ReadRules())
+    create_project(data / "p.a2lc", Sources(images=Path("list.txt"), labels=Path("labels")), CLASSES, ReadingOptions())
     monkeypatch.chdir(data.parent)
     with Project(data / "p.a2lc") as project:
         assert project.prepared["a"].address == str(data / "images" / "a.png")
@@ -453,7 +453,7 @@ def test_copies_of_images_that_are_left_out_are_deleted(data, others):
         write_rgb(data / "images" / "c.png", picture(2))
         write_ids(data / "labels" / "c.png", labels_of(2))
         (data / "labels" / "a.png").write_bytes(b"damaged")
-    summary = make(data, ReadRules(exif="bake", skip_bad=True))
+    summary = make(data, ReadingOptions(exif="bake", skip_bad=True))
     assert summary.images == 1 and "b" in summary.skipped
     folder = data / "p.a2lc" / "images"
     kept = sorted(path.name for path in folder.rglob("*")) if folder.exists() else []
@@ -528,7 +528,7 @@ def test_what_is_made_of_a_turned_image(data, case, orientation, exif):
             8: np.rot90(stored, 1),
         }[orientation]
     write_ids(data / "labels" / "a.png", labels_of(0, *expected.shape[:2]))
-    make(data, ReadRules(exif=exif, **options))
+    make(data, ReadingOptions(exif=exif, **options))
     with Project(data / "p.a2lc") as project:
         assert np.array_equal(whole_of(project), expected)
 
@@ -542,10 +542,10 @@ def test_nothing_is_made_of_a_turned_image_that_nobody_decided(data, case):
         r"1 of 1 images are shown turned .*stored 70 x 50, shown 50 x 70 \(EXIF orientation 6\); its maps are 50 x 70"
     )
     with pytest.raises(ShapeError, match=said):
-        make(data, ReadRules(**options))
+        make(data, ReadingOptions(**options))
     # It is no image that is merely left out: what it shows is not known.
     with pytest.raises(ShapeError, match="as the upright image: --exif apply"):
-        make(data, ReadRules(skip_bad=True, **options))
+        make(data, ReadingOptions(skip_bad=True, **options))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -612,7 +612,7 @@ def test_a_link_to_nothing_is_named(data):
     (data / "images" / "c.png").symlink_to(data / "nowhere.png")
     with pytest.raises(ImageFileError, match=r"c\.png: gone, or a link to nothing"):
         make(data, labels=None)
-    assert make(data, ReadRules(skip_bad=True), labels=None).images == 2
+    assert make(data, ReadingOptions(skip_bad=True), labels=None).images == 2
 
 
 @pytest.mark.parametrize("place", range(0, 64, 4))

@@ -16,8 +16,8 @@ from a2lc.creation.importer import create_project
 from a2lc.export import changes as module
 from a2lc.export import export_project
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
 from a2lc.images.label_maps import read_ids, write_ids
+from a2lc.images.options import ReadingOptions
 from a2lc.images.rgb import read_rgb, write_rgb
 from a2lc.ledger import KEEP, VOID
 from a2lc.project.project import Project
@@ -44,7 +44,7 @@ def make(tmp_path, tile=None, images=True):
         )
         write_ids(tmp_path / "labels" / f"{name}.png", labels_of(index))
     sources = Sources(images=tmp_path / "images" if images else None, labels=tmp_path / "labels")
-    create_project(tmp_path / "p.a2lc", sources, CLASSES, ReadRules(tile=tile))
+    create_project(tmp_path / "p.a2lc", sources, CLASSES, ReadingOptions(tile=tile))
     return Project(tmp_path / "p.a2lc")
 
 

@@ -13,7 +13,7 @@ from a2lc.errors import InputError, UnknownNameError
 from a2lc.export import export_project
 from a2lc.export.corrected import corrected_file_values, provenance
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
+from a2lc.images.options import ReadingOptions
 from a2lc.ledger import FIRST, VOID
 from a2lc.ledger.undo import deciders, undo_rows
 from a2lc.project.project import Project
@@ -43,7 +43,7 @@ def project(tmp_path):
             image.putpalette([i for index in range(256) for i in (index, 255 - index, 9)])
         image.save(folders["labels"] / f"{name}.png", optimize=True)
     sources = Sources(images=folders["images"], labels=folders["labels"], masks=folders["masks"])
-    create_project(tmp_path / "p.a2lc", sources, CLASSES, ReadRules(value_map={34: 255}))
+    create_project(tmp_path / "p.a2lc", sources, CLASSES, ReadingOptions(value_map={34: 255}))
     with Project(tmp_path / "p.a2lc") as opened:
         yield opened
 
@@ -146,7 +146,7 @@ def test_voc_reads_high_values_as_they_were_mapped(tmp_path):
     labels[0] = 1000
     Image.fromarray(labels).save(tmp_path / "labels/a.png")
     sources = Sources(images=tmp_path / "images", labels=tmp_path / "labels")
-    create_project(tmp_path / "w.a2lc", sources, CLASSES, ReadRules(value_map={1000: 255}))
+    create_project(tmp_path / "w.a2lc", sources, CLASSES, ReadingOptions(value_map={1000: 255}))
     with Project(tmp_path / "w.a2lc") as project:
         export_project(project, tmp_path / "voc", "voc")
         with pytest.raises(InputError, match="inside the project"):

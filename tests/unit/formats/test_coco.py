@@ -12,8 +12,8 @@ from a2lc.creation.importer import create_project
 from a2lc.errors import A2LCError, InputError
 from a2lc.formats.base import Sources
 from a2lc.formats.coco import panoptic_ids
-from a2lc.formats.reading import ReadRules
 from a2lc.formats.rle import coco_counts, decode_coco, mask_of_counts
+from a2lc.images.options import ReadingOptions
 from a2lc.project.project import Project
 
 H, W = 9, 14
@@ -170,12 +170,12 @@ def test_classes_are_joined_by_name(tmp_path):
 
 def test_void_is_what_the_user_says(tmp_path):
     write(tmp_path, [row(1, 90, {"size": [H, W], "counts": compressed(box(0, 0, 3, 2))})])
-    read(tmp_path, rules=ReadRules(ignore=7))
+    read(tmp_path, rules=ReadingOptions(ignore=7))
     with Project(tmp_path / "p.a2lc") as project:
         first = project.first_labels(project.images[0])
         assert first[0, 0] == 1 and first[8, 8] == 255
     given = ClassTable.from_names(["sky", "tree"])
-    read(tmp_path, given, ReadRules(ignore=7), name="q.a2lc")
+    read(tmp_path, given, ReadingOptions(ignore=7), name="q.a2lc")
     assert labels(tmp_path, "q.a2lc")[8, 8] == 7
 
 
@@ -201,7 +201,7 @@ def test_images_that_the_file_does_not_name(tmp_path):
     Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "images/other.png")
     summary = read(tmp_path)
     assert summary.images == 1 and any("other" in note for note in summary.notes)
-    assert read(tmp_path, rules=ReadRules(partial=True), name="q.a2lc").unlabelled == 1
+    assert read(tmp_path, rules=ReadingOptions(partial=True), name="q.a2lc").unlabelled == 1
     (tmp_path / "images/a b.png").unlink()
     with pytest.raises(InputError, match="1 label maps without an image: a b"):
         read(tmp_path, name="r.a2lc")

@@ -12,7 +12,7 @@ from a2lc.classes.table import ClassTable
 from a2lc.creation.importer import create_project
 from a2lc.errors import A2LCError, InputError
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
+from a2lc.images.options import ReadingOptions
 from a2lc.project.project import Project
 
 H, W = 9, 14
@@ -272,7 +272,7 @@ def test_bombs_are_refused(tmp_path):
         create(tmp_path, "cvat-mask", path)
     sources = Sources(format="cvat-mask", images=tmp_path / "images", labels=packed(tmp_path / "f.zip", files()))
     with pytest.raises(A2LCError, match="over the limit of 100"):
-        create_project(tmp_path / "q.a2lc", sources, GIVEN, ReadRules(max_pixels=100))
+        create_project(tmp_path / "q.a2lc", sources, GIVEN, ReadingOptions(max_pixels=100))
 
 
 @pytest.mark.parametrize("names", [["a:b"], ["#a"], ["x" * 65], ["a\ufffeb"]])

@@ -13,7 +13,7 @@ from a2lc.classes.table import ClassTable
 from a2lc.creation.importer import create_project
 from a2lc.errors import A2LCError, InputError, MissingFileError
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
+from a2lc.images.options import ReadingOptions
 from a2lc.project.project import Project
 
 H, W = 7, 12
@@ -128,7 +128,7 @@ def test_missing_label_maps(tmp_path):
     write(tmp_path, "train.parquet", content)
     with pytest.raises(InputError, match="images without labels: 1"):
         read(tmp_path)
-    assert read(tmp_path, rules=ReadRules(partial=True)).unlabelled == 1
+    assert read(tmp_path, rules=ReadingOptions(partial=True)).unlabelled == 1
 
 
 def test_tables_that_lie(tmp_path):

@@ -12,7 +12,7 @@ from a2lc.classes.table import ClassTable
 from a2lc.creation.importer import create_project
 from a2lc.errors import A2LCError, InputError
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
+from a2lc.images.options import ReadingOptions
 from a2lc.project.project import Project
 
 H, W = 11, 17
@@ -173,5 +173,5 @@ def test_images_without_a_file(tmp_path):
     Image.fromarray(np.zeros((H, W, 3), np.uint8)).save(tmp_path / "set/other.png")
     found, _, summary = read(tmp_path)
     assert set(found) == {"a b"} and any("does not name were left out: other" in note for note in summary.notes)
-    found, _, _ = read(tmp_path, name="q.a2lc", rules=ReadRules(partial=True))
+    found, _, _ = read(tmp_path, name="q.a2lc", rules=ReadingOptions(partial=True))
     assert set(found) == {"a b", "other"}

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from a2lc.errors import InputError, MissingFileError
-from a2lc.formats.base import FORMATS, Sources, find_files
+from a2lc.formats.base import Sources, find_files
 from a2lc.formats.folder import read_folder
+from a2lc.formats.registry import FORMATS
 from a2lc.formats.voc import VOC_NAMES, read_voc, voc_classes, voc_palette
 
 

@@ -18,11 +18,11 @@ from a2lc.creation.pseudo_labels import check_project, make_pseudo_labels, previ
 from a2lc.creation.pseudo_settings import PseudoSettings
 from a2lc.errors import InputError, ShapeError, StageError, UnknownNameError
 from a2lc.formats.base import Sources
-from a2lc.formats.reading import ReadRules
 from a2lc.foundation.compose import compose
 from a2lc.foundation.packed import PackedMasks
 from a2lc.foundation.segmenter import Segmenter
 from a2lc.foundation.weights import Ready, Weights
+from a2lc.images.options import ReadingOptions
 from a2lc.masks.superpixels import slic
 from a2lc.project.project import Project
 
@@ -295,13 +295,13 @@ def test_ground_truth_goes_along(scenes_dir, tmp_path, make):
 
 def test_values_that_are_read_as_others(scenes_dir, tmp_path, make):
     sources = Sources(images=scenes_dir / "images")
-    create_project(tmp_path / "m.a2lc", sources, CLASSES, ReadRules(value_map={7: 255, 50: 7}))
+    create_project(tmp_path / "m.a2lc", sources, CLASSES, ReadingOptions(value_map={7: 255, 50: 7}))
     with Project(tmp_path / "m.a2lc") as project, project.lock():
         make(project)
         image = project.images[0]
         np.testing.assert_array_equal(project.raw_labels(image) == 50, project.first_labels(image) == 0)
         assert any((project.first_labels(image) == 0).any() for image in project.images)
-    create_project(tmp_path / "n.a2lc", sources, CLASSES, ReadRules(value_map={7: 255}))
+    create_project(tmp_path / "n.a2lc", sources, CLASSES, ReadingOptions(value_map={7: 255}))
     with (
         Project(tmp_path / "n.a2lc") as project,
         project.lock(),

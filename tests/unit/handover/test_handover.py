@@ -396,9 +396,9 @@ def test_turned_images_are_handed_over_upright(tool, make_dataset, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     data.image("a", size=(data.width, data.height), suffix=".png", exif=exif)
-    from a2lc.formats.reading import ReadRules
+    from a2lc.images.options import ReadingOptions
 
-    data.create(ReadRules(exif="apply"))
+    data.create(ReadingOptions(exif="apply"))
     with Project(data.project) as project:
         record = project.images[0]
         assert (record.width, record.height) == (9, 6)

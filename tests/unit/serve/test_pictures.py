@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from a2lc.errors import ImageFileError, InputError, MissingFileError
-from a2lc.formats.reading import ReadRules
+from a2lc.images.options import ReadingOptions
 from a2lc.project.project import Project
 from a2lc.records import Query
 from a2lc.serve.pictures import BoundedCache, Pictures, RegionError, context_box, mask_runs
@@ -169,7 +169,7 @@ def test_an_image_is_shown_upright(make_dataset):
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     Image.fromarray(pixels).save(data.path("images", "a"), exif=exif)
-    data.create(ReadRules(exif="apply"))
+    data.create(ReadingOptions(exif="apply"))
     with Project(data.project) as project:
         found = Pictures(project).pixels(0)
         assert_array_equal(found, project.pixels(project.images[0]))

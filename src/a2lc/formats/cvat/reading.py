@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from a2lc.classes.table import ClassTable, class_colour
 from a2lc.errors import InputError, MissingFileError
 from a2lc.formats.annotated import Annotated, Category, join_classes, name_of, need, safe_path, samples, unique_names
-from a2lc.formats.base import Found, Sources, register_format
+from a2lc.formats.base import Found, Sources
 from a2lc.formats.rle import Box, box_of_mask, mask_of_box
 from a2lc.formats.shapes import (
     box_points,
@@ -223,7 +223,6 @@ def mask_of_element(shape: Element, height: int, width: int, where: str) -> NDAr
 # ---- CVAT for images 1.1 ----------------------------------------------------------------------------------------
 
 
-@register_format("cvat-xml")
 def read_cvat_xml(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Read `CVAT for images 1.1`: `--labels` names annotations.xml or the ZIP, `--images` the folder of images.
 
@@ -363,7 +362,6 @@ class _Tree:
         return read_bounded(self.path / name) if self.archive is None else self.archive.read(name, _MOST_FILE)
 
 
-@register_format("cvat-mask")
 def read_cvat_mask(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
     """Read `Segmentation mask 1.1`: `--labels` names the ZIP, or the folder it was unpacked to.
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from a2lc.classes.table import ClassTable
 from a2lc.formats.annotated import check_label_name
-from a2lc.formats.cvat import BACKGROUND, LABELMAP, free_colour, labelmap_text, mask_attributes
-from a2lc.formats.writing import Corrected, register_export
+from a2lc.formats.cvat.reading import BACKGROUND, LABELMAP, free_colour, labelmap_text, mask_attributes
+from a2lc.formats.writing import Corrected
 from a2lc.images.label_maps import write_ids
 from a2lc.images.rgb import png_bytes
 from a2lc.io.files import write_text
@@ -42,11 +42,6 @@ def _hexadecimal(colour: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-@register_export(
-    "cvat-mask",
-    labels="annotations.zip",
-    line="annotations.zip as Segmentation mask 1.1, and void/ for what it cannot hold",
-)
 class CvatMaskWriter:
     """Writes `annotations.zip`, and `labels.json` to paste as raw labels of a task.
 
@@ -85,11 +80,6 @@ class CvatMaskWriter:
         write_text(self.folder / "labels.json", json.dumps(specs, indent=1, ensure_ascii=False))
 
 
-@register_export(
-    "cvat-xml",
-    labels="annotations.xml",
-    line="annotations.xml as CVAT for images 1.1: a mask for each class of an image",
-)
 class CvatXmlWriter:
     """Writes `annotations.xml`, and `labels.json` to paste as raw labels of a task. Void is what no mask covers."""
 

@@ -1,0 +1,196 @@
+"""The formats of data sets, by name: one file a format, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from a2lc.errors import ConfigError, require_known
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from a2lc.formats.base import Reader
+    from a2lc.formats.writing import Writer
+    from a2lc.project.project import Project
+
+__all__ = [
+    "EXPORTS",
+    "FORMATS",
+    "Format",
+    "FormatView",
+    "find_format",
+    "find_reader",
+    "find_writer",
+    "load_formats",
+    "markdown_table",
+    "register",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format: how a data set is read, how one is written, or both.
+
+    Attributes:
+        name: Name on the command line and in `project.yaml`.
+        title: The data set or tool it belongs to.
+        reads: What the sources `images` and `labels` name; shown in the documentation.
+        reader: Finds the files of a data set; None for a format that is only written.
+        writes: What is written, in one line.
+        writer: Creates a writer from a project and a new folder; None for a format that is only read. It raises an
+            `InputError` if the format cannot hold the labels.
+        labels: Folder that written label maps lie in, or the file that holds all of them.
+    """
+
+    name: str
+    title: str
+    reads: tuple[str, str] = ("", "")
+    reader: Reader | None = None
+    writes: str = ""
+    writer: Callable[[Project, Path], Writer] | None = None
+    labels: str = ""
+
+
+BUILT_IN = {
+    "folder": "a2lc.formats.folder",
+    "voc": "a2lc.formats.voc",
+    "cityscapes": "a2lc.formats.cityscapes",
+    "ade20k": "a2lc.formats.ade20k",
+    "coco": "a2lc.formats.coco",
+    "coco-panoptic": "a2lc.formats.coco",
+    "huggingface": "a2lc.formats.huggingface",
+    "cvat-mask": "a2lc.formats.cvat",
+    "cvat-xml": "a2lc.formats.cvat",
+    "label-studio": "a2lc.formats.label_studio",
+    "fiftyone": "a2lc.formats.fiftyone",
+    "labelme": "a2lc.formats.labelme",
+}
+"""Modules of this package's formats, by name, in the order of the documentation."""
+
+ENTRY_POINTS = "a2lc.formats"
+"""Group of entry points under which other packages announce formats: NAME = "package.module", which registers NAME."""
+
+_LOADED: dict[str, Format] = {}
+
+
+def register(format: Format) -> Format:
+    """Make a format known by its name, in place of any other of that name.
+
+    Raises:
+        ConfigError: It has no name, or neither a reader nor a writer.
+    """
+    if not format.name or (format.reader is None and format.writer is None):
+        raise ConfigError(f"Format {format.name!r} needs a name, and a reader or a writer.")
+    _LOADED[format.name] = format
+    return format
+
+
+def find_format(name: str) -> Format:
+    """Return a format by its name; only the module that registers it is imported.
+
+    Raises:
+        UnknownNameError: There is no format of that name.
+        ConfigError: The module that an installed package announces cannot be imported, or registers no such format.
+    """
+    if name not in _LOADED:
+        if name in BUILT_IN:
+            import_module(BUILT_IN[name])
+        else:
+            announced = _announced()
+            require_known("format", name, {**BUILT_IN, **_LOADED, **announced})
+            _load(announced[name])
+    return _LOADED[name]
+
+
+def load_formats() -> dict[str, Format]:
+    """Load every format, those of installed packages included, and return them by name.
+
+    A format of another package that cannot be loaded is left out with a warning: nobody asked for that one.
+    """
+    formats: dict[str, Format] = {}
+    for name in [*BUILT_IN, *(name for name in {**_LOADED, **_announced()} if name not in BUILT_IN)]:
+        try:
+            formats[name] = find_format(name)
+        except ConfigError as error:
+            warnings.warn(str(error), stacklevel=2)
+    return formats
+
+
+def _announced() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def _load(entry: EntryPoint) -> None:
+    """Import what an entry point names: a module that registers the format, or the format itself."""
+    try:
+        loaded = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"format {entry.name!r}: {entry.value} cannot be imported: {error}.") from None
+    if isinstance(loaded, Format) and loaded.name == entry.name:
+        register(loaded)
+    if entry.name not in _LOADED:
+        raise ConfigError(f"format {entry.name!r}: {entry.value} registers no format of that name.")
+
+
+def find_reader(name: str) -> Reader:
+    """Return what reads a format.
+
+    Raises:
+        UnknownNameError: There is no format of that name that is read.
+    """
+    reader = FORMATS[require_known("format", name, FORMATS)].reader
+    assert reader is not None
+    return reader
+
+
+def find_writer(name: str) -> Callable[[Project, Path], Writer]:
+    """Return what creates a writer of a format from a project and a new folder.
+
+    Raises:
+        UnknownNameError: There is no format of that name that is written.
+    """
+    writer = EXPORTS[require_known("export format", name, EXPORTS)].writer
+    assert writer is not None
+    return writer
+
+
+class FormatView(Mapping[str, Format]):
+    """Formats by name that can be read, or that can be written. One of them is loaded on look-up, all on iteration."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+
+    def __getitem__(self, name: str) -> Format:
+        if name in _LOADED or name in BUILT_IN or name in _announced():
+            format = find_format(name)
+            if getattr(format, self._part) is not None:
+                return format
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, format in load_formats().items() if getattr(format, self._part) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+FORMATS = FormatView("reader")
+"""Formats that are read, by name."""
+
+EXPORTS = FormatView("writer")
+"""Formats that are written, by name."""
+
+
+def markdown_table(formats: Mapping[str, Format] | None = None) -> str:
+    """Return the table of formats of docs/formats.md; by default, of those of this package."""
+    rows = ["| `--format` | data set | `--images` | `--labels` | written |", "|---|---|---|---|---|"]
+    for format in ({name: find_format(name) for name in BUILT_IN} if formats is None else formats).values():
+        images, labels = format.reads if format.reader is not None else ("–", "–")
+        written = format.writes if format.writer is not None else "–"
+        rows.append(f"| `{format.name}` | {format.title} | {images} | {labels} | {written} |")
+    return "\n".join(rows) + "\n"
