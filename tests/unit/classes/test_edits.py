@@ -177,7 +177,7 @@ def test_any_row_of_edits(moves):
 
 def run(scored, project, rounds, method="alc"):
     plan = scored.plan(project, 20, method=method)
-    Loop(project, plan, say=lambda line: None).run(rounds)
+    Loop(project, plan).run(rounds)
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ def test_probability_files_of_as_many_other_classes(scored, project, tmp_path):
     project.config = project.config.model_copy(
         update={"training": project.config.training.model_copy(update={"probabilities": str(new)})}
     )
-    Loop(project, RoundPlan.of(project.config), say=lambda line: None).run(2)
+    Loop(project, RoundPlan.of(project.config)).run(2)
 
 
 @pytest.mark.slow
@@ -420,7 +420,7 @@ def test_commands(scored, project, capsys):
 
 def test_an_open_round_is_about_the_same_classes(scored, project, capsys):
     plan = scored.plan(project, 20, method="alc")
-    loop = Loop(project, plan, say=lambda line: None)
+    loop = Loop(project, plan)
     for stage in ("train", "evaluate", "score"):
         loop.run_stage(stage)
     assert _main(["classes", "rename", str(project.folder), "car", "x"]) == 2
@@ -437,7 +437,7 @@ def test_nothing_left_to_ask_opens_no_round(scored, project):
     project.ledger.add_queries(0, [Query(round=0, image=i, mask_ids=(m,), proposed=0, score=1.0) for i, m in rows])
     plan = scored.plan(project, 5, method="alc")
     with pytest.raises(PoolExhaustedError, match="masks were asked about: round 1 has nothing to ask"):
-        Loop(project, plan, say=lambda line: None).run_stage("score")
+        Loop(project, plan).run_stage("score")
     assert [record.round for record in project.ledger.rounds()] == [0]
 
 

@@ -50,8 +50,8 @@ def check_agree(folder):
         assert row == len(project.masks)
         if project.has_ground_truth:
             assert project.truth.table.row.max() == row - 1
-            assert project.truth.pixels.sum() == sum(image.width * image.height for image in project.images)
-            right = project.truth.pixels[
+            assert project.truth.table.pixels.sum() == sum(image.width * image.height for image in project.images)
+            right = project.truth.table.pixels[
                 (project.truth.table.label == project.truth.table.truth) & (project.truth.table.label >= 0)
             ].sum()
             both = sum(

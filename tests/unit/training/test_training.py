@@ -253,7 +253,7 @@ def test_whole_loop_with_training(project):
         method="a2lc", settings={"epochs": 5}, budget=5, training=TINY, annotator=AnnotatorConfig(), seed=0
     )
     lines = []
-    assert Loop(project, plan, say=lines.append).run(1)
+    assert Loop(project, plan, on_stage=lambda result: lines.extend(result.lines())).run(1)
     assert [line.split()[2] for line in lines] == [
         *("train", "evaluate", "score", "select", "answer", "correct", "train", "evaluate")
     ]
