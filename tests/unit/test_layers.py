@@ -34,7 +34,6 @@ ORDER = [
 LONGEST_MODULE, LONGEST_CLASS = 500, 300
 
 LONG: dict[str, str] = {
-    "a2lc.statistics.kernel": "loops compiled together: each calls the others, and numba caches them by file",
     "a2lc.doctor.examination": "temporary: checks are moving to doctor/checks",
     "a2lc.doctor.examination._Doctor": "temporary: checks are moving to doctor/checks",
 }

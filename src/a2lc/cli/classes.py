@@ -76,6 +76,8 @@ def show(folder: ProjectDir, as_json: Annotated[bool, typer.Option("--json", hel
 
     with Project(folder) as project:
         now = project.masks.current(project.state())
+        import numpy as np
+
         counts = np.bincount(now[now >= 0], minlength=project.classes.num_classes)
         rows = project.classes.to_json()["classes"]
         if as_json:

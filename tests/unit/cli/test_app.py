@@ -138,7 +138,7 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, ["run", project, "--set", "trainings.iterations=3"], "Did you mean 'training'")
     mistake(capsys, ["run", project, "--set", "method.certfy=0.3"], "Did you mean 'certify'")
     promised = ["run", project, "--method", "a2lc", "--min-precision", "0.9"]
-    mistake(capsys, promised, "--min-precision is a promise by audits: take --method gain, not a2lc")
+    mistake(capsys, promised, "--min-precision needs the guarantee that audits give: take --method gain, not a2lc")
     mistake(capsys, ["run", project, "--min-precision", "1.5"], r"min_precision must be in \[0, 1\), found 1.5")
     mistake(capsys, ["run", project, "--set", "nonsense"], "expected KEY=VALUE")
     mistake(capsys, ["run", project, "--budget", "many"], "Invalid value for '--budget'")
