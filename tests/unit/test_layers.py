@@ -35,8 +35,6 @@ LONGEST_MODULE, LONGEST_CLASS = 500, 300
 
 LONG: dict[str, str] = {
     "a2lc.statistics.kernel": "loops compiled together: each calls the others, and numba caches them by file",
-    "a2lc.doctor.examination": "temporary: checks are moving to doctor/checks",
-    "a2lc.doctor.examination._Doctor": "temporary: checks are moving to doctor/checks",
 }
 """Modules and classes that may be longer, each with its reason."""
 
