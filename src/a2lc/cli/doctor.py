@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from a2lc.cli.console import app, error_console, print_line
+from a2lc.cli.hints import FLAGS, with_flags
 from a2lc.cli.options import (
     Colours,
     Ignore,
@@ -26,18 +29,18 @@ from a2lc.io.files import json_safe
 from a2lc.io.progress import console_progress
 
 if TYPE_CHECKING:
-    from a2lc.doctor import Diagnosis
+    from a2lc.doctor import Diagnosis, Finding, Remedy
 
 
 @app.command()
 def doctor(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a data set, in any layout, or a project.")],
-    images: Annotated[Path | None, typer.Option("--images", help="Images, where they are not found.")] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", help="Labels, where they are not found.")] = None,
-    masks: Annotated[Path | None, typer.Option("--masks", help="Mask maps, where they are not found.")] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of images; overrides auto-detection.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Labels; overrides auto-detection.")] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Mask maps; overrides auto-detection.")] = None,
     ground_truth: Annotated[
-        Path | None, typer.Option("--ground-truth", help="True labels, where they are not found.")
+        Path | None, typer.Option("--ground-truth", help="Ground truth; overrides auto-detection.")
     ] = None,
     classes: Annotated[str | None, typer.Option("--classes", help="Classes file, or names.")] = None,
     format: Annotated[str | None, typer.Option("--format", help="Data set format; overrides auto-detection.")] = None,
@@ -45,17 +48,21 @@ def doctor(
     ignore: Ignore = None,
     colours: Colours = False,
     snap: Snap = None,
-    exif: Annotated[str, typer.Option("--exif", help="As of init.")] = "refuse",
-    bake_exif: Annotated[bool, typer.Option("--bake-exif", help="As of init.")] = False,
-    bands: Annotated[str | None, typer.Option("--bands", help="As of init.")] = None,
-    stretch: Annotated[str | None, typer.Option("--stretch", help="As of init.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="As of init.")] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="As of init.")] = False,
-    partial_ground_truth: Annotated[bool, typer.Option("--partial-ground-truth", help="As of init.")] = False,
-    max_pixels: Annotated[int | None, typer.Option("--max-pixels", min=1, help="As of init.")] = None,
+    exif: Annotated[str, typer.Option("--exif", help="Same as `a2lc init --exif`.")] = "refuse",
+    bake_exif: Annotated[bool, typer.Option("--bake-exif", help="Same as `a2lc init --bake-exif`.")] = False,
+    bands: Annotated[str | None, typer.Option("--bands", help="Same as `a2lc init --bands`.")] = None,
+    stretch: Annotated[str | None, typer.Option("--stretch", help="Same as `a2lc init --stretch`.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Same as `a2lc init --skip-bad`.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Same as `a2lc init --partial`.")] = False,
+    partial_ground_truth: Annotated[
+        bool, typer.Option("--partial-ground-truth", help="Same as for `a2lc init`.")
+    ] = False,
+    max_pixels: Annotated[
+        int | None, typer.Option("--max-pixels", min=1, help="Same as `a2lc init --max-pixels`.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong with the files, where, and what mends it. Nothing is changed. Exits with 2 if init would refuse."""
+    """Check the files of a data set or project, and name what fixes each problem. Exits with 2 if init would refuse them."""
     from a2lc.doctor import examine, examine_project, find_layout, unknown_annotations, with_images
     from a2lc.formats.base import Sources
     from a2lc.images.options import ReadingOptions
@@ -139,38 +146,81 @@ def _given_flags(context: typer.Context) -> list[str]:
     return found
 
 
-def _print_diagnosis(diagnosis: Diagnosis, what: str, command: str | None, as_json: bool) -> None:
-    """Print what was found; exits with 2 if there are faults."""
-    from dataclasses import asdict
+_LEVELS = {"fault": "ERROR", "doubt": "warning", "note": "info"}
+"""Words for the levels of findings, whose names in JSON are those of the first version."""
 
-    faults, flags = diagnosis.of("fault"), diagnosis.mended_by
-    mended = None if command is None or flags is None else " ".join([command, *flags])
+
+def flag_of(remedy: Remedy) -> str:
+    """Return the option of `a2lc init` and `a2lc doctor` that a remedy stands for."""
+    flag, value = FLAGS[remedy.option], remedy.value
+    if value is True:
+        return flag
+    if remedy.option == "value_map":
+        return " ".join(f"{flag} {read}={becomes}" for read, becomes in value.items())
+    if remedy.option == "exif" and value == "bake":
+        return "--bake-exif"
+    return f"{flag} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+def _flags_of(remedies: Iterable[Remedy]) -> list[str]:
+    return list(dict.fromkeys(flag_of(remedy) for remedy in remedies))
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    """Return a finding under the keys that users of `--json` know."""
+    return {
+        "code": finding.code,
+        "level": finding.level,
+        "message": with_flags(finding.message),
+        "count": finding.count,
+        "files": finding.files,
+        "values": [asdict(value) for value in finding.values],
+        "mend": with_flags(finding.fix),
+        "flags": _flags_of(finding.remedies),
+    }
+
+
+def _print_diagnosis(diagnosis: Diagnosis, what: str, command: str | None, as_json: bool) -> None:
+    """Print the findings; exit with 2 if there are errors."""
+    errors, warnings, remedies = diagnosis.of("fault"), diagnosis.of("doubt"), diagnosis.remedies
+    following = None if command is None or remedies is None else " ".join([command, *_flags_of(remedies)])
     if as_json:
-        found = {"what": what, **asdict(diagnosis), "faults": len(faults), "command": mended}
-        print_line(json.dumps(json_safe(found), indent=1))
+        record = {
+            "what": what,
+            "images": diagnosis.images,
+            "label_maps": diagnosis.label_maps,
+            "findings": [_as_json(finding) for finding in diagnosis.findings],
+            "faults": len(errors),
+            "command": following,
+        }
+        print_line(json.dumps(json_safe(record), indent=1))
     else:
         print_line(f"{what}: {diagnosis.images:,} images, {diagnosis.label_maps:,} label maps")
         for finding in diagnosis.findings:
-            print_line(
-                f"{finding.level.upper() if finding.level == 'fault' else finding.level}  [{finding.code}] {finding.message}"
-            )
-            for value in finding.values:
-                print_line(f"       {value.value}: {value.pixels:,} pixels in {value.files:,} files")
-            for file in finding.files:
-                print_line(f"       {file}")
-            if finding.count > len(finding.files) > 0:
-                print_line(f"       and {finding.count - len(finding.files):,} more")
-            if finding.mend:
-                options = f"   {' '.join(finding.flags)}" if finding.flags else ""
-                print_line(f"       mend: {finding.mend}{options}")
-        doubts = len(diagnosis.of("doubt"))
-        if faults:
-            print_line(
-                f"{len(faults)} faults, {doubts} doubts" + ("" if mended else "; mend the files, then look again")
-            )
+            _print_finding(finding)
+        if errors:
+            end = "" if following else "; fix the files, then check them again"
+            print_line(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}{end}")
         else:
-            print_line("no fault" + (f", {doubts} doubts" if doubts else ": a clean bill"))
-        if mended is not None:
-            print_line(f"next: {mended}")
-    if faults:
+            print_line(f"no errors, {_count(warnings, 'warning')}" if warnings else "no problems found")
+        if following is not None:
+            print_line(f"next: {following}")
+    if errors:
         raise typer.Exit(2)
+
+
+def _count(findings: Sequence[Finding], what: str) -> str:
+    return f"{len(findings)} {what}{'' if len(findings) == 1 else 's'}"
+
+
+def _print_finding(finding: Finding) -> None:
+    print_line(f"{_LEVELS[finding.level]}  [{finding.code}] {with_flags(finding.message)}")
+    for value in finding.values:
+        print_line(f"       {value.value}: {value.pixels:,} pixels in {value.files:,} files")
+    for file in finding.files:
+        print_line(f"       {file}")
+    if finding.count > len(finding.files) > 0:
+        print_line(f"       and {finding.count - len(finding.files):,} more")
+    if finding.fix:
+        flags = _flags_of(finding.remedies)
+        print_line(f"       fix: {with_flags(finding.fix)}{'   ' + ' '.join(flags) if flags else ''}")

@@ -65,6 +65,7 @@ def check_all(
     what: str,
     train: bool,
 ) -> list[Checked]:
+    """Check samples one by one, add what is wrong to `faults`, and return those that can be imported."""
     if not samples:
         return []
 
@@ -110,6 +111,7 @@ def pixels_of(sample: Sample, max_pixels: int) -> int:
 def check_sample(
     sample: Sample, classes: ClassTable, options: ReadingOptions, faults: Faults, train: bool
 ) -> Checked | None:
+    """Check the files of a sample, add what is wrong to `faults`, and return what was read; None if it cannot be imported."""
     maps: dict[str, NDArray[Any] | None] = {}
     stored, orientation, digest = None, 1, ""
     try:
@@ -182,6 +184,7 @@ def check_sample(
 
 
 def size_line(image: str, size: tuple[int, int], path: str, what: str, other: tuple[int, int]) -> str:
+    """Return a line on a map whose width and height are not those of its image."""
     hint = ""
     if other == size[::-1]:
         hint = "; turned by 90 degrees"

@@ -55,6 +55,7 @@ class Found:
 
 
 def count_masks(segmenter: Segmenter, pixels: NDArray[np.uint8], boxes: NDArray[np.float32]) -> PackedMasks:
+    """Return the masks of the objects in boxes."""
     if not len(boxes):
         return PackedMasks.pack([], *pixels.shape[:2])
     return segmenter.masks_for_boxes(pixels, boxes)
@@ -84,6 +85,7 @@ def groups_of(images: Sequence[ImageRecord], size: int) -> list[list[ImageRecord
 
 
 def ids_in(group: Sequence[ImageRecord]) -> set[int]:
+    """Return the indices of images."""
     return {image.index for image in group}
 
 
@@ -108,7 +110,7 @@ def write_found(path: Path, key: str, floor: float, found: Found) -> int:
 
 
 def read_found(path: Path, key: str, settings: PseudoSettings) -> Found | None:
-    """What is kept of an image at the settings' threshold; None where it is of other settings, weights or pixels.
+    """Read what is kept of an image at the settings' threshold; None if it is of other settings, weights or pixels.
 
     Which boxes stay of those that overlap depends on better ones alone, so what was found at a lower threshold holds what
     would be found at this one.
@@ -132,7 +134,7 @@ def read_found(path: Path, key: str, settings: PseudoSettings) -> Found | None:
 
 
 def compose_found(job: Job, image: ImageRecord, pixels: NDArray[np.uint8] | None = None) -> tuple[Found, Composed]:
-    """What was found in an image, and its labels and masks."""
+    """Return the detections in an image, and the labels and masks composed of them."""
     settings, classes = job.settings, job.project.classes
     found = read_found(job.path(image), job.key(image), settings)
     if found is None:

@@ -329,7 +329,7 @@ def _write(
 
 
 def _write_truth(folder: Path, item: Checked, classes: ClassTable, options: ReadingOptions) -> None:
-    """True classes of an image; those of an image without ground truth are void, which no figure counts."""
+    """Write the true classes of an image; those of an image without ground truth are void, which no figure counts."""
     if item.sample.ground_truth is None:
         truth = np.full((item.height, item.width), classes.ignore_index, dtype=classes.dtype)
     else:
@@ -350,7 +350,7 @@ def _file_name(sample: Sample, root: Path | None) -> str:
 
 
 def _copy_map(source: MapSource, target: Path, classes: ClassTable, options: ReadingOptions) -> None:
-    """A copy of a label file: the very bytes of a PNG of ids, else its values as PNG."""
+    """Copy a label file: the very bytes of a PNG of ids, else its values as PNG."""
     if isinstance(source, DrawnMap):
         if source.stored is None:
             write_ids(target, source.draw())

@@ -39,7 +39,7 @@ class _TurnedError(InputError):
 
 
 def turned_line(image: object, stored: tuple[int, int], orientation: int, fits: tuple[int, ...] | None) -> str:
-    """What is said of an image that EXIF shows turned.
+    """Describe an image that EXIF shows turned.
 
     Args:
         image: What messages call it.
@@ -221,7 +221,7 @@ def _turned(
     options: ReadingOptions,
     read_map: Callable[[MapSource, bool], NDArray[Any]],
 ) -> str:
-    """What is said of a turned image, with the size of the first of its maps."""
+    """Describe a turned image, with the size of the first of its maps."""
     deep = read_deep(path, options.max_pixels, every=options.bands is not None)
     stored = stored_size(path, options.max_pixels)[:2] if deep is None else (deep.shape[1], deep.shape[0])
     for source, masks in ((sample.labels, False), (sample.masks, True), (sample.ground_truth, False)):

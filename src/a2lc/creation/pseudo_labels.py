@@ -69,7 +69,7 @@ class PseudoSummary:
 
 
 def recorded_commits(folder: Path) -> dict[str, str]:
-    """Commits of weights a project has used, by repository."""
+    """Return the commits of the weights that a project has used, by repository."""
     path = folder / FOLDER / "weights.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -164,7 +164,7 @@ def preview(
     track: Track = no_progress,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """A picture of what the first images would get; the project keeps its labels and masks.
+    """Draw what the first images would get; the project keeps its labels and masks.
 
     What the models found is kept, so that labelling all images goes on from there. The caller holds the project's lock.
 
@@ -276,7 +276,7 @@ def _ahead(
     read: Callable[[ImageRecord], NDArray[np.uint8]],
     groups: Iterable[list[ImageRecord]],
 ) -> Iterator[tuple[list[ImageRecord], list[NDArray[np.uint8]]]]:
-    """Groups with their pixels, a few of them decoded ahead, so that memory does not grow with their number."""
+    """Yield groups with their pixels, a few of them decoded ahead, so that memory does not grow with their number."""
     waiting: deque[tuple[list[ImageRecord], list[Any]]] = deque()
     for group in groups:
         waiting.append((group, [pool.submit(read, image) for image in group]))

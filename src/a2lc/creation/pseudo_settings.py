@@ -29,13 +29,14 @@ FOLDER = "pseudo"
 
 
 def identity(ready: Ready) -> str:
-    """What stands for weights in digests: their commit, or their very bytes."""
+    """Return what stands for weights in digests: their commit, or their very bytes."""
     if ready.weights.folder is not None:
         return folder_digest(ready.folder)
     return f"{ready.weights.name}@{ready.weights.revision}"
 
 
 def digest(value: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a JSON object, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -114,6 +115,7 @@ class Job:
 
     @classmethod
     def of(cls, project: Project, settings: PseudoSettings, detector: Ready, segmenter: Ready) -> Job:
+        """Create the job of a project, after checking the settings."""
         settings.check()
         classes = project.classes
         background = None if settings.background is None else classes.index(settings.background)
@@ -132,13 +134,15 @@ class Job:
         return cls(project, settings, detector, segmenter, phrases, background, look)
 
     def path(self, image: ImageRecord) -> Path:
+        """Return the file that keeps the detections of an image."""
         return self.project.folder / FOLDER / f"{image.image_id}.npz"
 
     def key(self, image: ImageRecord) -> str:
+        """Return the digest of all that the detections of an image depend on."""
         return digest(self.look | {"image": image.sha256, "size": [image.height, image.width]})
 
     def composition(self) -> dict[str, Any]:
-        """What laying masks over each other depends on, beside what was found."""
+        """Return what laying masks over each other depends on, besides the detections."""
         names = ("box_threshold", "overlap", "cover", "cover_count", "background")
         return {name: getattr(self.settings, name) for name in names} | {
             "priorities": [self.project.classes.priority(index) for index in range(self.project.classes.num_classes)]

@@ -113,14 +113,14 @@ class Canvas:
         self.sensor = grain.standard_normal((height, width, 3), dtype=np.float32)
 
     def window(self, left: float, top: float, right: float, bottom: float) -> Window:
-        """The pixels of a box in units, cut to the image; it may be empty."""
+        """Return the pixels of a box in units, cut to the image; it may be empty."""
         height, width = self.instances.shape
         rows = slice(min(max(math.floor(top * self.unit), 0), height), max(math.ceil(bottom * self.unit), 0))
         columns = slice(min(max(math.floor(left * self.unit), 0), width), max(math.ceil(right * self.unit), 0))
         return rows, columns
 
     def surface(self, row: int, window: Window, x: FloatArray, y: FloatArray) -> FloatArray:
-        """The texture of an appearance in a window at texture coordinates `x` and `y`: (h, w, 3) float32."""
+        """Return the texture of an appearance in a window at texture coordinates `x` and `y`: (h, w, 3) float32."""
         look = APPEARANCES[row]
         tint = self.rng.normal(1.0, 0.06) * self.rng.normal(1.0, 0.02, 3)
         accent = _PATTERNS[look.pattern](x, y)[..., None]
@@ -175,7 +175,7 @@ class Box:
 
     @classmethod
     def standing(cls, x: float, ground: float, width: float, height: float) -> Box:
-        """The box of an object standing with its middle at `x`, its foot at `ground`."""
+        """Return the box of an object standing with its middle at `x`, its foot at `ground`."""
         return cls(x - width / 2, ground - height, x + width / 2, ground)
 
     def hidden_by(self, others: Sequence[Box]) -> float:
@@ -193,13 +193,14 @@ def _disc(u: FloatArray, v: FloatArray, u0: float, v0: float, ru: float, rv: flo
 
 
 def rect(u: FloatArray, v: FloatArray, left: float, top: float, right: float, bottom: float) -> BoolArray:
+    """Return the points within a rectangle of the unit square."""
     return np.asarray((u >= left) & (u < right) & (v >= top) & (v < bottom))
 
 
 def _limb(
     u: FloatArray, v: FloatArray, start: tuple[float, float], end: tuple[float, float], radius: float
 ) -> BoolArray:
-    """The points within `radius` of a line."""
+    """Return the points within `radius` of a line."""
     du, dv = end[0] - start[0], end[1] - start[1]
     share = np.clip(((u - start[0]) * du + (v - start[1]) * dv) / (du * du + dv * dv), 0.0, 1.0)
     return _disc(u - share * du, v - share * dv, start[0], start[1], radius, radius)
@@ -249,6 +250,7 @@ def _draw_bicyclist(u: FloatArray, v: FloatArray, look: Appearance) -> Drawing:
 
 
 def draw_sign(u: FloatArray, v: FloatArray, look: Appearance) -> Drawing:
+    """Draw the board of a traffic sign in the unit square."""
     if look.name == "red":
         board = _disc(u, v, 0.5, 0.5, 0.5, 0.5)
         face = _disc(u, v, 0.5, 0.5, 0.32, 0.32)

@@ -129,7 +129,7 @@ def _spoil(rng: np.random.Generator, pieces: NDArray[np.int32], looks: Sequence[
 
 
 def make_masks(canvas: Canvas, rng: np.random.Generator) -> tuple[NDArray[np.uint16], NDArray[np.intp]]:
-    """The mask map (H, W), and for its n masks the rows of `APPEARANCES` they are judged by (n,)."""
+    """Return the mask map (H, W), and for its n masks the rows of `APPEARANCES` they are judged by (n,)."""
     pieces, looks = _cut_pieces(canvas, rng)
     pieces = _spoil(rng, _warp(canvas, rng, pieces), looks)
     ids = np.unique(pieces)
@@ -142,7 +142,7 @@ def make_masks(canvas: Canvas, rng: np.random.Generator) -> tuple[NDArray[np.uin
 def weak_labels(
     rng: np.random.Generator, looks: NDArray[np.intp], areas: NDArray[np.float64], level: float
 ) -> NDArray[np.uint8]:
-    """What the weak labeller calls masks of these appearances and shares of the image at a difficulty: (n,) uint8.
+    """Return the classes that the weak labeller gives masks of these appearances, image shares and difficulty: (n,) uint8.
 
     The draws are the same at every difficulty and only the thresholds move, so a wrong label stays wrong.
     """

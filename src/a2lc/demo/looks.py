@@ -64,7 +64,7 @@ class Appearance:
 
 
 def _looks(label: str, *rows: tuple[str, float, RGB, RGB, str, float, float, str]) -> list[Appearance]:
-    """The appearances of one class from rows in the order of `Appearance`'s fields."""
+    """Return the appearances of one class from rows in the order of `Appearance`'s fields."""
     return [
         Appearance(label=label, name=name, share=share, base=base, accent=accent, pattern=pattern, grain=grain,
                    known_until=known_until, taken_for=taken_for)
@@ -151,5 +151,5 @@ APPEARANCES: tuple[Appearance, ...] = (
 
 
 def scene_classes() -> ClassTable:
-    """The classes of the scenes, `CLASS_NAMES` with street colours; labels are 0 .. 10, void is 255."""
+    """Return the classes of the scenes, `CLASS_NAMES` with street colours; labels are 0 .. 10, void is 255."""
     return ClassTable(CLASS_NAMES, _COLOURS, tuple(range(len(CLASS_NAMES))), VOID)

@@ -64,4 +64,5 @@ class SceneSettings:
 
 
 def generator(settings: SceneSettings, stream: int, index: int) -> np.random.Generator:
+    """Return the random generator of a stream of decisions in one scene."""
     return np.random.default_rng([settings.seed, stream, index])

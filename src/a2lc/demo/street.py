@@ -56,12 +56,12 @@ class Quotas:
         self._numbers = iter(((strata + jitter)[:, index % _BLOCK] / _BLOCK).tolist())
 
     def draw(self) -> float:
-        """The next decision of the scene; the decisions must always be drawn in the same order."""
+        """Return the next decision of the scene; the decisions must always be drawn in the same order."""
         return float(next(self._numbers))
 
 
 def _pick_look(label: str, number: float) -> int:
-    """The appearance of a class at `number` in [0, 1) of the running sum of the shares."""
+    """Return the appearance of a class at `number` in [0, 1) of the running sum of the shares."""
     rows = [row for row, look in enumerate(APPEARANCES) if look.label == label]
     for row in rows:
         number -= APPEARANCES[row].share
@@ -91,7 +91,7 @@ class _Street:
         return (ground - self.horizon) / (128.0 - self.horizon)
 
     def along(self, ground: float, column: float) -> float:
-        """The column at row `ground` of the line from the vanishing point to `column` at the bottom."""
+        """Return the column at row `ground` of the line from the vanishing point to `column` at the bottom."""
         return self.vanishing + (column - self.vanishing) * self.nearness(ground)
 
     def front_at(self, side: int, x: FloatArray) -> FloatArray:
@@ -101,6 +101,7 @@ class _Street:
 
 
 def lay_street(canvas: Canvas) -> _Street:
+    """Choose the geometry of a street: vanishing point, horizon, kerbs and fronts."""
     rng, breadth = canvas.rng, canvas.breadth
     vanishing = breadth * rng.uniform(0.40, 0.60)
     return _Street(
@@ -112,6 +113,7 @@ def lay_street(canvas: Canvas) -> _Street:
 
 
 def paint_ground_and_sky(canvas: Canvas, street: _Street, quotas: Quotas) -> None:
+    """Paint sky, pavement, road and houses over the whole canvas."""
     x, y = canvas.x[None, :], canvas.y[:, None]
     everywhere = np.ones(canvas.instances.shape, np.bool_)
     canvas.paint_region(_pick_look("sky", quotas.draw()), everywhere, x, y)
@@ -178,7 +180,7 @@ def paint_houses(canvas: Canvas, street: _Street, quotas: Quotas) -> None:
 
 
 def _paint_fence(canvas: Canvas, street: _Street, row: int) -> None:
-    """A fence along the houses of one side, lower in the distance."""
+    """Paint a fence along the houses of one side, lower in the distance."""
     rng = canvas.rng
     side = int(rng.integers(2))
     edge = 0.0 if side == 0 else canvas.breadth
@@ -210,7 +212,7 @@ def _paint_tree(canvas: Canvas, row: int, box: Box) -> None:
 
 
 def _paint_sign(canvas: Canvas, row: int, box: Box) -> None:
-    """A board on a mast. The mast is void, and belongs to the mask behind it: it is too thin for either."""
+    """Paint a board on a mast. The mast is void, and belongs to the mask behind it: it is too thin for either."""
     side = box.right - box.left
     middle = (box.left + box.right) / 2
     mast = canvas.window(middle - 0.8, box.top + side, middle + 0.8, box.bottom)
@@ -241,7 +243,7 @@ _ON_PAVEMENT = {"tree": (0.40, 1.0), "person": (0.10, 0.80), "sign": (0.05, 0.50
 
 
 def place_objects(canvas: Canvas, street: _Street, label: str, taken: Sequence[Box]) -> Box:
-    """A box for an object of a class where it belongs, the least hidden one of a few tries."""
+    """Return a box for an object of a class where it belongs, the least hidden one of a few tries."""
     rng = canvas.rng
 
     def somewhere() -> Box:
@@ -266,6 +268,7 @@ def place_objects(canvas: Canvas, street: _Street, label: str, taken: Sequence[B
 
 
 def paint_objects(canvas: Canvas, street: _Street, quotas: Quotas) -> None:
+    """Paint the objects of a scene, the farthest first."""
     rows: list[tuple[str, int]] = []
     for label, slots in _SLOTS.items():
         for often in slots:
@@ -290,7 +293,7 @@ def paint_objects(canvas: Canvas, street: _Street, quotas: Quotas) -> None:
 
 
 def paint_bonnet(canvas: Canvas) -> None:
-    """The bonnet of the car that holds the camera, in some scenes: void, and without a mask."""
+    """Paint the bonnet of the car that holds the camera, in some scenes: void, and without a mask."""
     if canvas.rng.random() < 0.25:
         x, y = canvas.x[None, :] / canvas.breadth, canvas.y[:, None]
         bonnet = y > 128.0 - 9.0 * (1.0 - ((x - 0.5) / 0.42) ** 2)

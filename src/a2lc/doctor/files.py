@@ -192,7 +192,7 @@ def _palette(image: Image.Image, values: NDArray[Any]) -> dict[int, tuple[int, i
 
 
 def _refused_map(source: Path, reason: str, max_pixels: int) -> MapFacts:
-    """What can be told of a map that cannot be read as ids: its colours, or that it is lossy."""
+    """Return what is known of a map that cannot be read as ids: its colours, or that it is lossy."""
     try:
         with open_image(source, max_pixels) as image:
             size, lossy, mode = image.size, image.format in _JPEG, image.mode

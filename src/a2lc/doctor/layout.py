@@ -48,7 +48,7 @@ class Layout:
 
 
 def find_layout(folder: Path) -> Layout | None:
-    """The layout of a folder, told by what lies in it; None if nothing in it is known.
+    """Detect the layout of a folder from what lies in it; None if nothing in it is known.
 
     Args:
         folder: It exists.
@@ -127,7 +127,7 @@ def find_layout(folder: Path) -> Layout | None:
 
 
 def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
-    """The layout of a folder whose images lie in another one.
+    """Return the layout of a folder whose images lie in another one.
 
     Args:
         layout: As `find_layout` has it.
@@ -197,7 +197,7 @@ def _has_few_values(path: Path, max_pixels: int) -> bool:
 
 
 def other_splits(sources: Sources) -> dict[str, Sources]:
-    """Splits beside the one that is imported, by name: `images/val` beside `images/train`, or `val/images` beside `train/images`.
+    """Find splits beside the imported one, by name: `images/val` beside `images/train`, or `val/images` beside `train/images`.
 
     Each has the images, and the labels where they lie in the same way.
     """

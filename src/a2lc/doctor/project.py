@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from a2lc.doctor.diagnosis import Diagnosis, Finding, ValueCount
+from a2lc.doctor.diagnosis import Diagnosis, Finding, ValueCount, by_level
 from a2lc.errors import InputError, first_names
 from a2lc.images.opening import stored_size
 from a2lc.images.remote import local_path
@@ -44,8 +44,8 @@ def examine_project(project: Project, *, track: Track = no_progress) -> Diagnosi
             advance()
             for code, line in found:
                 problems.setdefault(code, []).append(line)
-    mends = {
-        "image-gone": f"Put them back, or mend `sources` in {project.folder / 'project.yaml'}.",
+    fixes = {
+        "image-gone": f"Put them back, or fix `sources` in {project.folder / 'project.yaml'}.",
         "image-changed": "Put the files back that the project was made of: masks and answers are about those.",
         "file-gone": "Restore the project folder from a copy.",
         "file-damaged": "Restore the project folder from a copy.",
@@ -64,15 +64,14 @@ def examine_project(project: Project, *, track: Track = no_progress) -> Diagnosi
                 message=f"{len(lines):,} {texts[code]}.",
                 count=len(lines),
                 files=tuple(lines[:5]),
-                mend=mends[code],
+                fix=fixes[code],
             )
         )
     findings += _labels(project)
-    order = {"fault": 0, "doubt": 1, "note": 2}
     return Diagnosis(
         images=len(images),
         label_maps=len(project.images),
-        findings=tuple(sorted(findings, key=lambda finding: order[finding.level])),
+        findings=by_level(findings),
     )
 
 
@@ -94,7 +93,7 @@ def _ledger(project: Project) -> list[Finding]:
             message=f"The ledger is damaged: {' | '.join(said)}",
             count=1,
             files=(str(path),),
-            mend="Restore it from a copy: all answers are in it.",
+            fix="Restore it from a copy: all answers are in it.",
         )
     ]
 
@@ -156,7 +155,7 @@ def _labels(project: Project) -> list[Finding]:
                 message=f"{len(missing)} of {classes.num_classes} classes are on no mask: {first_names(missing)}.",
                 count=len(missing),
                 values=tuple(ValueCount(value=name, pixels=0, files=0) for name in missing[:12]),
-                mend="Nothing, if the images do not show them.",
+                fix="Nothing, if the images do not show them.",
             )
         )
     return found

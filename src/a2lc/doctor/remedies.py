@@ -1,93 +1,77 @@
-"""Options that mend a finding, tried before they are proposed."""
+"""Reading options that fix a finding, as objects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from a2lc.classes.table import ClassTable
-from a2lc.doctor.diagnosis import Diagnosis, Finding
 from a2lc.errors import InputError
-from a2lc.formats.base import Sources
-from a2lc.images.multiband import Stretch
 from a2lc.images.options import ReadingOptions
-from a2lc.io.progress import Track
 
-__all__ = ["try_remedies"]
-
-
-_TRIES = 4
-"""Looks at most, each with the options that the one before proposed."""
+__all__ = ["Remedy", "apply_remedies", "joined"]
 
 
-def try_remedies(
-    sources: Sources, classes: ClassTable | None, options: ReadingOptions, findings: list[Finding], track: Track
-) -> list[Finding]:
-    """The findings, with what the import would still refuse under the options that they propose."""
-    from a2lc.doctor.examination import looked
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """A reading option under which the import accepts files that it refuses otherwise.
 
-    flags: tuple[str, ...] = ()
-    for _ in range(_TRIES):
-        flags = Diagnosis(images=0, label_maps=0, findings=tuple(findings)).mended_by or ()
-        if not flags:
-            return findings
-        try:
-            doctor = looked(sources, classes, _with_flags(options, flags), track)
-            left = [one for one in doctor.findings() if one.level == "fault"]
-        except InputError as error:
-            return [*findings, _not_enough(flags, str(error))]
-        if not left:
-            return findings
-        said = {one.code for one in findings if one.level == "fault"}
-        old = [one for one in left if one.code in said or not one.flags]
-        if old:
-            return [*findings, _not_enough(flags, old[0].message)]
-        findings += left
-    return [*findings, _not_enough(flags, left[0].message)]
+    Attributes:
+        option: A field of `ReadingOptions`.
+        value: Its value; for `value_map` a pair to add to it, such as `{34: 255}`.
+    """
+
+    option: str
+    value: Any
+
+    @property
+    def setting(self) -> str:
+        """The option in backticks, followed by its value unless it is a switch."""
+        if self.value is True:
+            return f"`{self.option}`"
+        if isinstance(self.value, dict):
+            text = ", ".join(f"{read}={becomes}" for read, becomes in self.value.items())
+        elif isinstance(self.value, tuple):
+            text = ",".join(map(str, self.value))
+        else:
+            text = str(self.value)
+        return f"`{self.option}` {text}"
+
+    def apply(self, options: ReadingOptions) -> ReadingOptions:
+        """Return the options with this one changed.
+
+        Raises:
+            InputError: The options read one of the values as another one already.
+        """
+        if self.option != "value_map":
+            return replace(options, **{self.option: self.value})
+        for read, becomes in self.value.items():
+            if options.value_map.get(read, becomes) != becomes:
+                raise InputError(f"the options read {read} as {options.value_map[read]} and as {becomes}.")
+        return replace(options, value_map=options.value_map | self.value)
 
 
-def _not_enough(flags: Sequence[str], reason: str) -> Finding:
-    return Finding(
-        code="options-not-enough",
-        level="fault",
-        message=f"With {' '.join(flags)}, the import would still refuse: {reason}",
-        mend="Mend the files first, or leave out those that differ from the others.",
-    )
+def joined(remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:
+    """Return remedies without those that are named twice, and of several values of `snap` the largest alone."""
+    unique: list[Remedy] = []
+    for remedy in remedies:
+        if remedy not in unique:
+            unique.append(remedy)
+    # Labels and ground truth may be blurred by different amounts: the larger value reaches both.
+    snap = max((remedy.value for remedy in unique if remedy.option == "snap"), default=None)
+    return tuple(remedy for remedy in unique if remedy.option != "snap" or remedy.value == snap)
 
 
-def _with_flags(options: ReadingOptions, flags: Iterable[str]) -> ReadingOptions:
-    """The options under options as the doctor proposes them.
+def apply_remedies(options: ReadingOptions, remedies: Iterable[Remedy]) -> ReadingOptions:
+    """Return the options under all of several remedies.
 
     Raises:
-        InputError: They contradict each other, or the options.
+        InputError: Two remedies set one option differently.
     """
-    changed: dict[str, Any] = {}
-
-    def put(name: str, value: Any) -> None:
-        if changed.setdefault(name, value) != value:
-            raise InputError(f"the options ask for {name} {changed[name]} and {value}, for different files.")
-
-    value_map = dict(options.value_map)
-    for flag in flags:
-        name, _, value = flag.partition(" ")
-        match name:
-            case "--map":
-                read, becomes = map(int, value.split("="))
-                if value_map.setdefault(read, becomes) != becomes:
-                    raise InputError(f"the options read {read} as {value_map[read]} and as {becomes}.")
-            case "--ignore" | "--snap":
-                put(name.removeprefix("--"), int(value))
-            case "--bands":
-                put("bands", tuple(map(int, value.split(","))))
-            case "--stretch":
-                low, high = map(float, value.split(":"))
-                put("stretch", Stretch(low, high))
-            case "--exif":
-                put("exif", value)
-            case "--bake-exif":
-                put("exif", "bake")
-            case _:
-                alone = {"--colours": "colours", "--skip-bad": "skip_bad", "--partial": "partial"}
-                put({**alone, "--partial-ground-truth": "partial_truth"}[name], True)
-    return replace(options, value_map=value_map, **changed)
+    values: dict[str, Any] = {}
+    for remedy in remedies:
+        if remedy.option != "value_map" and values.setdefault(remedy.option, remedy.value) != remedy.value:
+            before = values[remedy.option]
+            raise InputError(f"the options ask for {remedy.option} {before} and {remedy.value}, for different files.")
+        options = remedy.apply(options)
+    return options

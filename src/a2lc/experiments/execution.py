@@ -92,12 +92,12 @@ class Outcome:
 
 
 def run_folder(out: Path, run: Run) -> Path:
-    """The project of a run."""
+    """Return the project folder of a run."""
     return out / "runs" / f"{run.name}.a2lc"
 
 
 def data_root(protocol: Protocol, home: Path, given: Path | None) -> Path | None:
-    """The folder of the data: as given, or as the protocol says, relative to its own folder; None where neither does.
+    """Return the folder of the data: as given, or as the protocol names it, relative to its own folder; None without either.
 
     Raises:
         InputError: A folder was given for scenes that are made up.
@@ -111,7 +111,7 @@ def data_root(protocol: Protocol, home: Path, given: Path | None) -> Path | None
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What is recorded of a run, or of a beginning."""
+    """Read what is recorded of a run, or of a beginning."""
     try:
         return dict(json.loads((folder / _STATE).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -119,32 +119,38 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def record_state(folder: Path, **told: Any) -> None:
+    """Add figures to what is recorded of a run, or of a beginning."""
     write_text(folder / _STATE, json.dumps(read_state(folder) | json_safe(told), indent=1))
 
 
 def fault_file(out: Path, run: Run) -> Path:
+    """Return the file that records why a run failed."""
     return out / "runs" / f"{run.name}.failed.json"
 
 
 def one_line(error: BaseException) -> str:
+    """Return the message of an error on one line, or its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def format_figure(value: float | None) -> str:
+    """Return a figure with four decimals, and a dash for None."""
     return "-" if value is None else f"{value:.4f}"
 
 
 def scene_settings(data: ScenesData) -> SceneSettings:
+    """Return the settings of the scenes that a protocol describes."""
     return SceneSettings(**data.model_dump(exclude={"kind"}))
 
 
 def scenes_place(out: Path, data: ScenesData) -> Path:
+    """Return the folder of made-up scenes, named by their settings."""
     told = "-".join(str(value) for value in data.model_dump(exclude={"kind"}).values())
     return out / f"scenes-{told}"
 
 
 def sources_of(data: ScenesData | FilesData, out: Path, root: Path | None) -> tuple[Sources, ClassTable]:
-    """The files of the data, all of them, and their classes.
+    """Return the files of the data, all of them, and their classes.
 
     Raises:
         InputError: The protocol names no folder, and neither does the command line.
@@ -264,7 +270,7 @@ def execute(run: Run, out: Path, root: Path | None, say: Say = lambda line: None
 
 
 def begin(run: Run, out: Path, root: Path | None, say: Say) -> Path:
-    """A project with its masks at the end of round 0, made by whichever run needs it first."""
+    """Return a project with its masks at the end of round 0, made by whichever run needs it first."""
     folder = out / "beginnings" / f"{run.beginning}.a2lc"
     state = read_state(folder)
     if not state:
@@ -314,6 +320,7 @@ def begin(run: Run, out: Path, root: Path | None, say: Say) -> Path:
 
 
 def make_loop(project: Project, run: Run, after: Callable[[int], None]) -> Loop:
+    """Create the loop of a run on a project."""
     plan = RoundPlan(
         method=run.method,
         settings=run.settings,
@@ -390,6 +397,7 @@ def _peak_mib() -> float:
 
 
 def device_name() -> str:
+    """Return the name of the device that models train on."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return str(torch.cuda.get_device_name(0))

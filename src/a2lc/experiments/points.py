@@ -19,7 +19,7 @@ Points = list[tuple[float, float]]
 
 
 def table_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """A row for each finished round: clicks, queries and bits are sums of all rounds so far."""
+    """Return a row for each finished round: clicks, queries and bits are sums of all rounds so far."""
     if outcome.found is None:
         return []
     rows: list[dict[str, Any]] = []

@@ -294,7 +294,7 @@ def planned_runs(protocol: Protocol, where: str = "protocol", seeds: Iterable[in
 
 
 def _fault(error: ValidationError, where: str) -> ConfigError:
-    """The first fault as one line, an unknown key with the nearest known one."""
+    """Return the first fault as one line, an unknown key with the nearest known one."""
     # A key that is missing is often there under a misspelt name.
     first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     models: list[type[BaseModel]] = [Protocol]

@@ -66,7 +66,7 @@ class Bench:
     say: Say = field(default=lambda line: None)
 
     def plan(self, seeds: Iterable[int] | None = None, methods: Iterable[str] | None = None) -> list[Run]:
-        """The runs asked for.
+        """Return the runs asked for.
 
         Args:
             seeds: In place of the protocol's.
@@ -110,7 +110,7 @@ class Bench:
             lock.release()
 
     def outcomes(self, seeds: Iterable[int] | None = None) -> list[Outcome]:
-        """What came of the runs of the protocol, and of other seeds asked for; those never begun are left out.
+        """Return the outcomes of the protocol's runs, and of other seeds asked for; those never begun are left out.
 
         Raises:
             ConfigError: A run was begun by another protocol.

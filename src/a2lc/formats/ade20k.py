@@ -130,7 +130,7 @@ def _annotations(folder: Path) -> Path | None:
 
 
 def _split_of(folder: Path, split: str | None) -> Path:
-    """A split's folder; images without splits may have labels with one, as `a2lc export` writes them."""
+    """Return a split's folder; images without splits may have labels with one, as `a2lc export` writes them."""
     inner = folder / (split or _TRAIN)
     return inner if inner.is_dir() else folder
 

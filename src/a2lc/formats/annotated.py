@@ -40,7 +40,7 @@ _MOST_PART = 200  # bytes of a folder's or file's name: suffixes are added to it
 
 
 def need(path: Path | None, option: str, what: str, format: str) -> Path:
-    """A path that a format cannot do without.
+    """Return a path that a format cannot do without.
 
     Raises:
         InputError: It was not given.
@@ -51,7 +51,7 @@ def need(path: Path | None, option: str, what: str, format: str) -> Path:
 
 
 def of_types(value: Any, kinds: type | tuple[type, ...], what: str, where: str) -> Any:
-    """A value of a type; True and False are no numbers.
+    """Return a value if it is of a type; True and False are no numbers.
 
     Raises:
         InputError: It is of another one.
@@ -63,7 +63,7 @@ def of_types(value: Any, kinds: type | tuple[type, ...], what: str, where: str) 
 
 
 def entries(holder: Any, name: str, where: str) -> list[dict[str, Any]]:
-    """A list of objects in a JSON object.
+    """Return a list of objects in a JSON object.
 
     Raises:
         InputError: It is not there, or something else.
@@ -75,7 +75,7 @@ def entries(holder: Any, name: str, where: str) -> list[dict[str, Any]]:
 
 
 def safe_path(name: Any, where: str) -> PurePosixPath:
-    """The name of a file below a folder, as an annotation file gives it.
+    """Return the name of a file below a folder, as an annotation file gives it.
 
     Raises:
         InputError: It is no text, leads out of the folder, or no file can be called so.
@@ -94,7 +94,7 @@ def safe_path(name: Any, where: str) -> PurePosixPath:
 
 
 def name_of(path: PurePosixPath) -> str:
-    """The name of an image: its path without suffix."""
+    """Return the name of an image: its path without suffix."""
     return path.with_suffix("").as_posix()
 
 
@@ -160,7 +160,7 @@ class Category:
 def join_classes(
     categories: Sequence[Category], used: Collection[str], given: ClassTable | None, where: str
 ) -> tuple[ClassTable, dict[str, int]]:
-    """The classes that hold, and the value of label files for each category's name.
+    """Return the classes that hold, and the value of label files for each category's name.
 
     Args:
         categories: As the file has them.
@@ -305,7 +305,7 @@ def samples(
 
 
 def _validation(sources: Sources, train: set[str]) -> tuple[list[Sample], Path | None]:
-    """Validation images, which come as folders whatever the format."""
+    """Return validation images, which come as folders whatever the format."""
     if (sources.validation_images is None) != (sources.validation_ground_truth is None):
         raise InputError("Validation needs both --validation-images and --validation-ground-truth.")
     if sources.validation_images is None or sources.validation_ground_truth is None:
@@ -320,7 +320,7 @@ def _validation(sources: Sources, train: set[str]) -> tuple[list[Sample], Path |
 
 
 def give_values(source: MapSource, read: Callable[[], NDArray[Any]], table: Mapping[int, int], what: str) -> DrawnMap:
-    """A label map whose stored values become others; one that is not known is refused.
+    """Return a label map whose stored values become others; one that is not known is refused.
 
     Args:
         source: What it is read from.

@@ -111,7 +111,7 @@ class Reader(Protocol):
 
 
 def find_files(folder: Path, suffixes: Iterable[str], what: str) -> dict[str, Path]:
-    """Files below a folder by their path without suffix, sorted.
+    """Find the files below a folder, by their path without suffix, sorted.
 
     Raises:
         MissingFileError: There is no such folder, or nothing in it.
@@ -149,7 +149,7 @@ def find_files(folder: Path, suffixes: Iterable[str], what: str) -> dict[str, Pa
 
 
 def root_of(sources: Sources, format: str, holds: str) -> Path:
-    """The root of a layout that knows its own folders.
+    """Return the root of a layout that knows its own folders.
 
     Args:
         sources: Whose `images` names it.
@@ -168,10 +168,10 @@ def root_of(sources: Sources, format: str, holds: str) -> Path:
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """Images below a folder by name."""
+    """Find the images below a folder, by name."""
     return find_files(folder, IMAGE_SUFFIXES, "images")
 
 
 def maps_in(folder: Path, what: str) -> dict[str, Path]:
-    """Label or mask maps below a folder by name."""
+    """Find the label or mask maps below a folder, by name."""
     return find_files(folder, ID_SUFFIXES, what)

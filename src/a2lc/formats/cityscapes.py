@@ -51,12 +51,12 @@ _LABELS = range(34)  # label ids; -1, the licence plate, is 255 in 8 bits
 
 
 def label_end(kind: str) -> str:
-    """What the name of a label map ends in: `kind` is labelIds or labelTrainIds."""
+    """Return what the name of a label map ends in: `kind` is labelIds or labelTrainIds."""
     return f"_gtFine_{kind}"
 
 
 def cityscapes_classes(kind: str) -> ClassTable:
-    """The 19 classes by label ids, where 0, `unlabeled`, is void, or by ids of training, where 255 is."""
+    """Return the 19 classes by label ids, where 0, `unlabeled`, is void, or by ids of training, where 255 is."""
     ids = tuple(label for _, label, _ in CITYSCAPES) if kind == "labelIds" else tuple(range(len(CITYSCAPES)))
     names, colours = tuple(name for name, _, _ in CITYSCAPES), tuple(colour for _, _, colour in CITYSCAPES)
     return ClassTable(names, colours, ids, 0 if kind == "labelIds" else 255)
@@ -155,14 +155,14 @@ def read_cityscapes(sources: Sources, *, partial: bool = False, classes: ClassTa
 
 
 def _maps_root(folder: Path) -> Path | None:
-    """The folder gtFine of a root, or the folder itself if it is one."""
+    """Return the folder gtFine of a root, or the folder itself if it is one."""
     if (folder / "gtFine").is_dir():
         return folder / "gtFine"
     return folder if folder.name == "gtFine" and folder.is_dir() else None
 
 
 def _split_of(folder: Path, split: str | None) -> Path:
-    """A split's folder; images without splits may have labels with one, as `a2lc export` writes them."""
+    """Return a split's folder; images without splits may have labels with one, as `a2lc export` writes them."""
     inner = folder / (split or _TRAIN)
     return inner if inner.is_dir() else folder
 

@@ -324,7 +324,7 @@ def _box(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def _category_ids(classes: ClassTable) -> list[int]:
-    """The values of label files, or numbers from 1 where a class has 0, which readers of COCO take for no class."""
+    """Return the values of label files, or numbers from 1 if a class has 0, which readers of COCO take for no class."""
     return list(range(1, classes.num_classes + 1)) if 0 in classes.file_values else list(classes.file_values)
 
 
@@ -370,7 +370,7 @@ class CocoWriter:
 
 
 def _segment_ids(classes: ClassTable) -> list[int]:
-    """An id for each class: its colour's, so that the PNGs look as they should, or else its number from 1."""
+    """Return an id for each class: its colour's, so that the PNGs look as they should, or else its number from 1."""
     ids = [red | green << 8 | blue << 16 for red, green, blue in classes.colours]
     return ids if 0 not in ids and len(set(ids)) == len(ids) else list(range(1, classes.num_classes + 1))
 

@@ -186,7 +186,7 @@ def _splits(folder: Path) -> tuple[str, str | None] | None:
 
 
 def _below(folder: Path | None, name: str | None) -> Path | None:
-    """A split's folder below `folder` if there is one, else `folder` itself."""
+    """Return a split's folder below `folder` if there is one, else `folder` itself."""
     if folder is None or name is None or not (folder / name).is_dir():
         return folder
     return folder / name
@@ -196,7 +196,7 @@ def _below(folder: Path | None, name: str | None) -> Path | None:
 
 
 def own_palette(corrected: Corrected) -> list[int] | None:
-    """The palette of the user's label file as 768 numbers, None where it has none."""
+    """Return the palette of the user's label file as 768 numbers; None if it has none."""
     if corrected.source is None:
         return None
     with open_image(corrected.source, max_pixels=corrected.values.size) as opened:

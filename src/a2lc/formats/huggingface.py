@@ -168,7 +168,7 @@ def _split(name: str) -> str:
 
 
 def _table(root: Path, given: ClassTable | None) -> ClassTable | None:
-    """The classes of id2label.json, None where there is no such file or the user's hold."""
+    """Read the classes of id2label.json; None if there is no such file or the user's classes hold."""
     if given is not None:
         return None
     path = next((folder / ID2LABEL for folder in (root, root.parent) if (folder / ID2LABEL).is_file()), None)
@@ -256,7 +256,7 @@ def _rows(path: Path) -> tuple[list[_Row], list[str | None], Any]:
 
 
 def _names(split: str, paths: Iterable[str | None]) -> list[PurePosixPath]:
-    """A name with suffix for each image: its path, or the last part of it, or its position."""
+    """Return a name with suffix for each image: its path, or the last part of it, or its position."""
     given = [PurePosixPath((path or "").replace("\\", "/")) for path in paths]
     ends = [path.suffix.lower() if path.suffix else path.name.lower() for path in given]
     suffixes = [end if end in IMAGE_SUFFIXES else ".png" for end in ends]
@@ -272,7 +272,7 @@ def _names(split: str, paths: Iterable[str | None]) -> list[PurePosixPath]:
 
 
 def _group(path: Path, group: int, column: str) -> Any:
-    """A column of a row group."""
+    """Read a column of a row group."""
     try:
         about = path.stat()
     except OSError:

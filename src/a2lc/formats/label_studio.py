@@ -72,7 +72,7 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what an upload puts before a file na
 
 
 def interface(labels: Iterable[tuple[str, str]]) -> tuple[Element, Element]:
-    """The labelling interface and its list of brushes: an image, and a brush for each label.
+    """Return the labelling interface and its list of brushes: an image, and a brush for each label.
 
     Args:
         labels: Names, each with its colour as #rrggbb.
@@ -86,7 +86,7 @@ def interface(labels: Iterable[tuple[str, str]]) -> tuple[Element, Element]:
 
 
 def brush_region(name: str, mask: NDArray[np.bool_], identity: str) -> dict[str, Any]:
-    """A region drawn by the brush.
+    """Return a region drawn by the brush.
 
     Args:
         name: Of its label.
@@ -107,7 +107,7 @@ def brush_region(name: str, mask: NDArray[np.bool_], identity: str) -> dict[str,
 
 
 def read_tasks(source: Path) -> list[dict[str, Any]]:
-    """The tasks of an export.
+    """Read the tasks of an export.
 
     Raises:
         InputError: It is none.
@@ -121,7 +121,7 @@ def read_tasks(source: Path) -> list[dict[str, Any]]:
 
 
 def objects(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """A list of objects that may be missing.
+    """Return a list of objects that may be missing.
 
     Raises:
         InputError: It is something else.
@@ -135,7 +135,7 @@ def objects(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def brush_of_region(
     result: Mapping[str, Any], value: Mapping[str, Any], height: int, width: int
 ) -> tuple[str | None, NDArray[np.bool_]]:
-    """The label of a brush region, if it has one, and (H, W) its pixels.
+    """Return the label of a brush region, if it has one, and (H, W) its pixels.
 
     Raises:
         InputError: It was drawn on another image, has two labels, or is no brush region.
@@ -269,7 +269,7 @@ def _by_end(names: Iterable[str]) -> dict[str, str | None]:
 
 
 def _name(address: str, identity: Any, by_end: dict[str, str | None] | None, where: str) -> str:
-    """The image that an address means: a path that Label Studio serves, or any other address."""
+    """Return the image that an address means: a path that Label Studio serves, or any other address."""
     if by_end is not None and isinstance(identity, str) and by_end.get(identity) == identity:
         return identity
     if by_end is None and isinstance(identity, str) and identity:

@@ -112,7 +112,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _image_of(name: str, data: Mapping[str, Any], images: Mapping[str, Path]) -> str | None:
-    """The image a file belongs to: of its own name, or of the last part of its imagePath, beside it."""
+    """Find the image a file belongs to: of its own name, or of the last part of its imagePath, beside it."""
     if name in images:
         return name
     said = data.get("imagePath")
@@ -218,7 +218,7 @@ def _mask(
 def _stored_mask(
     text: Any, points: NDArray[np.float64], height: int, width: int, max_pixels: int, where: str
 ) -> NDArray[np.bool_]:
-    """A mask in its box, both of whose corners belong to it."""
+    """Read a mask in its box, both of whose corners belong to it."""
     (left, top), (right, bottom) = np.rint(points).astype(int).tolist()
     stored = read_ids(ImageBytes(where=f"{where}: mask", data=_base64(text, f"{where}: mask")), max_pixels=max_pixels)
     if stored.shape != (bottom - top + 1, right - left + 1):

@@ -18,7 +18,7 @@ __all__ = ["check_map", "read_source", "void_value", "with_ignore"]
 
 
 def with_ignore(classes: ClassTable, value: int) -> ClassTable:
-    """The classes with another value that means no class.
+    """Return the classes with another value that means no class.
 
     Raises:
         ConfigError: It is a class.
@@ -46,7 +46,7 @@ def check_map(value_map: dict[int, int], classes: ClassTable) -> None:
 
 
 def void_value(classes: ClassTable, options: ReadingOptions) -> int:
-    """A value of label files that is read as no class, for images without a label map.
+    """Return a value of label files that is read as no class, for images without a label map.
 
     Raises:
         InputError: The value map leaves none.
@@ -61,7 +61,7 @@ def void_value(classes: ClassTable, options: ReadingOptions) -> int:
 
 
 def read_source(source: MapSource, classes: ClassTable | None, options: ReadingOptions) -> tuple[NDArray[Any], int]:
-    """(H, W) values of a label or mask map, and how many pixels were snapped to a known value.
+    """Return (H, W) values of a label or mask map, and how many pixels were snapped to a known value.
 
     Args:
         source: The file, or what draws it.

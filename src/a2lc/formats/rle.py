@@ -97,7 +97,7 @@ def encode_brush(values: NDArray[np.uint8]) -> list[int]:
 
 
 def decode_brush(data: Sequence[int], count: int) -> NDArray[np.uint8]:
-    """The values of a stream as `encode_brush` describes it, with any word size up to 8 bits and any sizes of lengths.
+    """Decode a stream as `encode_brush` describes it, with any word size up to 8 bits and any sizes of lengths.
 
     Args:
         data: Bytes of the stream.
@@ -167,7 +167,7 @@ def _decode_records(
 
 
 def brush_of_mask(mask: NDArray[np.bool_]) -> list[int]:
-    """A mask as Label Studio's brush has it: 255 or 0 in all four channels of each pixel, row by row.
+    """Return a mask as Label Studio's brush has it: 255 or 0 in all four channels of each pixel, row by row.
 
     Args:
         mask: (H, W)
@@ -185,7 +185,7 @@ def mask_of_brush(data: Sequence[int], height: int, width: int) -> NDArray[np.bo
 
 
 def box_of_mask(mask: NDArray[np.bool_]) -> Box:
-    """A mask of at least one pixel in its bounding box.
+    """Return a mask of at least one pixel in its bounding box.
 
     Args:
         mask: (H, W)

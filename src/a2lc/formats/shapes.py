@@ -94,7 +94,7 @@ def look_up(codes: NDArray[Any], table: Mapping[int, int]) -> tuple[NDArray[np.i
 
 
 def check_size(width: Any, height: Any, max_pixels: int, where: str) -> tuple[int, int]:
-    """The size of an image that a file names, as whole numbers from 1 on.
+    """Return the size of an image that a file names, as whole numbers from 1 on.
 
     Raises:
         InputError: They are none, or more pixels than are read.
@@ -117,7 +117,7 @@ def _short(value: Any) -> str:
 
 
 def number(value: Any, what: str) -> float:
-    """A finite number.
+    """Return a finite number.
 
     Raises:
         InputError: It is none; the message begins with `what`.
@@ -151,7 +151,7 @@ def points_of(values: Sequence[Any], what: str) -> NDArray[np.float64]:
 
 
 def polygon_counts(polygons: Sequence[NDArray[np.float64]], height: int, width: int) -> NDArray[np.int64] | None:
-    """The pixels of polygons together, as pycocotools fills them (and with it COCO's own tools and datumaro).
+    """Return the pixels of polygons together, as pycocotools fills them (and with it COCO's own tools and datumaro).
 
     Args:
         polygons: (n, 2) x, y of each; those of fewer than three points cover nothing.

@@ -76,7 +76,7 @@ class Writer(Protocol):
 
 
 def stored_bytes(corrected: Corrected, values: NDArray[Any], modes: Iterable[str]) -> bytes | None:
-    """The bytes of the user's own label file, if it holds these very values in one of these modes of Pillow's."""
+    """Return the bytes of the user's own label file, if it holds these very values in one of these modes of Pillow's."""
     if corrected.source is None or not np.array_equal(values, corrected.first):
         return None
     with open_image(corrected.source, max_pixels=values.size) as image:

@@ -117,7 +117,7 @@ def compose(
 
 
 def cover_pieces(superpixels: NDArray[np.integer], rest: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """What is left of superpixels where objects took pixels away, slivers joined to their neighbours.
+    """Return what is left of superpixels where objects took pixels away, slivers joined to their neighbours.
 
     A piece below a quarter of the mean superpixel is one more question about a few pixels at an object's edge, so it joins
     the neighbour it shares most of its boundary with. One that has no other neighbour stays as it is.

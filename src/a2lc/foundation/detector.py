@@ -48,7 +48,7 @@ class Detections:
 
 
 def choose_device(name: str) -> str:
-    """A torch device by name; `auto` is a CUDA device if there is one, else the CPU.
+    """Return a torch device by name; `auto` is a CUDA device if there is one, else the CPU.
 
     Raises:
         InputError: There is no such device.

@@ -76,7 +76,7 @@ class PackedMasks:
         return [self.bits[first:last] for first, last in pairwise(self.offsets.tolist())]
 
     def select(self, which: NDArray[np.integer]) -> PackedMasks:
-        """Some of the masks, in the order given."""
+        """Return some of the masks, in the order given."""
         bits = self._parts()
         return self._of(self.height, self.width, self.boxes[which].tolist(), [bits[i] for i in which.tolist()])
 

@@ -54,7 +54,7 @@ class Prompt:
 
 
 def class_phrases(classes: ClassTable, leave_out: Sequence[int] = ()) -> dict[int, tuple[str, ...]]:
-    """The phrases that stand for each class, as they go into a prompt.
+    """Return the phrases that stand for each class, as they go into a prompt.
 
     Grounding DINO wants lower case, and takes dots and question marks for the ends of phrases, so there are none within.
 
@@ -133,7 +133,7 @@ def make_prompts(
 
 
 def _known(texts: tuple[str, ...], tokenizer: Any) -> tuple[str, ...]:
-    """The phrases of a class whose words the tokenizer knows: a name in another script may have an English synonym.
+    """Return the phrases of a class whose words the tokenizer knows: a name in another script may have an English synonym.
 
     Raises:
         InputError: There is none.

@@ -126,7 +126,7 @@ class Segmenter:
         return Embedded(height, width, features, scale, resized)
 
     def masks_for_boxes(self, image: NDArray[np.uint8] | Embedded, boxes: NDArray[np.floating]) -> PackedMasks:
-        """The mask of the object in each box.
+        """Return the mask of the object in each box.
 
         Args:
             image: (H, W, 3) uint8 RGB, or what `embed` made of it.
@@ -147,7 +147,7 @@ class Segmenter:
     def masks_for_points(
         self, image: NDArray[np.uint8] | Embedded, points: Sequence[Sequence[float]], labels: Sequence[int]
     ) -> NDArray[np.bool_]:
-        """The mask of the object a person clicked on.
+        """Return the mask of the object a person clicked on.
 
         One click may mean a part or the whole, so the model gives three masks of it and the one it trusts most is taken;
         several clicks leave less to guess, and one mask is decoded.

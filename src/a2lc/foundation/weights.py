@@ -217,7 +217,7 @@ def need_transformers() -> None:
 def obtain(
     weights: Weights, *, download: bool = False, ask: Callable[[Weights], bool] | None = None, cache: Path | None = None
 ) -> Ready:
-    """The files of weights: the user's folder, or from the hub's cache, or, if that was asked for, from the hub.
+    """Find the files of weights: the user's folder, or the hub's cache, or, if that was asked for, the hub.
 
     Args:
         weights: Which. Their licence is the caller's business (`check_license`).
@@ -256,7 +256,7 @@ def obtain(
 
 
 def _missing(folder: Path) -> str | None:
-    """What a folder lacks to be a model's; None if nothing."""
+    """Return what a folder lacks to be a model's; None if nothing."""
     if not (folder / "config.json").is_file():
         return "config.json"
     whole = (folder / "model.safetensors").is_file() or (folder / "model.safetensors.index.json").is_file()
@@ -331,7 +331,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def load_processor(kind: Any, ready: Ready) -> Any:
-    """A processor of transformers from the files alone; no code of strangers is run.
+    """Load a processor of transformers from the files alone; no code of strangers is run.
 
     Raises:
         InputError: The files are not those of such a processor.
@@ -346,7 +346,7 @@ def load_processor(kind: Any, ready: Ready) -> Any:
 
 
 def load_model(kind: Any, ready: Ready, device: str) -> Any:
-    """A model of transformers in single precision on a device, from safetensors alone.
+    """Load a model of transformers in single precision on a device, from safetensors alone.
 
     Raises:
         InputError: The file is damaged, or holds the weights of another model.

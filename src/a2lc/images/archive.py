@@ -68,7 +68,7 @@ class Archive:
         self.names = [info.filename for info in infos if not info.is_dir()]
 
     def __enter__(self) -> Archive:
-        """The archive itself."""
+        """Return the archive itself."""
         return self
 
     def __exit__(
@@ -78,7 +78,7 @@ class Archive:
         self._zip.close()
 
     def read(self, name: str, most: int = MAX_TEXT) -> bytes:
-        """The bytes of one file.
+        """Read the bytes of one file.
 
         Raises:
             InputError: It is damaged, or larger than `most`.
@@ -93,7 +93,7 @@ class Archive:
 
 
 def read_bounded(path: Path) -> bytes:
-    """The bytes of a file.
+    """Read the bytes of a file.
 
     Raises:
         MissingFileError: There is none.

@@ -181,7 +181,7 @@ def read_ids(
 
 
 def _read_npy(path: Path, max_pixels: int) -> NDArray[Any]:
-    """An array of whole numbers of two dimensions; its header is checked before memory is taken, and nothing is unpickled."""
+    """Read a 2-D array of whole numbers; its header is checked before memory is taken, and nothing is unpickled."""
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             raise ImageFileError(f"{path}: not a file of one NumPy array.")

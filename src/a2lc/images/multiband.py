@@ -61,7 +61,7 @@ class Stretch:
 
 
 def read_deep(path: Path, max_pixels: int = MAX_PIXELS, *, every: bool = False) -> NDArray[Any] | None:
-    """All bands of an image of more than 8 bits, or of other than 1, 3 or 4 bands, as stored.
+    """Read all bands of an image of more than 8 bits, or of other than 1, 3 or 4 bands, as stored.
 
     Args:
         path: A TIFF, or a grey PNG of 16 bits.
@@ -145,7 +145,7 @@ def _band_axis(axes: str) -> int:
 def stretched(
     values: NDArray[Any], bands: Sequence[int] | None, stretch: Stretch | None, path: Path
 ) -> tuple[NDArray[np.uint8], str]:
-    """An image of any number of bands and bits as RGB of 8 bits, by a stretch that is said.
+    """Return an image of any number of bands and bits as RGB of 8 bits, by the stretch that is given.
 
     Args:
         values: (H, W, B) as stored.

@@ -65,7 +65,7 @@ _NAME = "a2lc-large"
 
 
 def forget_threads() -> None:
-    """A forked process has none of its parent's threads."""
+    """Drop the threads of the parent process, which a forked process does not have."""
     _ALONE.clear()
 
 
@@ -107,7 +107,7 @@ class ImageBytes:
     data: bytes
 
     def __str__(self) -> str:
-        """What messages call it."""
+        """Return what messages call it."""
         return self.where
 
     @property
@@ -164,6 +164,7 @@ def open_image(path: Path | ImageBytes, max_pixels: int = MAX_PIXELS) -> Image.I
 
 
 def decode_image(image: Image.Image, path: Path | ImageBytes) -> None:
+    """Decode an opened image, and refuse one that is damaged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

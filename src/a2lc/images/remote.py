@@ -110,7 +110,7 @@ def _named(addresses: list[str], path: str, home: Path) -> dict[str, PackedImage
 
 
 def local_path(address: str) -> Path | None:
-    """The path of an address on this machine; None for one that lies elsewhere.
+    """Return the path of an address on this machine; None for one that lies elsewhere.
 
     Example:
         >>> local_path("s3://bucket/a.png") is None
@@ -135,7 +135,7 @@ class _Fetch:
 
 
 def fetch(address: str) -> bytes:
-    """The bytes of a file anywhere.
+    """Read the bytes of a file anywhere.
 
     Raises:
         ImageFileError: It is not there, or not to be had.
@@ -157,6 +157,6 @@ def fetch(address: str) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """What a file system says, in one short line."""
+    """Return what a file system reports, in one short line."""
     text = " ".join(str(error).split())
     return text[:200] if text else type(error).__name__

@@ -98,7 +98,7 @@ def _pages(image: Image.Image, path: Path | ImageBytes) -> int:
 
 
 def png_bytes(pixels: NDArray[Any]) -> bytes:
-    """The bytes of a PNG of ids, (H, W) uint8 or uint16, or of an (H, W, 3) uint8 image."""
+    """Return the bytes of a PNG of ids, (H, W) uint8 or uint16, or of an (H, W, 3) uint8 image."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
     return buffer.getvalue()

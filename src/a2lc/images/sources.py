@@ -28,7 +28,7 @@ class DrawnMap:
     stored: Callable[[], bytes] | None = None
 
     def __str__(self) -> str:
-        """What messages call it."""
+        """Return what messages call it."""
         return self.where
 
 
@@ -53,5 +53,5 @@ class PackedImage:
     address: str | None = None
 
     def __str__(self) -> str:
-        """What messages call it."""
+        """Return what messages call it."""
         return self.where

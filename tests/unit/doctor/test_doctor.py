@@ -412,13 +412,13 @@ def test_how_images_are_stored(data, capsys):
     assert "1 are CMYK, 1 are grey: all are read as RGB" in finding(found, "image-mode")["message"]
 
 
-def test_clean_bill(data, capsys):
+def test_no_problems(data, capsys):
     code, found = doctor(data, capsys)
     assert code == 0 and found["faults"] == 0
     assert [one["code"] for one in found["findings"]] == ["void-share"] and found["findings"][0]["level"] == "note"
     assert _main(["doctor", str(data.root)]) == 0
     out = capsys.readouterr().out
-    assert "no fault: a clean bill" in out and "next: a2lc init set.a2lc" in out
+    assert "no problems found" in out and "next: a2lc init set.a2lc" in out
     assert _main(shlex.split(out.split("next: a2lc ")[1].splitlines()[0])) == 0
 
 

@@ -1,1 +1,1 @@
-"""Checks of the doctor, one module per subject."""
+"""Checks of the doctor, one module per subject: each turns evidence into findings."""

@@ -73,12 +73,12 @@ _SHAPES = ("mask", "polygon", "box", "ellipse")
 
 
 def colour_code(colour: tuple[int, int, int]) -> int:
-    """A colour as one number."""
+    """Return a colour as one number."""
     return colour[0] << 16 | colour[1] << 8 | colour[2]
 
 
 def free_colour(index: int, used: Collection[tuple[int, int, int]]) -> tuple[int, int, int]:
-    """A made-up colour that is not black and not used: tools tell labels by their colours."""
+    """Return a made-up colour that is not black and not used: tools identify labels by their colours."""
     made = (class_colour(step) for step in range(index, index + 256))
     counted = ((code >> 16, code >> 8 & 255, code & 255) for code in range(1, 1 << 24))
     return next(colour for colour in chain(made, counted) if colour not in used)
@@ -142,7 +142,7 @@ def by_colour(
 
 
 def read_annotations(source: Path) -> tuple[Element, str]:
-    """The root of `CVAT for images 1.1`, of the XML or of the ZIP it is in, and what messages call it.
+    """Read the root of `CVAT for images 1.1`, of the XML or of the ZIP it is in, and what messages call it.
 
     Raises:
         InputError: It is no such export.
@@ -167,7 +167,7 @@ def read_annotations(source: Path) -> tuple[Element, str]:
 
 
 def whole(shape: Element, name: str, default: int | None = None) -> int:
-    """A whole number among an element's attributes.
+    """Return a whole number among an element's attributes.
 
     Raises:
         ValueError: It is none, or missing without a default.
@@ -186,7 +186,7 @@ def whole(shape: Element, name: str, default: int | None = None) -> int:
 
 
 def mask_attributes(mask: NDArray[np.bool_]) -> dict[str, str]:
-    """What a `<mask>` says of where it is: run lengths row by row in its box.
+    """Return where a `<mask>` is: run lengths row by row in its box.
 
     Args:
         mask: (H, W), at least one pixel.
@@ -358,7 +358,7 @@ class _Tree:
             self.names = self.archive.names
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file, from any thread."""
+        """Read the bytes of a file, from any thread."""
         return read_bounded(self.path / name) if self.archive is None else self.archive.read(name, _MOST_FILE)
 
 

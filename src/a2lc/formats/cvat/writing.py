@@ -24,7 +24,7 @@ __all__ = ["CvatMaskWriter", "CvatXmlWriter"]
 
 
 def _colours(classes: ClassTable) -> list[tuple[int, int, int]]:
-    """A colour for each class that no other has, and none is black but that of background."""
+    """Return a colour for each class that no other has, and none is black but that of background."""
     used: set[tuple[int, int, int]] = {(0, 0, 0)}
     found = []
     for index, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
