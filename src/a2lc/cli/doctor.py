@@ -32,30 +32,41 @@ if TYPE_CHECKING:
 @app.command()
 def doctor(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a data set, in any layout, or a project.")],
-    images: Annotated[Path | None, typer.Option("--images", help="Images, where they are not found.")] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", help="Labels, where they are not found.")] = None,
-    masks: Annotated[Path | None, typer.Option("--masks", help="Mask maps, where they are not found.")] = None,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a data set, in any supported format, or of a project.")
+    ],
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of images, if not detected.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Labels, if not detected.")] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Mask maps, if not detected.")] = None,
     ground_truth: Annotated[
-        Path | None, typer.Option("--ground-truth", help="True labels, where they are not found.")
+        Path | None, typer.Option("--ground-truth", help="Ground-truth labels, if not detected.")
     ] = None,
-    classes: Annotated[str | None, typer.Option("--classes", help="Classes file, or names.")] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Classes file, or names separated by commas.")
+    ] = None,
     format: Annotated[str | None, typer.Option("--format", help="Data set format; overrides auto-detection.")] = None,
     value_map: ValueMap = None,
     ignore: Ignore = None,
     colours: Colours = False,
     snap: Snap = None,
-    exif: Annotated[str, typer.Option("--exif", help="As of init.")] = "refuse",
-    bake_exif: Annotated[bool, typer.Option("--bake-exif", help="As of init.")] = False,
-    bands: Annotated[str | None, typer.Option("--bands", help="As of init.")] = None,
-    stretch: Annotated[str | None, typer.Option("--stretch", help="As of init.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="As of init.")] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="As of init.")] = False,
-    partial_ground_truth: Annotated[bool, typer.Option("--partial-ground-truth", help="As of init.")] = False,
-    max_pixels: Annotated[int | None, typer.Option("--max-pixels", min=1, help="As of init.")] = None,
+    exif: Annotated[str, typer.Option("--exif", help="Same as `a2lc init --exif`.")] = "refuse",
+    bake_exif: Annotated[bool, typer.Option("--bake-exif", help="Same as `a2lc init --bake-exif`.")] = False,
+    bands: Annotated[str | None, typer.Option("--bands", help="Same as `a2lc init --bands`.")] = None,
+    stretch: Annotated[str | None, typer.Option("--stretch", help="Same as `a2lc init --stretch`.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Same as `a2lc init --skip-bad`.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Same as `a2lc init --partial`.")] = False,
+    partial_ground_truth: Annotated[
+        bool, typer.Option("--partial-ground-truth", help="Same as `a2lc init --partial-ground-truth`.")
+    ] = False,
+    max_pixels: Annotated[
+        int | None, typer.Option("--max-pixels", min=1, help="Same as `a2lc init --max-pixels`.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong with the files, where, and what mends it. Nothing is changed. Exits with 2 if init would refuse."""
+    """Report what is wrong with the files of a data set or project, and how to fix it.
+
+    Nothing is changed. Exits with status 2 if `a2lc init` would refuse the files.
+    """
     from a2lc.doctor import examine, examine_project, find_layout, unknown_annotations, with_images
     from a2lc.formats.base import Sources
     from a2lc.images.options import ReadingOptions
@@ -72,7 +83,7 @@ def doctor(
     layout = find_layout(folder)
     if layout is None and images is None and labels is None:
         raise InputError(
-            f"{folder} holds no image, label or annotation file that is known. Name them: --images, --labels."
+            f"{folder} holds no image, label or annotation file of a known format. Name them with --images and --labels."
         )
     if layout is not None and images is not None and format is None:
         layout = with_images(layout, folder, images)
@@ -126,7 +137,7 @@ _READING_ALONE = frozenset({"--colours", "--bake-exif", "--skip-bad", "--partial
 
 
 def _given_flags(context: typer.Context) -> list[str]:
-    """The options of this very command that say how files are read, as they were given."""
+    """Return the given options that set how files are read, as words of a command line."""
     found: list[str] = []
     for parameter in context.command.params:
         flag = parameter.opts[0]
@@ -139,8 +150,17 @@ def _given_flags(context: typer.Context) -> list[str]:
     return found
 
 
+def _count(number: int, noun: str) -> str:
+    """Return a number with its noun, such as `2 errors`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+_LEVELS = {"fault": "ERROR", "doubt": "warning", "note": "info"}
+"""Printed words for the levels of findings, whose names in JSON stay as they are."""
+
+
 def _print_diagnosis(diagnosis: Diagnosis, what: str, command: str | None, as_json: bool) -> None:
-    """Print what was found; exits with 2 if there are faults."""
+    """Print the findings; exit with status 2 if there are errors."""
     from dataclasses import asdict
 
     faults, flags = diagnosis.of("fault"), diagnosis.mended_by
@@ -151,9 +171,7 @@ def _print_diagnosis(diagnosis: Diagnosis, what: str, command: str | None, as_js
     else:
         print_line(f"{what}: {diagnosis.images:,} images, {diagnosis.label_maps:,} label maps")
         for finding in diagnosis.findings:
-            print_line(
-                f"{finding.level.upper() if finding.level == 'fault' else finding.level}  [{finding.code}] {finding.message}"
-            )
+            print_line(f"{_LEVELS[finding.level]}  [{finding.code}] {finding.message}")
             for value in finding.values:
                 print_line(f"       {value.value}: {value.pixels:,} pixels in {value.files:,} files")
             for file in finding.files:
@@ -162,14 +180,15 @@ def _print_diagnosis(diagnosis: Diagnosis, what: str, command: str | None, as_js
                 print_line(f"       and {finding.count - len(finding.files):,} more")
             if finding.mend:
                 options = f"   {' '.join(finding.flags)}" if finding.flags else ""
-                print_line(f"       mend: {finding.mend}{options}")
+                print_line(f"       fix: {finding.mend}{options}")
         doubts = len(diagnosis.of("doubt"))
         if faults:
             print_line(
-                f"{len(faults)} faults, {doubts} doubts" + ("" if mended else "; mend the files, then look again")
+                f"{_count(len(faults), 'error')}, {_count(doubts, 'warning')}"
+                + ("" if mended else "; fix the files, then run the doctor again")
             )
         else:
-            print_line("no fault" + (f", {doubts} doubts" if doubts else ": a clean bill"))
+            print_line(f"No errors, {_count(doubts, 'warning')}." if doubts else "No problems found.")
         if mended is not None:
             print_line(f"next: {mended}")
     if faults:
