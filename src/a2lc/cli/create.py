@@ -230,7 +230,7 @@ def masks(
     from a2lc.creation.masks import MASK_METHODS, SamMasks, make_masks
     from a2lc.project.project import Project
 
-    require_known("mask method", method, MASK_METHODS)
+    require_known("way to make masks", method, MASK_METHODS)
     sam, mended = None, None
     if method == "sam":
         from a2lc.creation.pseudo_labels import record_commits, recorded_commits
@@ -385,7 +385,7 @@ def pseudo(
                 f"preview: {picture}; the project was not changed. Run the same command without --preview to label all images"
             )
             return
-        # What was mended when the project was first opened here may be this very command's work.
+        # A replacement of masks that opening the project completed may have been started by this command.
         project.mended_masks = project.mended_masks or mended
         found = make_pseudo_labels(project, settings, found_by, masked_by, replace=replace, track=track, say=print_line)
         quality = project.truth.confusion(project.state()) if project.has_ground_truth else None

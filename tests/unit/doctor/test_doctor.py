@@ -418,7 +418,7 @@ def test_clean_bill(data, capsys):
     assert [one["code"] for one in found["findings"]] == ["void-share"] and found["findings"][0]["level"] == "note"
     assert _main(["doctor", str(data.root)]) == 0
     out = capsys.readouterr().out
-    assert "no fault: a clean bill" in out and "next: a2lc init set.a2lc" in out
+    assert "No problems found." in out and "next: a2lc init set.a2lc" in out
     assert _main(shlex.split(out.split("next: a2lc ")[1].splitlines()[0])) == 0
 
 
@@ -863,4 +863,4 @@ def test_options_that_are_no_numbers(data, capsys, option, message):
 def test_colours_that_are_no_numbers(project, capsys, colour):
     assert _main(["classes", "add", str(project), "pole", "--color", colour]) == 2
     said = capsys.readouterr().err
-    assert "expected three of 0..255" in said and "Traceback" not in said
+    assert "expected three numbers in 0..255" in said and "Traceback" not in said
