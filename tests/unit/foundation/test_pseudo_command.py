@@ -54,7 +54,7 @@ def test_from_images_and_names_to_a_round(pseudo, tmp_path, scenes_dir, classes,
     assert f"detector: your folder {models / 'detector'}" in out and "preview.png; the project was not changed" in out
     assert pseudo(*images) == 0, "the same command goes on with the project it made"
     out = capsys.readouterr().out
-    assert "masks in 4 images, " in out and "% of pixels carry a class" in out
+    assert "masks in 4 images, " in out and "% of pixels are labeled" in out
     assert out.splitlines()[-1] == f"next: a2lc run {tmp_path / 'p.a2lc'}"
     with Project(tmp_path / "p.a2lc") as project:
         assert project.classes.prompts(6) == ("car", "van")
