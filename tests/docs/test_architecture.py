@@ -38,4 +38,4 @@ def test_the_table_is_up_to_date():
 def test_each_first_line_says_what_the_package_does():
     for name in order():
         line = first_line(name)
-        assert 20 < len(line) <= 120 and line[0].isupper() or line.startswith("`"), (name, line)
+        assert (20 < len(line) <= 120 and line[0].isupper()) or line.startswith("`"), (name, line)

@@ -114,7 +114,7 @@ class Server:
         finally:
             self.kill()
         said = "\n".join(self.said)
-        assert "Traceback" not in said and "stopped; what was answered is recorded" in said, said
+        assert "Traceback" not in said and "stopped; all answers are recorded" in said, said
 
     def ask(self, path, **body):
         """A request of somebody without a page."""

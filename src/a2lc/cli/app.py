@@ -1,4 +1,4 @@
-"""The application: every command in one place, and how errors leave the process."""
+"""The application: all commands, and the exit status of errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _global(
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 the user's mistake in one line, 1 ours."""
+    """Run the command line and exit: 0 on success, 2 for an error of input, printed in one line, 1 for a bug."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("PIL", "numba", "matplotlib", "httpx", "huggingface_hub", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -58,7 +58,7 @@ def _main(arguments: list[str] | None) -> int:
     except A2LCError as error:
         return _mistake(with_flags(str(error)))
     except KeyboardInterrupt:
-        return _mistake("interrupted; the same command goes on where this one stopped", 130)
+        return _mistake("interrupted; repeat the command to resume", 130)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,9 +66,9 @@ def _main(arguments: list[str] | None) -> int:
     except OSError as error:
         if free_space_error(error):
             where = f" ({error.filename})" if error.filename else ""
-            return _mistake(f"the disk is full{where}. Free some space; the same command goes on.")
+            return _mistake(f"the disk is full{where}. Free some space, and repeat the command to resume.")
         if isinstance(error, PermissionError):
-            return _mistake(f"no permission: {error.filename}. Choose another folder, or mend its permissions.")
+            return _mistake(f"no permission: {error.filename}. Choose another folder, or fix its permissions.")
         traceback.print_exc()
         return 1
     except Exception as error:

@@ -1,4 +1,7 @@
-"""Commands that edit classes while a project runs: rows of the ledger, nothing that was recorded is rewritten."""
+"""Commands that edit the classes of a project between rounds.
+
+Each edit is a row of the ledger; recorded rows are never rewritten.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["class_app"]
 
 class_app = typer.Typer(
-    help="Rename, merge, split or add classes of a project; no answer is lost.",
+    help="Rename, merge, split or add classes of a project. No answer is lost.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 ProjectDir = Annotated[Path, typer.Argument(metavar="DIR", help="Project folder.")]
-Colour = Annotated[str | None, typer.Option("--color", metavar="R,G,B", help="Its colour.")]
+Colour = Annotated[str | None, typer.Option("--color", metavar="R,G,B", help="Colour of the class.")]
 
 
 @contextmanager
 def _between_rounds(folder: Path) -> Iterator[Project]:
-    """The project, locked, if no round is open."""
+    """Open and lock the project; raise an error if a round is open."""
     from a2lc.project.project import Project
     from a2lc.rounds.stages import require_between_rounds
 
@@ -60,17 +63,17 @@ def _say_counts(project: Project, kinds_before: int, now: np.ndarray) -> None:
     rounds = project.ledger.rounds()
     if rounds and project.class_change_since(rounds[-1].round) is not None:
         typer.echo(
-            "the last model was trained on other classes: it scores the next round as far as it knows them, and the model "
-            "after that starts anew"
+            "the last model was trained on the previous classes: it scores the next round as far as its classes still exist, "
+            "and the model after that is trained from scratch"
         )
     empty = [name for index, name in enumerate(project.classes.names) if not (now == index).any()]
     if empty and kinds_before:
-        typer.echo(f"no mask carries {', '.join(empty[:8])}{', ..' if len(empty) > 8 else ''} now")
+        typer.echo(f"no mask is labeled {', '.join(empty[:8])}{', ..' if len(empty) > 8 else ''}")
 
 
 @class_app.command()
 def show(folder: ProjectDir, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """The classes there are now, with the masks that carry each, and what was done to them."""
+    """List the current classes with their numbers of masks, and the edits made so far."""
     from a2lc.classes.edits import described
     from a2lc.project.project import Project
 
@@ -106,11 +109,11 @@ def show(folder: ProjectDir, as_json: Annotated[bool, typer.Option("--json", hel
 @class_app.command()
 def rename(
     folder: ProjectDir,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The class.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Class to change.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="New name.")],
     color: Colour = None,
 ) -> None:
-    """Give a class another name, and colour."""
+    """Rename a class, and optionally change its colour."""
     from a2lc.classes.edits import renamed
 
     _edit(folder, lambda project: renamed(project.view, name, new, _colour(color)))
@@ -119,10 +122,10 @@ def rename(
 @class_app.command()
 def merge(
     folder: ProjectDir,
-    names: Annotated[list[str], typer.Argument(metavar="NAME..", help="The classes that end.")],
-    into: Annotated[str, typer.Option("--into", metavar="NAME", help="The class they become.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME..", help="Classes to merge.")],
+    into: Annotated[str, typer.Option("--into", metavar="NAME", help="Class they are merged into.")],
 ) -> None:
-    """Make classes one: labels, answers and ground truth of all count as that one."""
+    """Merge classes into one. Their labels, answers and ground truth count as that class."""
     from a2lc.classes.edits import merged
 
     _edit(folder, lambda project: merged(project.view, names, into))
@@ -131,12 +134,12 @@ def merge(
 @class_app.command()
 def split(
     folder: ProjectDir,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The class.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Class to change.")],
     into: Annotated[
-        str, typer.Option("--into", metavar="A,B", help="What it becomes; labels carry the first for now.")
+        str, typer.Option("--into", metavar="A,B", help="New class names; existing labels get the first one.")
     ],
 ) -> None:
-    """Make a class several. Its labels carry the first name; masks that were answered may be asked about again."""
+    """Split a class into several. Its labels get the first name, and answered masks may be asked about again."""
     from a2lc.classes.edits import split as split_class
 
     parts = [part.strip() for part in into.split(",") if part.strip()]
@@ -146,11 +149,13 @@ def split(
 @class_app.command()
 def add(
     folder: ProjectDir,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
-    value: Annotated[int | None, typer.Option("--id", min=0, max=65535, help="Its value in label files.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the class.")],
+    value: Annotated[
+        int | None, typer.Option("--id", min=0, max=65535, help="Value of the class in label files.")
+    ] = None,
     color: Colour = None,
 ) -> None:
-    """Add a class that people may answer with."""
+    """Add a class that can be given in answers."""
     from a2lc.classes.edits import added
 
     _edit(folder, lambda project: added(project.view, name, value, _colour(color), _taken(project)))
@@ -158,7 +163,7 @@ def add(
 
 @class_app.command()
 def undo(folder: ProjectDir) -> None:
-    """Take the last edit back. A class that answers name already cannot go."""
+    """Undo the last edit. A class that is used in answers cannot be removed."""
     from a2lc.classes.edits import taken_back
 
     def make(project: Project) -> ClassEdit:
@@ -170,7 +175,7 @@ def undo(folder: ProjectDir) -> None:
         used = [code for code in range(first, first + count) if project.ledger.uses_code(code)]
         if used:
             raise InputError(
-                "Answers name a class that this edit added, so it cannot be taken back. Merge it: a2lc classes merge"
+                "Answers use a class that this edit added, so it cannot be undone. Merge the class instead: a2lc classes merge"
             )
         return edit
 
@@ -178,12 +183,12 @@ def undo(folder: ProjectDir) -> None:
 
 
 def _taken(project: Project) -> set[int]:
-    """Values of label files that mean something that is no class."""
+    """Return the label values that are read as another value."""
     return {*project.config.sources.value_map}
 
 
 def _of_a_byte(text: str) -> bool:
-    """Whether text is a whole number of 0..255; `isdigit` is also true of superscripts."""
+    """Return whether text is a whole number in 0..255; unlike `isdigit`, superscripts do not count."""
     return text.isascii() and text.isdecimal() and len(text) < 5 and int(text) <= 255
 
 
@@ -192,6 +197,6 @@ def _colour(given: str | None) -> tuple[int, int, int] | None:
         return None
     parts = given.split(",")
     if len(parts) != 3 or not all(_of_a_byte(part.strip()) for part in parts):
-        raise InputError(f"--color {given}: expected three of 0..255, such as 70,130,180.")
+        raise InputError(f"--color {given}: expected three numbers in 0..255, such as 70,130,180.")
     red, green, blue = (int(part) for part in parts)
     return red, green, blue

@@ -47,7 +47,7 @@ def _listed(names: list[str]) -> str:
 
 
 class _Console(Console):
-    """A console that leaves a reader who went away to `main`: Rich would exit with 1."""
+    """A console that raises `BrokenPipeError` for `main` to handle; Rich would exit with status 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -61,6 +61,7 @@ error_console = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_line(text: str) -> None:
+    """Print a line as it is, without markup, and flush it."""
     console.print(text, markup=False)
-    # Whoever reads through a pipe sees each line when it is said.
+    # A reader of a pipe then sees each line when it is printed.
     console.file.flush()

@@ -45,20 +45,30 @@ def init(
     folder: ProjectDir,
     images: Annotated[
         str | None,
-        typer.Option("--images", help="Folder of images, root of the format, an address (s3://..), or a list of them."),
+        typer.Option(
+            "--images", help="Folder of images, root folder of the format, URL (s3://...), or a text file of URLs."
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option("--labels", help="Doubtful labels: a folder, or the format's file; without, there are none."),
+        typer.Option(
+            "--labels", help="Labels to correct: a folder, or the file of the format. Omit to start without labels."
+        ),
     ] = None,
     masks: Annotated[
         Path | None,
-        typer.Option("--masks", help="Folder of mask maps; default: components of the labels; see also a2lc masks."),
+        typer.Option(
+            "--masks", help="Folder of mask maps; default: connected components of the labels. See also `a2lc masks`."
+        ),
     ] = None,
-    ground_truth: Annotated[Path | None, typer.Option("--ground-truth", help="Folder of true labels, if any.")] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option("--ground-truth", help="Folder of ground-truth labels, if there are any.")
+    ] = None,
     classes: Annotated[
         str | None,
-        typer.Option("--classes", help="Classes file (JSON, YAML, a name a line), or names: road,car,'traffic light'."),
+        typer.Option(
+            "--classes", help="Classes file (JSON, YAML, or one name per line), or names: road,car,'traffic light'."
+        ),
     ] = None,
     format: Annotated[
         str,
@@ -68,44 +78,53 @@ def init(
         ),
     ] = "folder",
     validation_images: Annotated[
-        Path | None, typer.Option("--validation-images", help="Images that only measure models.")
+        Path | None, typer.Option("--validation-images", help="Folder of images used only to measure models.")
     ] = None,
     validation_ground_truth: Annotated[
-        Path | None, typer.Option("--validation-ground-truth", help="Their true labels.")
+        Path | None, typer.Option("--validation-ground-truth", help="Ground truth of the validation images.")
     ] = None,
     value_map: ValueMap = None,
     ignore: Ignore = None,
     colours: Colours = False,
     snap: Snap = None,
     exif: Annotated[
-        str, typer.Option("--exif", help="Images turned by EXIF: refuse, apply or ignore the orientation.")
+        str, typer.Option("--exif", help="EXIF orientation of images: refuse such images, apply it, or ignore it.")
     ] = "refuse",
     bake_exif: Annotated[
-        bool, typer.Option("--bake-exif", help="Keep upright copies of images turned by EXIF in the project.")
+        bool,
+        typer.Option("--bake-exif", help="Store upright copies of images with an EXIF orientation in the project."),
     ] = False,
     tile: Annotated[
-        int | None, typer.Option("--tile", min=32, help="Cut images wider or higher than this into tiles.")
+        int | None,
+        typer.Option("--tile", min=32, help="Cut images that are wider or higher than this many pixels into tiles."),
     ] = None,
     bands: Annotated[
-        str | None, typer.Option("--bands", help="Bands for red, green and blue, or grey, from 1: 4,3,2.")
+        str | None,
+        typer.Option("--bands", help="Bands shown as red, green and blue, or as grey, counted from 1, such as 4,3,2."),
     ] = None,
     stretch: Annotated[
         str | None,
-        typer.Option("--stretch", help="More than 8 bits: values that become black and white, 0:3000 or 2%:98%."),
+        typer.Option(
+            "--stretch",
+            help="For images of more than 8 bits: values shown as black and white, such as 0:3000 or 2%:98%.",
+        ),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip images that cannot be used.")] = False,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Images without a label map start without labels.")
+        bool, typer.Option("--partial", help="Accept images without a label map; they start unlabeled.")
     ] = False,
     partial_ground_truth: Annotated[
-        bool, typer.Option("--partial-ground-truth", help="Measure on the images that have ground truth.")
+        bool, typer.Option("--partial-ground-truth", help="Accept images without ground truth; metrics use the others.")
     ] = False,
-    max_pixels: Annotated[int | None, typer.Option("--max-pixels", min=1, help="Refuse larger images.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of everything drawn at random.")] = 0,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option("--max-pixels", min=1, help="Maximum number of pixels of an image; larger images are refused."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of all random numbers.")] = 0,
     preset: Preset = None,
     method: MethodName = None,
 ) -> None:
-    """Make a project from images and, if there are any, labels and masks. Your files are read, never changed."""
+    """Create a project from images and, optionally, labels and masks. Your files are read, never changed."""
     from a2lc.creation.importer import create_project
     from a2lc.formats.base import Sources
     from a2lc.images.options import ReadingOptions
@@ -113,12 +132,12 @@ def init(
 
     require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
     if bake_exif and exif != "refuse":
-        raise InputError("--bake-exif and --exif say different things about the same images. Give one of them.")
+        raise InputError("--bake-exif and --exif contradict each other. Pass only one of them.")
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
     elsewhere = images is not None and "://" in images
     if elsewhere and format != "folder":
         raise InputError(
-            f"--images {images}: images at addresses go with plain folders of labels, not with --format {format}."
+            f"--images {images}: images at URLs can only be combined with plain folders of labels, not with --format {format}."
         )
     sources = Sources(
         format=format,
@@ -152,52 +171,62 @@ def init(
     for note in summary.notes:
         print_line(f"note: {note}")
     for name, reason in list(summary.skipped.items())[:5]:
-        print_line(f"left out: {name}: {reason}")
+        print_line(f"skipped: {name}: {reason}")
     if summary.skipped:
-        print_line(f"left out {len(summary.skipped)} images in all; the list is in {folder / 'skipped.csv'}")
+        print_line(f"skipped {len(summary.skipped)} images in total, listed in {folder / 'skipped.csv'}")
     print_line(f"{summary.images:,} images, {summary.masks:,} masks, {summary.num_classes} classes in {folder}")
     if summary.validation_images:
         print_line(f"{summary.validation_images:,} validation images")
     without = summary.unlabelled == summary.images
     if without:
-        print_line("there are no labels: every pixel starts without a class")
+        print_line("no labels: all pixels start unlabeled")
     elif summary.unlabelled:
-        print_line(f"{summary.unlabelled:,} images have no label map: their pixels start without a class")
+        print_line(f"{summary.unlabelled:,} images have no label map: their pixels start unlabeled")
     if 0 < summary.with_truth < summary.images:
-        print_line(f"{summary.with_truth:,} images have ground truth: figures are of those")
+        print_line(f"{summary.with_truth:,} images have ground truth: metrics use these alone")
     if without and summary.quality is not None:
-        print_line("ground truth is there: answers can be simulated, and labels measured once there are any")
+        print_line("with ground truth, answers can be simulated, and labels are measured once there are any")
     elif summary.quality is not None:
         quality = summary.quality
         print_line(
             f"data mIoU {quality.miou:.4f}, pixel accuracy {quality.pixel_accuracy:.4f}, coverage {quality.coverage:.4f}"
         )
     else:
-        print_line("no ground truth: label quality is not known")
+        print_line("no ground truth: label quality is unknown")
     print_line(f"next: {_next_command(folder, has_masks=summary.masks > 0, has_labels=not without)}")
 
 
 @app.command()
 def masks(
     folder: ProjectDir,
-    method: Annotated[str, typer.Option("--method", help="seeds, slic, grid, components (of the labels), or sam.")],
-    count: Annotated[int, typer.Option("--count", min=1, help="Superpixels an image, about: seeds and slic.")] = 1024,
-    size: Annotated[int, typer.Option("--size", min=1, help="Side of the squares in pixels: grid.")] = 32,
-    replace: Annotated[bool, typer.Option("--replace", help="In place of the masks the project has.")] = False,
+    method: Annotated[
+        str, typer.Option("--method", help="How masks are made: seeds, slic, grid, components (of the labels), or sam.")
+    ],
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="Approximate number of superpixels per image (seeds, slic).")
+    ] = 1024,
+    size: Annotated[int, typer.Option("--size", min=1, help="Side of the squares in pixels (grid).")] = 32,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite existing masks.")] = False,
     segmenter: Segmenter = "sam2.1-hiera-small",
-    points: Annotated[int, typer.Option("--points", min=1, help="A side of the grid of points: sam.")] = 32,
-    min_iou: Annotated[float, typer.Option("--min-iou", help="How sure the model must be of a mask: sam.")] = 0.88,
+    points: Annotated[int, typer.Option("--points", min=1, help="Points per side of the grid of prompts (sam).")] = 32,
+    min_iou: Annotated[
+        float, typer.Option("--min-iou", help="Minimum IoU that the model predicts for a mask (sam).")
+    ] = 0.88,
     min_stability: Annotated[
-        float, typer.Option("--min-stability", help="How little a mask may change with the threshold: sam.")
+        float, typer.Option("--min-stability", help="Minimum stability of a mask when its threshold changes (sam).")
     ] = 0.95,
     cover: Annotated[
-        str, typer.Option("--cover", help="Cover what sam leaves: none, or slic or seeds, about --count an image.")
+        str,
+        typer.Option(
+            "--cover",
+            help="Masks for the pixels that sam leaves uncovered: none, slic or seeds, about --count per image.",
+        ),
     ] = "none",
     device: Device = "auto",
     download: Download = False,
     accept_license: AcceptLicense = None,
 ) -> None:
-    """Make masks from the images, or from the labels, before the first round."""
+    """Create masks from the images or from the labels, before the first round."""
     from a2lc.creation.masks import MASK_METHODS, SamMasks, make_masks
     from a2lc.project.project import Project
 
@@ -212,7 +241,7 @@ def masks(
         with Project(folder) as project:  # nothing is fetched for a folder that is no project, or whose masks stay
             if len(project.masks) and not replace and project.mended_masks is None:
                 raise InputError(
-                    f"{folder} has {len(project.masks):,} masks already. Pass --replace to make others in their place."
+                    f"{folder} has {len(project.masks):,} masks already. Pass --replace to overwrite them."
                 )
             mended = project.mended_masks
         (ready,) = _weights([(segmenter, "segmenter")], recorded_commits(folder), download, accept_license)
@@ -233,61 +262,69 @@ def masks(
 def pseudo(
     folder: ProjectDir,
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of images: without a project at DIR, one is made of them.")
+        Path | None,
+        typer.Option("--images", help="Folder of images, from which a project is created if there is none at DIR."),
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option("--classes", help="Classes file (JSON, YAML, a name a line), or names: road,car,'traffic light'."),
+        typer.Option(
+            "--classes", help="Classes file (JSON, YAML, or one name per line), or names: road,car,'traffic light'."
+        ),
     ] = None,
     detector: Annotated[
         str,
-        typer.Option("--detector", help="Weights that find boxes: a name of docs/pseudo.md, OWNER/NAME, or a folder."),
+        typer.Option(
+            "--detector", help="Weights of the detector: a name listed in docs/pseudo.md, OWNER/NAME, or a folder."
+        ),
     ] = "grounding-dino-tiny",
     segmenter: Segmenter = "sam2.1-hiera-small",
-    box_threshold: Annotated[float, typer.Option("--box-threshold", help="Least score of a box, 0 to 1.")] = 0.2,
+    box_threshold: Annotated[float, typer.Option("--box-threshold", help="Minimum score of a box, from 0 to 1.")] = 0.2,
     one_class: Annotated[
-        bool, typer.Option("--one-class-per-prompt", help="Look for one class at a time: slower.")
+        bool, typer.Option("--one-class-per-prompt", help="Prompt for one class at a time. Slower.")
     ] = False,
     reduction: Annotated[
-        str, typer.Option("--reduction", help="A class's score is the mean or the max of its words'.")
+        str, typer.Option("--reduction", help="How the scores of a phrase's tokens are combined: mean or max.")
     ] = "mean",
-    nms: Annotated[float, typer.Option("--nms", help="Boxes of one class that overlap more: the better stays.")] = 0.8,
+    nms: Annotated[float, typer.Option("--nms", help="IoU threshold of per-class non-maximum suppression.")] = 0.8,
     overlap: Annotated[
         str,
         typer.Option(
-            "--overlap", help="Who keeps a pixel after class priority: the higher score, or the smaller size."
+            "--overlap",
+            help="Which of two overlapping masks of equal class priority keeps a pixel: higher score, or smaller size.",
         ),
     ] = "score",
     cover: Annotated[
-        str, typer.Option("--cover", help="Cover pixels without an object by slic or seeds, or leave them: none.")
+        str, typer.Option("--cover", help="Masks for pixels without an object: slic, seeds or none.")
     ] = "slic",
-    cover_count: Annotated[int, typer.Option("--cover-count", help="Superpixels an image to cover with, about.")] = 200,
+    cover_count: Annotated[
+        int, typer.Option("--cover-count", help="Approximate number of covering superpixels per image.")
+    ] = 200,
     background: Annotated[
-        str | None, typer.Option("--background", help="Class of pixels without an object; default: no class.")
+        str | None, typer.Option("--background", help="Class of pixels without an object; default: unlabeled.")
     ] = None,
     shortest: Annotated[
-        int, typer.Option("--shortest", help="Images are found in at this shortest side, pixels,")
+        int, typer.Option("--shortest", help="Shorter image side passed to the detector, in pixels.")
     ] = 800,
-    longest: Annotated[int, typer.Option("--longest", help="or at this longest side.")] = 1333,
+    longest: Annotated[
+        int, typer.Option("--longest", help="Maximum longer image side passed to the detector, in pixels.")
+    ] = 1333,
     device: Device = "auto",
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Images times prompts at once; default 1, or 4 on a GPU.")
+        int | None, typer.Option("--batch", help="Number of image-prompt pairs per batch; default: 1, or 4 on a GPU.")
     ] = None,
-    full_precision: Annotated[bool, typer.Option("--full-precision", help="No half precision on a GPU.")] = False,
+    full_precision: Annotated[bool, typer.Option("--full-precision", help="Disable half precision on a GPU.")] = False,
     preview: Annotated[
-        int | None, typer.Option("--preview", help="Only make a picture of what the first so many images would get.")
+        int | None, typer.Option("--preview", help="Only draw the labels that the first N images would get.")
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="In place of the labels and masks of the project.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite existing labels and masks.")] = False,
     download: Download = False,
     accept_license: AcceptLicense = None,
     exif: Annotated[
-        str, typer.Option("--exif", help="Images turned by EXIF: refuse, apply or ignore the orientation.")
+        str, typer.Option("--exif", help="EXIF orientation of images: refuse such images, apply it, or ignore it.")
     ] = "refuse",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip images that cannot be used.")] = False,
 ) -> None:
-    """Make labels and masks from images and class names with foundation models, before the first round."""
+    """Create labels and masks from images and class names with foundation models, before the first round."""
     from a2lc.creation.pseudo_labels import check_project, make_pseudo_labels, recorded_commits
     from a2lc.creation.pseudo_labels import preview as make_preview
     from a2lc.creation.pseudo_settings import PseudoSettings
@@ -313,7 +350,7 @@ def pseudo(
     table, mended = None if classes is None else parse_classes(classes), None
     if not is_there and (images is None or table is None):
         raise InputError(
-            f"There is no project at {folder}. Name images and classes to make one: a2lc pseudo {folder} --images FOLDER "
+            f"There is no project at {folder}. Pass images and classes to create one: a2lc pseudo {folder} --images FOLDER "
             "--classes FILE"
         )
     if is_there:
@@ -339,30 +376,30 @@ def pseudo(
         made = create_project(folder, Sources(images=images), table, options, track=console_progress(error_console))
         print_line(f"{made.images:,} images, {made.num_classes} classes in {folder}")
         if made.skipped:
-            print_line(f"left out {len(made.skipped)} images; the list is in {folder / 'skipped.csv'}")
+            print_line(f"skipped {len(made.skipped)} images, listed in {folder / 'skipped.csv'}")
     track = console_progress(error_console)
     with Project(folder) as project, project.lock():
         if preview is not None:
             picture = make_preview(project, settings, found_by, masked_by, preview, track=track, say=print_line)
             print_line(
-                f"look at {picture}; nothing was put in place. The same command without --preview labels all images"
+                f"preview: {picture}; the project was not changed. Run the same command without --preview to label all images"
             )
             return
-        # What was mended when the project was first opened here may be this very command's work.
+        # A replacement of masks that opening the project completed may have been started by this command.
         project.mended_masks = project.mended_masks or mended
         found = make_pseudo_labels(project, settings, found_by, masked_by, replace=replace, track=track, say=print_line)
         quality = project.truth.confusion(project.state()) if project.has_ground_truth else None
         has_labels = bool((project.masks.pair_label >= 0).any())
     print_line(
         f"{found.masks:,} masks in {found.images:,} images, {found.objects:,} of them objects; {found.coverage:.1%} of pixels "
-        "carry a class"
+        "are labeled"
     )
     if found.empty:
-        print_line(f"nothing was found in {found.empty:,} images")
+        print_line(f"no objects were found in {found.empty:,} images")
     if found.never_found:
         print_line(
-            f"never found: {first_names(found.never_found, 8)}. Give them synonyms in {folder / 'project.yaml'}, or lower "
-            "--box-threshold, and look first: --preview 8"
+            f"classes without any object: {first_names(found.never_found, 8)}. Add synonyms in {folder / 'project.yaml'}, or "
+            "lower --box-threshold, and check the result first with --preview 8"
         )
     if quality is not None:
         figures = json_safe([quality.miou, quality.pixel_accuracy, quality.coverage])
@@ -373,7 +410,7 @@ def pseudo(
 def _weights(
     named: Sequence[tuple[str, str]], recorded: dict[str, str], download: bool, accepted: list[str] | None
 ) -> list[Ready]:
-    """Weights by name and job, told about before anything is fetched."""
+    """Find weights by name and job, and print what they are before anything is downloaded."""
     from a2lc.foundation.weights import check_license, describe, find_weights, obtain
 
     found = [find_weights(name, job, recorded) for name, job in named]
@@ -389,7 +426,7 @@ def _weights(
 
 
 def _same_source(project: Project, images: Path | None, table: ClassTable | None) -> None:
-    """Refuse images or classes that are not those of the project that is there."""
+    """Raise an error if images or classes are not those of the existing project."""
     used = project.config.sources.images
     # Of a folder with a part for training that part is used; of a list of addresses there is no folder.
     one = images is None or not images.is_dir() or used is None
@@ -397,13 +434,13 @@ def _same_source(project: Project, images: Path | None, table: ClassTable | None
         one = project.source_path(used).resolve().is_relative_to(images.resolve())
     if not one:
         raise InputError(
-            f"{project.folder} is a project of the images in {used}, not of {images}. Leave --images out to go on with it, or "
+            f"{project.folder} was created from the images in {used}, not from {images}. Omit --images to continue with it, or "
             "name another folder."
         )
     if table is not None and table != project.classes:
         raise InputError(
-            f"{project.folder} has other classes than --classes says. Leave --classes out to go on with those of its "
-            "project.yaml, where names, synonyms and priorities may be changed, or name another folder."
+            f"{project.folder} has other classes than --classes. Omit --classes to continue with those of its project.yaml, "
+            "where names, synonyms and priorities can be changed, or name another folder."
         )
 
 
@@ -416,14 +453,14 @@ def _next_command(folder: Path, *, has_masks: bool, has_labels: bool) -> str:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path("a2lc-demo"),
-    images: Annotated[int, typer.Option("--images", min=8, help="Made-up scenes to repair.")] = 96,
-    rounds: Annotated[int, typer.Option("--rounds", min=0, help="Rounds.")] = 3,
-    budget: Annotated[float, typer.Option("--budget", min=1, help="Clicks a round.")] = 280,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of scenes and run.")] = 0,
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to write to.")] = Path("a2lc-demo"),
+    images: Annotated[int, typer.Option("--images", min=8, help="Number of synthetic scenes to repair.")] = 96,
+    rounds: Annotated[int, typer.Option("--rounds", min=0, help="Number of rounds.")] = 3,
+    budget: Annotated[float, typer.Option("--budget", min=1, help="Clicks per round.")] = 280,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of the scenes and of the run.")] = 0,
     method: MethodName = None,
 ) -> None:
-    """Made-up street scenes with planted label errors, repaired in three rounds: no GPU, no download."""
+    """Repair synthetic street scenes with planted label errors; needs no GPU and no download."""
     from a2lc.creation.importer import create_project
     from a2lc.demo.looks import scene_classes
     from a2lc.demo.scenes import write_scenes
@@ -433,24 +470,24 @@ def demo(
     from a2lc.project.project import Project
 
     check_names(method=method)
-    scenes, place = folder / "scenes", folder / "demo.a2lc"
+    scenes, project_folder = folder / "scenes", folder / "demo.a2lc"
     settings = SceneSettings(images=images, validation_images=max(4, images // 4), seed=seed)
     if not scenes.exists():
         write_scenes(scenes, settings)
     print_line(
-        f"{images} made-up street scenes in {scenes}; a weak labeller gave their masks classes, some of them wrong"
+        f"{images} synthetic street scenes in {scenes}; a weak labeller chose the classes of their masks, some of them wrong"
     )
-    if not (place / "project.yaml").is_file():
+    if not (project_folder / "project.yaml").is_file():
         sources = Sources(
             images=scenes / "images",
             labels=scenes / "labels",
             masks=scenes / "masks",
             ground_truth=scenes / "ground_truth",
         )
-        create_project(place, sources, scene_classes(), name="demo", seed=seed)
-    with Project(place) as project, project.lock():
+        create_project(project_folder, sources, scene_classes(), name="demo", seed=seed)
+    with Project(project_folder) as project, project.lock():
         configure(project, preset="tiny", method=method, budget=budget, annotator=AnnotatorConfig().kind, locked=True)
         first_figures(project)
         run_rounds(project, rounds)
-    print_line(f"look at the report: {place / 'report.html'}")
-    print_line("on your own files: a2lc init my.a2lc --images .. --labels .. --classes .. && a2lc run my.a2lc")
+    print_line(f"report: {project_folder / 'report.html'}")
+    print_line("for your own data: a2lc init my.a2lc --images .. --labels .. --classes .. && a2lc run my.a2lc")

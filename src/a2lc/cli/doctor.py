@@ -35,14 +35,18 @@ if TYPE_CHECKING:
 @app.command()
 def doctor(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a data set, in any layout, or a project.")],
-    images: Annotated[Path | None, typer.Option("--images", help="Folder of images; overrides auto-detection.")] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", help="Labels; overrides auto-detection.")] = None,
-    masks: Annotated[Path | None, typer.Option("--masks", help="Mask maps; overrides auto-detection.")] = None,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a data set, in any supported format, or of a project.")
+    ],
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of images, if not detected.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Labels, if not detected.")] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Mask maps, if not detected.")] = None,
     ground_truth: Annotated[
-        Path | None, typer.Option("--ground-truth", help="Ground truth; overrides auto-detection.")
+        Path | None, typer.Option("--ground-truth", help="Ground-truth labels, if not detected.")
     ] = None,
-    classes: Annotated[str | None, typer.Option("--classes", help="Classes file, or names.")] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Classes file, or names separated by commas.")
+    ] = None,
     format: Annotated[str | None, typer.Option("--format", help="Data set format; overrides auto-detection.")] = None,
     value_map: ValueMap = None,
     ignore: Ignore = None,
@@ -55,14 +59,17 @@ def doctor(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Same as `a2lc init --skip-bad`.")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="Same as `a2lc init --partial`.")] = False,
     partial_ground_truth: Annotated[
-        bool, typer.Option("--partial-ground-truth", help="Same as for `a2lc init`.")
+        bool, typer.Option("--partial-ground-truth", help="Same as `a2lc init --partial-ground-truth`.")
     ] = False,
     max_pixels: Annotated[
         int | None, typer.Option("--max-pixels", min=1, help="Same as `a2lc init --max-pixels`.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check the files of a data set or project, and name what fixes each problem. Exits with 2 if init would refuse them."""
+    """Report what is wrong with the files of a data set or project, and how to fix it.
+
+    Nothing is changed. Exits with status 2 if `a2lc init` would refuse the files.
+    """
     from a2lc.doctor import examine, examine_project, find_layout, unknown_annotations, with_images
     from a2lc.formats.base import Sources
     from a2lc.images.options import ReadingOptions
@@ -79,7 +86,7 @@ def doctor(
     layout = find_layout(folder)
     if layout is None and images is None and labels is None:
         raise InputError(
-            f"{folder} holds no image, label or annotation file that is known. Name them: --images, --labels."
+            f"{folder} holds no image, label or annotation file of a known format. Name them with --images and --labels."
         )
     if layout is not None and images is not None and format is None:
         layout = with_images(layout, folder, images)
@@ -133,7 +140,7 @@ _READING_ALONE = frozenset({"--colours", "--bake-exif", "--skip-bad", "--partial
 
 
 def _given_flags(context: typer.Context) -> list[str]:
-    """The options of this very command that say how files are read, as they were given."""
+    """Return the given options that set how files are read, as words of a command line."""
     found: list[str] = []
     for parameter in context.command.params:
         flag = parameter.opts[0]

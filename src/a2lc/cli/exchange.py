@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 @app.command()
 def handover(
     folder: ProjectDir,
-    to: Annotated[str, typer.Option("--to", help="label-studio, cvat-xml or cvat-mask.")],
-    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many questions.")] = None,
+    to: Annotated[str, typer.Option("--to", help="Format of the files: label-studio, cvat-xml or cvat-mask.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder to write to.")],
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Maximum number of questions, from the front of the queue.")
+    ] = None,
     image_root: Annotated[
-        Path | None, typer.Option("--image-root", help="Folder that Label Studio serves and the images lie below.")
+        Path | None, typer.Option("--image-root", help="Folder that Label Studio serves and that contains the images.")
     ] = None,
 ) -> None:
-    """Write the questions that wait as files for Label Studio or CVAT; the project is not changed."""
+    """Write the open questions as files for Label Studio or CVAT. The project is not changed."""
     from a2lc.handover import hand_over
     from a2lc.project.project import Project
 
@@ -35,24 +37,24 @@ def handover(
         found = hand_over(project, out, to, limit=limit, image_root=root)
     for message in found.messages:
         print_line(message)
-    left = f"; {found.waiting:,} more wait" if found.waiting else ""
+    left = f"; {found.waiting:,} more are waiting" if found.waiting else ""
     print_line(f"{found.questions:,} questions of round {found.round} about {found.images:,} images in {out}{left}")
-    print_line(f"what to do with them: {out / 'README.txt'}")
+    print_line(f"instructions: {out / 'README.txt'}")
 
 
 @app.command()
 def takeback(
     folder: ProjectDir,
-    source: Annotated[Path, typer.Option("--from", help="What the tool exported, or the folder it was put into.")],
-    annotator: Annotated[str, typer.Option("--annotator", help="Whose answers they are.")],
+    source: Annotated[Path, typer.Option("--from", help="File exported by the tool, or the folder that contains it.")],
+    annotator: Annotated[str, typer.Option("--annotator", help="Name of the person whose answers they are.")],
     untouched: Annotated[
-        str, typer.Option("--untouched", help="Of CVAT's masks that came back as they went: leave or confirm.")
+        str, typer.Option("--untouched", help="What to do with unchanged masks of CVAT: leave or confirm.")
     ] = "leave",
     handed: Annotated[
-        Path | None, typer.Option("--handover", help="handover.json, where it does not lie beside the file.")
+        Path | None, typer.Option("--handover", help="Path of handover.json, if it is not beside the exported file.")
     ] = None,
 ) -> None:
-    """Record what Label Studio or CVAT exported as answers to the questions handed over."""
+    """Record an export of Label Studio or CVAT as answers to the questions handed over."""
     from a2lc.handover import take_back
     from a2lc.project.project import Project
 
@@ -71,7 +73,7 @@ def takeback(
 @app.command(cls=FormatCommand)
 def export(
     folder: ProjectDir,
-    out: Annotated[Path, typer.Option("--out", help="New folder.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder to write to.")],
     format: Annotated[
         str,
         typer.Option(
@@ -79,13 +81,17 @@ def export(
             help="Format to write: FORMATS_WRITTEN; see docs/formats.md.",
         ),
     ] = "folder",
-    through: Annotated[int | None, typer.Option("--round", min=0, help="As of the end of this round.")] = None,
+    through: Annotated[
+        int | None, typer.Option("--round", min=0, help="Labels at the end of this round; default: the current labels.")
+    ] = None,
     changes_only: Annotated[
         bool,
-        typer.Option("--changes-only", help="Only what changed, with pictures before and after, for the data's owner."),
+        typer.Option(
+            "--changes-only", help="Write only what changed, with pictures before and after, for the owner of the data."
+        ),
     ] = False,
 ) -> None:
-    """Write the corrected labels, what changed, and where each pixel comes from."""
+    """Write the corrected labels, a list of the changes, and the provenance of each pixel."""
     from a2lc.export import export_project
     from a2lc.project.project import Project
 
@@ -94,6 +100,6 @@ def export(
             project, out, format, through=through, changes_only=changes_only, track=console_progress(error_console)
         )
     print_line(
-        f"{summary.images:,} label maps in {out}; {summary.changed_images:,} of them changed, in {summary.changed_masks:,} "
+        f"{summary.images:,} label maps in {out}; {summary.changed_images:,} of them with changes, in {summary.changed_masks:,} "
         f"masks and {summary.changed_pixels:,} pixels"
     )

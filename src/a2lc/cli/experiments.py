@@ -17,36 +17,38 @@ from a2lc.errors import InputError, first_names
 @app.command()
 def bench(
     protocol: Annotated[
-        str, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML), or the name of one of the package.")
+        str, typer.Argument(metavar="PROTOCOL", help="Protocol file (TOML), or the name of a built-in protocol.")
     ],
-    out: Annotated[Path | None, typer.Option("--out", help="Where to; default: bench-NAME.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of the data, in place of the protocol's.")] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", metavar="1,2", help="In place of the protocol's.")] = None,
-    only: Annotated[str | None, typer.Option("--methods", metavar="A,B", help="Run these alone, by label.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to; default: bench-NAME.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the data; overrides the protocol.")] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", metavar="1,2", help="Seeds; overrides the protocol.")] = None,
+    only: Annotated[
+        str | None, typer.Option("--methods", metavar="A,B", help="Labels of the methods to run; default: all.")
+    ] = None,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Write tables and curves anew, run nothing.")
+        bool, typer.Option("--report-only", help="Only rewrite tables and curves from finished runs.")
     ] = False,
 ) -> None:
-    """Run methods side by side by a protocol: tables and curves. Killed anywhere, the same command goes on."""
+    """Compare methods by a protocol, and write tables and curves. Repeat the command to resume after an interruption."""
     from a2lc.experiments.execution import data_root
     from a2lc.experiments.protocol import read_protocol
     from a2lc.experiments.results import write_results
     from a2lc.experiments.runner import Bench
 
     chosen, home = read_protocol(protocol)
-    place = out or Path(f"bench-{chosen.name}")
+    out_folder = out or Path(f"bench-{chosen.name}")
     numbers = None if seeds is None else parse_seeds(seeds)
-    what = Bench(protocol=chosen, out=place.absolute(), root=data_root(chosen, home, data), say=print_line)
+    what = Bench(protocol=chosen, out=out_folder.absolute(), root=data_root(chosen, home, data), say=print_line)
     runs = what.plan(numbers, None if only is None else [label.strip() for label in only.split(",")])
     if not report_only:
         what.run(runs)
     outcomes = what.outcomes(numbers)
     if not outcomes:
-        raise InputError(f"There is no result in {place}: run it first, without --report-only.")
+        raise InputError(f"There are no results in {out_folder}. Run the protocol first, without --report-only.")
     command = shlex.join(["a2lc", *sys.argv[1:]])
-    for path in write_results(chosen, outcomes, place, command=command, where=protocol):
+    for path in write_results(chosen, outcomes, out_folder, command=command, where=protocol):
         print_line(f"wrote {path}")
     failed = [o.run.name for o in outcomes if o.found is None and not o.skipped]
     if failed:
-        print_line(f"{len(failed)} runs failed: {first_names(failed)}; the same command tries them again")
+        print_line(f"{len(failed)} runs failed: {first_names(failed)}; repeat the command to try them again")
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Commands that show a project and take changes back."""
+"""Commands that show a project and undo corrections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def status(folder: ProjectDir, as_json: Json = False) -> None:
-    """Show what each round cost and brought."""
+    """Show the cost and the results of each round."""
     from a2lc.project.project import Project
     from a2lc.rounds.status import project_status
 
@@ -36,10 +36,10 @@ def status(folder: ProjectDir, as_json: Json = False) -> None:
 @app.command()
 def log(
     folder: ProjectDir,
-    full: Annotated[bool, typer.Option("--full", help="Every answer and correction.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Include every answer and correction.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List what happened, in order."""
+    """List what happened to the project, in order."""
     from a2lc.project.project import Project
 
     with Project(folder) as project:
@@ -54,10 +54,10 @@ def log(
 @app.command()
 def diff(
     folder: ProjectDir,
-    first: Annotated[int, typer.Argument(metavar="ROUND", min=0, help="Labels at the end of this round ..")],
-    second: Annotated[int, typer.Argument(metavar="ROUND", min=0, help=".. against the end of this one.")],
+    first: Annotated[int, typer.Argument(metavar="ROUND", min=0, help="First round; labels are compared at its end.")],
+    second: Annotated[int, typer.Argument(metavar="ROUND", min=0, help="Second round.")],
     as_json: Json = False,
-    masks: Annotated[bool, typer.Option("--masks", help="Name every mask.")] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="List every mask.")] = False,
 ) -> None:
     """Show which masks changed class between the ends of two rounds."""
     from a2lc.project.project import Project
@@ -80,11 +80,13 @@ def diff(
 @app.command()
 def undo(
     folder: ProjectDir,
-    number: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="Round to take back.")],
-    source: Annotated[str, typer.Option("--source", help="all, manual or automatic corrections.")] = "all",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    number: Annotated[int, typer.Argument(metavar="ROUND", min=1, help="Round to undo.")],
+    source: Annotated[str, typer.Option("--source", help="Corrections to undo: all, manual or automatic.")] = "all",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print how many masks would change, and change nothing.")
+    ] = False,
 ) -> None:
-    """Take back the corrections of a round; later ones stay. Answers remain in the ledger."""
+    """Undo the corrections of a round. Later corrections are kept, and answers remain in the ledger."""
     from a2lc.project.project import Project
     from a2lc.rounds.stages import take_back
 
@@ -97,10 +99,14 @@ def undo(
 @app.command()
 def report(
     folder: ProjectDir,
-    out: Annotated[Path | None, typer.Option("--out", help="Where to; default: report.html in the project.")] = None,
-    through: Annotated[int | None, typer.Option("--round", min=0, help="As of the end of this round.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; default: report.html in the project.")
+    ] = None,
+    through: Annotated[
+        int | None, typer.Option("--round", min=0, help="State at the end of this round; default: the current state.")
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML file on the project."""
+    """Write a report on the project as one self-contained HTML file."""
     from a2lc.project.project import Project
     from a2lc.report import write_report
 
@@ -110,7 +116,7 @@ def report(
 
 @app.command()
 def methods(as_json: Json = False) -> None:
-    """List methods, with their papers, and acquisition functions."""
+    """List methods with their papers, and acquisition functions."""
     from a2lc.acquisition.functions import ACQUISITIONS
     from a2lc.methods import load_methods
 
@@ -135,12 +141,12 @@ def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
         what = f"round {record.round} opened: {record.method}, seed {record.seed}, scored by {record.model}"
         events.append({"time": record.started, "round": record.round, "what": what})
     for stage in project.ledger.stages():
-        # What is a table of its own is for `status` and the report.
+        # Tables are left to `status` and the report.
         details = {k: v for k, v in stage.details.items() if not isinstance(v, list | dict)}
-        told = ", ".join(
+        figures = ", ".join(
             f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in details.items() if v is not None
         )
-        what = f"round {stage.round} {stage.stage} ended after {stage.seconds:.1f} s: {told}"
+        what = f"round {stage.round} {stage.stage} ended after {stage.seconds:.1f} s: {figures}"
         events.append({"time": stage.ended, "round": stage.round, "what": what})
     edits = project.ledger.class_edits()
     for edit, line in zip(edits, described(project.imported_classes, edits), strict=True):
@@ -166,7 +172,7 @@ def _events(project: Project, *, full: bool) -> list[dict[str, Any]]:
             what = (
                 f"round {query.round} question {answer.query_id} on {mask(query.image, query.mask_ids)}, proposed "
                 f"{name(-1 if query.proposed is None else query.proposed)}: {answer.kind.value} {said} by {answer.annotator}, "
-                f"{clicks:g} clicks" + (f", in place of answer {answer.replaces}" if answer.replaces else "")
+                f"{clicks:g} clicks" + (f", replaces answer {answer.replaces}" if answer.replaces else "")
             )
             events.append({"time": time, "round": query.round, "what": what})
         ended = {stage.round: stage.ended for stage in project.ledger.stages() if stage.stage == "correct"}
@@ -223,7 +229,7 @@ def _difference(project: Project, first: int, second: int) -> dict[str, Any]:
     found = {"from": first, "to": second, "pixels": int(pixels.sum()), "changes": changes, "masks": rows}
     layers = [state.layer for state in states if state.layer is not None]
     if layers:
-        # Labels below the mask are compared pixel by pixel, in the images that have any.
+        # Pixel-level labels are compared pixel by pixel, in the images that have any.
         touched = sorted({image for layer in layers for image in project.ledger.layer_files(layer)})
         touched = sorted({*touched, *masks.image[changed].tolist()})
         labels = ([project.corrected_labels(project.images[i], state) for state in states] for i in touched)

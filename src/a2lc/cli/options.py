@@ -30,43 +30,52 @@ ProjectDir = Annotated[Path, typer.Argument(metavar="DIR", help="Project folder.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-MethodName = Annotated[str | None, typer.Option("--method", help="Method, see `a2lc methods`.")]
+MethodName = Annotated[
+    str | None, typer.Option("--method", help="Method; `a2lc methods` lists them. Also package.module:Class.")
+]
 
 
-Budget = Annotated[float | None, typer.Option("--budget", min=0, help="Clicks a round.")]
+Budget = Annotated[float | None, typer.Option("--budget", min=0, help="Clicks per round.")]
 
 
-Annotator = Annotated[str | None, typer.Option("--annotator", help="oracle (simulated, needs ground truth) or human.")]
+Annotator = Annotated[
+    str | None, typer.Option("--annotator", help="Who answers: oracle (simulated from ground truth) or human.")
+]
 
 
-ErrorRate = Annotated[float | None, typer.Option("--error-rate", help="Share of wrong answers of the oracle.")]
+ErrorRate = Annotated[float | None, typer.Option("--error-rate", help="Share of the oracle's answers that are wrong.")]
 
 
 Preset = Annotated[str | None, typer.Option("--preset", help="Training preset: cpu, paper or tiny.")]
 
 
-Preview = Annotated[bool, typer.Option("--preview", help="Of `correct`: only show what would change.")]
+Preview = Annotated[bool, typer.Option("--preview", help="With `correct`: show what would change, and change nothing.")]
 
 
 ValueMap = Annotated[
-    list[str] | None, typer.Option("--map", metavar="VALUE=VALUE", help="Read a label value as another.")
+    list[str] | None,
+    typer.Option("--map", metavar="VALUE=VALUE", help="Read one label value as another, such as 34=255."),
 ]
 
 
 Ignore = Annotated[
     int | None,
-    typer.Option("--ignore", min=0, max=65535, help="Label value that means no class; default: the classes file's."),
+    typer.Option(
+        "--ignore", min=0, max=65535, help="Label value of unlabeled pixels; default: that of the classes file."
+    ),
 ]
 
 
 Colours = Annotated[
-    bool, typer.Option("--colours", help="Read coloured labels through the colours of the classes file.")
+    bool, typer.Option("--colours", help="Translate colour-coded labels by the colours of the classes file.")
 ]
 
 
 Snap = Annotated[
     int | None,
-    typer.Option("--snap", min=0, max=255, help="Read pixels of JPEG labels as the known value at most so far away."),
+    typer.Option(
+        "--snap", min=0, max=255, help="Read each pixel of JPEG labels as the nearest known value within this distance."
+    ),
 ]
 
 
@@ -75,36 +84,42 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=1,
-        help="Processes that share the work on images; default: one per core. Results do not change.",
+        help="Number of processes that share the work on images; default: one per core. Results do not depend on it.",
     ),
 ]
 
 
 MinPrecision = Annotated[
     float | None,
-    typer.Option("--min-precision", help="Change unseen masks only if audits prove so many right, such as 0.9 (gain)."),
+    typer.Option(
+        "--min-precision", help="Minimum precision of automatic corrections that audits must prove, such as 0.9 (gain)."
+    ),
 ]
 
 
 Confidence = Annotated[
-    float | None, typer.Option("--confidence", help="Of promises and intervals; default 0.95 (gain).")
+    float | None,
+    typer.Option("--confidence", help="Confidence level of guarantees and intervals; default: 0.95 (gain)."),
 ]
 
 
 Segmenter = Annotated[
-    str, typer.Option("--segmenter", help="Weights that find masks: a name of docs/pseudo.md, OWNER/NAME, or a folder.")
+    str,
+    typer.Option(
+        "--segmenter", help="Weights of the segmenter: a name listed in docs/pseudo.md, OWNER/NAME, or a folder."
+    ),
 ]
 
 
-Device = Annotated[str, typer.Option("--device", help="Of foundation models: auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option("--device", help="Device of the foundation models: auto, cpu, cuda or cuda:N.")]
 
 
-Download = Annotated[bool, typer.Option("--download", help="Fetch weights that are not on this machine.")]
+Download = Annotated[bool, typer.Option("--download", help="Download weights that are not on this machine.")]
 
 
 AcceptLicense = Annotated[
     list[str] | None,
-    typer.Option("--accept-license", metavar="NAME", help="Weights whose licence you have read and accept."),
+    typer.Option("--accept-license", metavar="NAME", help="Name of weights whose licence you have read and accept."),
 ]
 
 
@@ -115,7 +130,7 @@ Settings = Annotated[
 
 
 def parse_classes(given: str) -> ClassTable:
-    """A classes file, or names with commas between them."""
+    """Read a classes file, or names separated by commas."""
     from a2lc.classes.table import ClassTable, read_classes
 
     path = Path(given)
@@ -126,49 +141,52 @@ def parse_classes(given: str) -> ClassTable:
 
 
 def is_number(text: str) -> bool:
-    """Whether text is a whole number of few digits: `isdigit` is also true of superscripts, which no number is made of."""
+    """Return whether text is a whole number of fewer than ten digits; unlike `isdigit`, superscripts do not count."""
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def parse_bands(given: str | None) -> tuple[int, ...] | None:
+    """Parse band numbers such as `4,3,2`: one or three, counted from 1."""
     if given is None:
         return None
     parts = given.split(",")
     if len(parts) not in (1, 3) or not all(is_number(part.strip()) and int(part) > 0 for part in parts):
-        raise InputError(f"--bands {given}: expected one band or three, from 1, such as 4,3,2.")
+        raise InputError(f"--bands {given}: expected one band or three, counted from 1, such as 4,3,2.")
     return tuple(int(part) for part in parts)
 
 
 def parse_stretch(given: str | None) -> Stretch | None:
-    """Parse the value of `--stretch`."""
+    """Parse the values that become black and white, such as `0:3000` or `2%:98%`."""
     from a2lc.images.multiband import Stretch
 
     return None if given is None else Stretch.parse(given)
 
 
 def parse_value_map(pairs: list[str]) -> dict[int, int]:
-    found = {}
+    """Parse pairs such as `34=255` into a map from label values to the values they are read as."""
+    mapping = {}
     for pair in pairs:
         value, sign, becomes = pair.partition("=")
         try:
             if not sign:
                 raise ValueError
-            found[int(value)] = int(becomes)
+            mapping[int(value)] = int(becomes)
         except ValueError:
             raise InputError(f"--map {pair}: expected VALUE=VALUE, such as --map 34=255.") from None
-    return found
+    return mapping
 
 
 def parse_seeds(text: str) -> list[int]:
+    """Parse seeds separated by commas."""
     parts = [part.strip() for part in text.split(",")]
-    # As in `a2lc init`.
+    # The same range as `--seed` of `a2lc init`.
     if not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts):
-        raise InputError(f"--seeds {text}: expected numbers of 0 or more, such as --seeds 1,2,3.")
+        raise InputError(f"--seeds {text}: expected whole numbers from 0, such as --seeds 1,2,3.")
     return [int(part) for part in parts]
 
 
 def check_names(*, preset: str | None = None, method: str | None = None) -> None:
-    """Refuse names that are in no registry, before anything is read."""
+    """Raise an error for an unknown preset or method, before anything is read."""
     from a2lc.methods import find_method
     from a2lc.project.config import PRESETS
 

@@ -35,7 +35,7 @@ __all__ = ["stage_command"]
 def run(
     folder: ProjectDir,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=0, help="Rounds the project is to have, those done included.")
+        int, typer.Option("--rounds", min=0, help="Total number of rounds, including finished ones.")
     ] = 5,
     method: MethodName = None,
     budget: Budget = None,
@@ -44,17 +44,20 @@ def run(
     preset: Preset = None,
     settings: Settings = None,
     probabilities: Annotated[
-        Path | None, typer.Option("--probabilities", help="Folder of IMAGE_ID.npy (K, H, W) in place of a model.")
+        Path | None,
+        typer.Option("--probabilities", help="Folder of IMAGE_ID.npy, (K, H, W) each, used instead of a model."),
     ] = None,
     min_precision: MinPrecision = None,
     confidence: Confidence = None,
     until: Annotated[
         str | None,
-        typer.Option("--until", help="Stop early, by audits: accuracy=0.95, miou=0.7, gain<0.1 or errors<200 (gain)."),
+        typer.Option(
+            "--until", help="Stop early when audits show: accuracy=0.95, miou=0.7, gain<0.1 or errors<200 (gain)."
+        ),
     ] = None,
     workers: Workers = None,
 ) -> None:
-    """Run rounds: score, select, answer, correct, train, evaluate. Killed anywhere, the same command goes on."""
+    """Run rounds: score, select, answer, correct, train, evaluate. Repeat the command to resume after an interruption."""
     from a2lc.project.project import Project
     from a2lc.rounds.stopping import parse_until
 
@@ -80,6 +83,8 @@ def run(
 
 
 def stage_command(stage: str, text: str) -> None:
+    """Register the command that runs one stage of the open round; `text` is its help."""
+
     def command(
         folder: ProjectDir,
         method: MethodName = None,
@@ -89,7 +94,8 @@ def stage_command(stage: str, text: str) -> None:
         preset: Preset = None,
         settings: Settings = None,
         probabilities: Annotated[
-            Path | None, typer.Option("--probabilities", help="Folder of IMAGE_ID.npy (K, H, W) in place of a model.")
+            Path | None,
+            typer.Option("--probabilities", help="Folder of IMAGE_ID.npy, (K, H, W) each, used instead of a model."),
         ] = None,
         min_precision: MinPrecision = None,
         confidence: Confidence = None,
@@ -126,18 +132,20 @@ def stage_command(stage: str, text: str) -> None:
 def serve(
     folder: ProjectDir,
     host: Annotated[
-        str, typer.Option("--host", help="Where to listen; 0.0.0.0 shares it with the network.")
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 accepts connections from the network.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 chooses a free one.")
+    ] = 8765,
     train: Annotated[bool, typer.Option("--train", help="Train the next model in the background.")] = False,
     lease: Annotated[
-        float, typer.Option("--lease", min=5, help="Seconds until a question nobody answers goes to others.")
+        float, typer.Option("--lease", min=5, help="Seconds after which an unanswered question is offered to others.")
     ] = 120,
     names: Annotated[
-        list[str] | None, typer.Option("--name", help="Name that people reach this machine by, such as host.lan.")
+        list[str] | None, typer.Option("--name", help="Host name by which others reach this machine, such as host.lan.")
     ] = None,
     new_token: Annotated[
-        bool, typer.Option("--new-token", help="A new address: pages opened before are shut out.")
+        bool, typer.Option("--new-token", help="Create a new address; pages opened before lose access.")
     ] = False,
     method: MethodName = None,
     budget: Budget = None,
@@ -146,10 +154,10 @@ def serve(
     min_precision: MinPrecision = None,
     confidence: Confidence = None,
 ) -> None:
-    """Answer in the browser: one mask, one question, one key.
+    """Serve the page on which people answer questions in the browser.
 
-    Several people may answer at once. What is answered is recorded at once; stop with Ctrl-C and give the same command to go
-    on. The address holds a token: whoever has it may answer.
+    Several people may answer at once. Each answer is recorded immediately. Stop the server with Ctrl-C, and repeat the command to
+    resume. The address contains a token: whoever has it may answer.
     """
     from a2lc.project.project import Project
     from a2lc.rounds.plan import RoundPlan
@@ -159,7 +167,7 @@ def serve(
     from a2lc.serve.token import project_token
 
     if train and find_spec("torch") is None:
-        raise MissingExtraError("--train needs the extra [train]: pip install 'a2lc[train]'")
+        raise MissingExtraError("--train needs the extra `train`: pip install 'a2lc[train]'")
     server = Server(host, port, names=names or ())
     try:
         with Project(folder) as project, project.lock():
@@ -185,13 +193,13 @@ def serve(
                 desk.close()
     finally:
         server.close()
-    print_line("stopped; what was answered is recorded")
+    print_line("stopped; all answers are recorded")
 
 
 def _print_preview(project: Project, changes: dict[str, Any]) -> None:
-    """What the stage `correct` would change, before it does."""
+    """Print what the stage `correct` would change."""
     name = project.classes.name_of
-    print_line(f"{changes['total']:,} masks would change; nothing is written. {changes['guarantee']}")
+    print_line(f"{changes['total']:,} masks would change; nothing was written. {changes['guarantee']}")
     for pair in changes["pairs"]:
         print_line(f"{pair['masks']:>7,} {name(pair['old'])} -> {name(pair['new'])}, {pair['pixels']:,} pixels")
         for example in pair["examples"]:
@@ -200,9 +208,9 @@ def _print_preview(project: Project, changes: dict[str, Any]) -> None:
             )
 
 
-stage_command("train", "Train a model on the labels as they stand: the stage of that name of the open round.")
-stage_command("score", "Reduce the model's probabilities to a row per mask.")
-stage_command("select", "Choose the masks to ask about.")
-stage_command("answer", "Answer the open questions by the simulated annotator.")
-stage_command("correct", "Spread the answers to masks nobody looked at, where the method does.")
-stage_command("evaluate", "Measure labels and model against ground truth, where there is any.")
+stage_command("train", "Train a model on the current labels.")
+stage_command("score", "Score masks: reduce the model's probabilities to one row per mask.")
+stage_command("select", "Select the masks to ask about.")
+stage_command("answer", "Answer the open questions with the simulated annotator.")
+stage_command("correct", "Propagate the answers to masks that nobody looked at, if the method does so.")
+stage_command("evaluate", "Measure labels and model against ground truth, if there is any.")

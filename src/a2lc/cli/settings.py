@@ -56,7 +56,7 @@ def configure(
             able = [known for known, kind in load_methods().items() if name in {field.name for field in fields(kind)}]  # type: ignore[arg-type]
             if chosen not in able:
                 raise InputError(
-                    f"--{name.replace('_', '-')} needs the guarantee that audits give: take --method {' or '.join(able)}, "
+                    f"--{name.replace('_', '-')} needs a method that audits its corrections: pass --method {' or '.join(able)}, "
                     f"not {chosen}."
                 )
             changes[f"method.{name}"] = value
@@ -67,7 +67,7 @@ def configure(
         try:
             changes[key] = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise ConfigError(f"--set {setting}: {text!r} is no YAML value.") from None
+            raise ConfigError(f"--set {setting}: {text!r} is not a YAML value.") from None
     config: ProjectConfig = with_options(
         project.config,
         method=method,
@@ -88,16 +88,17 @@ def configure(
 
 
 def check_masks(project: Project) -> None:
+    """Raise an error if the project has no masks."""
     if not len(project.masks):
         raise InputError(
-            f"{project.folder} has no masks to ask about. Make some: a2lc masks {project.folder} --method seeds"
+            f"{project.folder} has no masks to ask about. Create them first: a2lc masks {project.folder} --method seeds"
         )
 
 
 def make_loop(
     project: Project, workers: int | None = None, after_round: Callable[[int], None] = lambda round_index: None
 ) -> Loop:
-    """Make the loop of a project, its results printed as stages end; keep the settings once the open round accepts them."""
+    """Create the loop of a project, which prints results as stages end; save the settings once the open round accepts them."""
     from a2lc.rounds.loop import Loop
     from a2lc.rounds.plan import RoundPlan
     from a2lc.rounds.shards import available_cores
@@ -106,18 +107,18 @@ def make_loop(
     check_masks(project)
     if config.annotator.kind == "oracle" and not project.has_ground_truth:
         raise InputError(
-            "The project has no ground truth, so nobody can be simulated. Pass --annotator human, or make the project "
+            "The project has no ground truth, so answers cannot be simulated. Pass --annotator human, or create the project "
             "with --ground-truth."
         )
     if config.annotator.kind == "oracle" and config.sources.partial_ground_truth:
         raise InputError(
-            "Some images have no ground truth, so not all answers can be simulated. Pass --annotator human, or make a "
-            "project of those that have it."
+            "Some images have no ground truth, so not all answers can be simulated. Pass --annotator human, or create a "
+            "project of the images that have it."
         )
     if not project.has_images and config.training.model != "probabilities":
         raise InputError(
-            "The project has no images to train a model on. Give a model's output, --probabilities DIR, or make the project "
-            "with --images."
+            "The project has no images to train a model on. Pass the predictions of a model with --probabilities DIR, or create "
+            "the project with --images."
         )
     plan = RoundPlan.of(config)
     loop = Loop(
@@ -129,26 +130,28 @@ def make_loop(
         after_round=after_round,
     )
     loop.check()
-    # Only what the round accepts is kept for the next command.
+    # Only settings that the round accepts are saved for the next command.
     config.save(project.folder / "project.yaml")
     return loop
 
 
 def print_stage(result: StageResult) -> None:
-    """Print what a stage did."""
+    """Print the result of a stage."""
     for line in result.lines():
         print_line(line)
 
 
 def first_figures(project: Project) -> None:
+    """Print the size of the project, its data mIoU if there is ground truth, and the method."""
     line = f"{project.config.name}: {len(project.images):,} images, {len(project.masks):,} masks"
     if project.has_ground_truth:
         quality = project.truth.confusion(project.state())
         line += f", data mIoU {format_figure(json_safe(quality.miou))}"
-    print_line(f"{line}; method {project.config.method.name}, {project.config.method.budget:g} clicks a round")
+    print_line(f"{line}; method {project.config.method.name}, {project.config.method.budget:g} clicks per round")
 
 
 def run_rounds(project: Project, rounds: int, until: Until | None = None, workers: int | None = None) -> None:
+    """Run rounds, write their reports, and print the status or that answers are needed."""
     from a2lc.report import write_report
     from a2lc.rounds.stages import next_stage
     from a2lc.rounds.status import project_status
@@ -165,5 +168,5 @@ def run_rounds(project: Project, rounds: int, until: Until | None = None, worker
     if not done:
         number, _ = next_stage(project)
         print_line(
-            f"round {number} waits for answers: a2lc serve {project.folder}; when they are given, the same command goes on"
+            f"round {number} waits for answers: a2lc serve {project.folder}; repeat the command when they have been given"
         )

@@ -12,6 +12,7 @@ __all__ = ["format_figure", "print_status"]
 
 
 def print_status(found: dict[str, Any]) -> None:
+    """Print the result of `project_status`: a table of rounds, what runs next, and the estimated label quality."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = (
         "round",
@@ -53,7 +54,7 @@ def print_status(found: dict[str, Any]) -> None:
 
 
 def _print_quality(quality: dict[str, Any]) -> None:
-    """What audits and answers alone say of the labels."""
+    """Print the label quality that was estimated from audits and answers, without ground truth."""
     after, before = quality["after"], quality["before"]
 
     def span(interval: dict[str, Any], digits: int = 3) -> str:
@@ -65,36 +66,37 @@ def _print_quality(quality: dict[str, Any]) -> None:
 
     sure, audits = after["confidence"], after["audits"]
     print_line(
-        f"labels by {audits} audits of round {quality['round']}, mask by mask, {sure:.0%} intervals: pixel accuracy "
-        f"{span(after['pixel_accuracy'])}, mean IoU {span(after['miou'])}; as imported {span(before['pixel_accuracy'])} and "
+        f"label quality per mask, from {audits} audits of round {quality['round']}, with {sure:.0%} intervals: pixel accuracy "
+        f"{span(after['pixel_accuracy'])}, mean IoU {span(after['miou'])}; initial labels {span(before['pixel_accuracy'])} and "
         f"{span(before['miou'])}"
     )
     if quality["true"]:
         now = quality["true"]["after"]
-        print_line(f"true, by ground truth: pixel accuracy {now['pixel_accuracy']:.3f}, mean IoU {now['miou']:.3f}")
-    print_line(f"wrong masks left: {span(after['wrong_masks'], 0)}")
+        print_line(
+            f"measured against ground truth: pixel accuracy {now['pixel_accuracy']:.3f}, mean IoU {now['miou']:.3f}"
+        )
+    print_line(f"wrong masks remaining: {span(after['wrong_masks'], 0)}")
     gain = quality["next"]["gain"]
     if gain["estimate"] is not None:
         print_line(
-            f"the next {quality['next']['questions']} questions would add about {gain['estimate']:.2f} points of mean IoU, "
-            f"at most {gain['high']:.2f}"
+            f"the next {quality['next']['questions']} questions would raise the mean IoU by about {gain['estimate']:.2f} points, "
+            f"and by at most {gain['high']:.2f}"
         )
     if quality["error_rate"] is not None:
-        print_line(
-            f"answers that were wrong, by {quality['gold']} masks asked about twice: {quality['error_rate']:.1%}"
-        )
+        print_line(f"estimated error rate of answers, from {quality['gold']} repeats: {quality['error_rate']:.1%}")
     if quality["edited"]:
-        print_line("these figures count the classes as they were in that round: they were edited since")
+        print_line("these figures use the classes of that round, which have been edited since")
     if quality["undone"]:
-        print_line("these figures are of the end of that round: something was taken back since")
+        print_line("these figures describe the end of that round; corrections have been undone since")
     if quality["agreement"]["informative"] is False and quality["agreement"]["right"] > quality["agreement"]["chance"]:
-        print_line("audits do not show yet that first labels are right more often than chance")
+        print_line("audits do not show yet that the initial labels are right more often than chance")
     elif quality["agreement"]["informative"] is False:
         print_line(
-            f"warning: first labels agree with the answers no more often than chance ({quality['agreement']['right']:.2f} "
-            f"against {quality['agreement']['chance']:.2f}): they tell nothing of the true classes"
+            f"warning: the initial labels agree with the answers no more often than chance ({quality['agreement']['right']:.2f} "
+            f"against {quality['agreement']['chance']:.2f}), so they say nothing about the true classes"
         )
 
 
 def format_figure(value: float | None) -> str:
+    """Format a figure with four decimals, or `-` if there is none."""
     return "-" if value is None else f"{value:.4f}"

@@ -383,7 +383,7 @@ def test_labels_at_random_are_said_to_tell_nothing(made, capsys):
         assert label_quality(project)["agreement"]["informative"] is False
         folder = project.folder
     assert _main(["status", str(folder)]) == 0
-    assert "first labels agree with the answers no more often than chance" in capsys.readouterr().out
+    assert "the initial labels agree with the answers no more often than chance" in capsys.readouterr().out
 
 
 def test_too_few_audits_promise_nothing(project, made):

@@ -315,7 +315,7 @@ def test_figures_of_audits_keep_to_their_classes(scored, project, capsys):
     text = (project.folder / "report.html").read_text(encoding="utf-8")
     assert "Classes were edited: merge building into sky, after round 1" in text
     assert _main(["status", str(project.folder)]) == 0
-    assert "classes as they were in that round" in capsys.readouterr().out
+    assert "use the classes of that round" in capsys.readouterr().out
     assert _main(["status", str(project.folder), "--json"]) == 0
     json.loads(capsys.readouterr().out)
     run(scored, project, 2, "gain")
@@ -396,7 +396,7 @@ def test_commands(scored, project, capsys):
     assert _main(["classes", "merge", place, "car", "--into", "road"]) == 0
     assert _main(["classes", "split", place, "sky", "--into", "sky,cloud"]) == 0
     assert _main(["classes", "add", place, "unicorn", "--id", "77"]) == 0
-    assert "no mask carries cloud, unicorn now" in capsys.readouterr().out
+    assert "no mask is labeled cloud, unicorn" in capsys.readouterr().out
     assert _main(["classes", "show", place, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [edit["kind"] for edit in found["edits"]] == ["rename", "merge", "split", "add"]
@@ -410,7 +410,7 @@ def test_commands(scored, project, capsys):
         assert again.classes.colours[again.classes.index("plant")] == (1, 2, 3)
     for arguments, said in (
         (["rename", place, "plnt", "x"], "Did you mean 'plant'"),
-        (["add", place, "x", "--color", "1,2"], "expected three of 0..255"),
+        (["add", place, "x", "--color", "1,2"], "expected three numbers in 0..255"),
         (["merge", place, "road", "--into", "road"], "Nothing to merge"),
     ):
         assert _main(["classes", *arguments]) == 2
@@ -455,7 +455,7 @@ def test_a_class_in_use_cannot_be_taken_back(scored, project, capsys):
         np.array([project.classes.index("unicorn")]),
     )
     assert _main(["classes", "undo", str(project.folder)]) == 2
-    assert "cannot be taken back. Merge it" in capsys.readouterr().err
+    assert "cannot be undone. Merge the class instead" in capsys.readouterr().err
     assert _main(["classes", "merge", str(project.folder), "unicorn", "--into", "road"]) == 0
 
 

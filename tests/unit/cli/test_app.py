@@ -92,10 +92,10 @@ def test_without_labels_init_leads_to_masks_and_masks_to_a_method_for_it(scenes,
     assert _main(init_arguments(scenes, folder, labels=None, masks=None)) == 0
     out = capsys.readouterr().out
     assert f"4 images, 0 masks, {scene_classes().num_classes} classes" in out
-    assert "there are no labels: every pixel starts without a class" in out
+    assert "no labels: all pixels start unlabeled" in out
     assert "nan" not in out
     assert out.endswith(f"next: a2lc masks {folder} --method seeds\n")
-    mistake(capsys, ["run", folder], r"has no masks to ask about\. Make some: a2lc masks .* --method seeds")
+    mistake(capsys, ["run", folder], r"has no masks to ask about\. Create them first: a2lc masks .* --method seeds")
     assert _main(["masks", str(folder), "--method", "grid", "--size", "16"]) == 0
     assert capsys.readouterr().out == (
         f"48 masks of 256 pixels on average in 4 images\nnext: a2lc run {folder} --method classbal\n"
@@ -125,7 +125,7 @@ def test_labels_for_some_images(scenes, tmp_path, capsys):
     mistake(capsys, arguments, "1 images without labels.* or --partial to start those without labels")
     assert _main([*arguments, "--partial"]) == 0
     out = capsys.readouterr().out
-    assert "1 images have no label map: their pixels start without a class" in out
+    assert "1 images have no label map: their pixels start unlabeled" in out
     assert out.endswith(f"next: a2lc run {tmp_path / 'p.a2lc'}\n")
 
 
@@ -138,7 +138,9 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, ["run", project, "--set", "trainings.iterations=3"], "Did you mean 'training'")
     mistake(capsys, ["run", project, "--set", "method.certfy=0.3"], "Did you mean 'certify'")
     promised = ["run", project, "--method", "a2lc", "--min-precision", "0.9"]
-    mistake(capsys, promised, "--min-precision needs the guarantee that audits give: take --method gain, not a2lc")
+    mistake(
+        capsys, promised, "--min-precision needs a method that audits its corrections: pass --method gain, not a2lc"
+    )
     mistake(capsys, ["run", project, "--min-precision", "1.5"], r"min_precision must be in \[0, 1\), found 1.5")
     mistake(capsys, ["run", project, "--set", "nonsense"], "expected KEY=VALUE")
     mistake(capsys, ["run", project, "--budget", "many"], "Invalid value for '--budget'")
@@ -253,9 +255,9 @@ def test_methods_lists_all_with_papers(capsys):
 def test_without_ground_truth_the_oracle_is_refused_and_a_person_awaited(scenes, tmp_path, capsys):
     folder = tmp_path / "blind.a2lc"
     assert _main(init_arguments(scenes, folder, **{"ground-truth": None})) == 0
-    assert "label quality is not known" in capsys.readouterr().out
+    assert "label quality is unknown" in capsys.readouterr().out
     probs = ["--probabilities", str(scenes / "probs"), "--budget", "3", "--rounds", "1"]
-    mistake(capsys, ["run", folder, *probs], "no ground truth, so nobody can be simulated")
+    mistake(capsys, ["run", folder, *probs], "no ground truth, so answers cannot be simulated")
     assert _main(["run", str(folder), "--annotator", "human", *probs]) == 0
     assert "3 questions wait for a person" in capsys.readouterr().out
     assert _main(["status", str(folder), "--json"]) == 0

@@ -58,7 +58,7 @@ def test_questions_are_handed_over_and_taken_back(scored, capsys, tmp_path):
         _main(["handover", str(folder), "--to", "label-studio", "--out", str(tmp_path / "asked"), "--limit", "3"]) == 0
     )
     said = capsys.readouterr().out.replace("\n", " ")
-    assert "3 questions of round 1" in said and "5 more wait" in said and "README.txt" in said
+    assert "3 questions of round 1" in said and "5 more are waiting" in said and "README.txt" in said
     assert _main(["takeback", str(folder), "--from", str(tmp_path / "asked"), "--annotator", "Ada"]) == 2
     assert "0 exported files" in capsys.readouterr().err
     tasks = json.loads((tmp_path / "asked" / "tasks.json").read_text())

@@ -358,7 +358,7 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, capsys):
     (tmp_path / "own.toml").write_text(TOML, encoding="utf-8")
     own, out = str(tmp_path / "own.toml"), str(tmp_path / "out")
     for arguments, says in (
-        ([own, "--seeds", "1,x"], "--seeds 1,x: expected numbers"),
+        ([own, "--seeds", "1,x"], "--seeds 1,x: expected whole numbers"),
         ([own, "--data", "here"], "--data here: the protocol's scenes are made up"),
         ([own, "--report-only"], "There is no result in"),
         (["camvid_cpu"], "names no folder of data: pass --data DIR"),

@@ -51,10 +51,10 @@ def test_from_images_and_names_to_a_round(pseudo, tmp_path, scenes_dir, classes,
     images = ("--images", scenes_dir / "images", "--classes", classes)
     assert pseudo(*images, "--preview", 2) == 0
     out = capsys.readouterr().out
-    assert f"detector: your folder {models / 'detector'}" in out and "preview.png; nothing was put in place" in out
+    assert f"detector: your folder {models / 'detector'}" in out and "preview.png; the project was not changed" in out
     assert pseudo(*images) == 0, "the same command goes on with the project it made"
     out = capsys.readouterr().out
-    assert "masks in 4 images, " in out and "% of pixels carry a class" in out
+    assert "masks in 4 images, " in out and "% of pixels are labeled" in out
     assert out.splitlines()[-1] == f"next: a2lc run {tmp_path / 'p.a2lc'}"
     with Project(tmp_path / "p.a2lc") as project:
         assert project.classes.prompts(6) == ("car", "van")
@@ -131,9 +131,9 @@ def test_another_project_is_not_gone_on_with(pseudo, tmp_path, scenes_dir, class
     (tmp_path / "other").mkdir()
     capsys.readouterr()
     assert pseudo("--replace", "--images", tmp_path / "other") == 2
-    assert "is a project of the images in" in capsys.readouterr().err
+    assert "was created from the images in" in capsys.readouterr().err
     assert pseudo("--replace", "--classes", "road,tree") == 2
-    assert "has other classes than --classes says" in capsys.readouterr().err
+    assert "has other classes than --classes" in capsys.readouterr().err
 
 
 def test_a_command_killed_at_its_end_is_done_by_the_next(pseudo, tmp_path, scenes_dir, classes, capsys, monkeypatch):

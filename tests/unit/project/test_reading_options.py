@@ -44,7 +44,7 @@ def test_all_options_but_two_are_stored():
 
 @pytest.mark.parametrize("text", ["", "5", "5:5", "9:1", "0:inf", "nan:1", "2%:98", "-1%:5%", "5%:101%", "a:b"])
 def test_texts_that_are_no_stretch(text):
-    with pytest.raises(InputError, match="`stretch`.*expected LOW:HIGH"):
+    with pytest.raises(InputError, match=r"`stretch`.*expected LOW:HIGH"):
         Stretch.parse(text)
 
 
