@@ -28,7 +28,7 @@ collect_ignore_glob = (
 
 
 def _extra_of(error: BaseException | None) -> str | None:
-    """The extra that is not installed and whose lack an error, or one that it came from, tells of."""
+    """Return the extra that is not installed and whose lack an error, or one that it came from, is about."""
     from a2lc.errors import MissingExtraError
 
     while error is not None:

@@ -252,8 +252,8 @@ def execute(run: Run, out: Path, root: Path | None, say: Say = lambda line: None
             record_state(folder, peak_mib=max(_peak_mib(), read_state(folder).get("peak_mib", 0.0)))
             row = project_status(project)["rounds"][number]
             say(
-                f"{run.name} round {number}: {row['clicks']:g} clicks, data mIoU {format_figure(json_safe(row['data_miou']))}, model "
-                f"mIoU {format_figure(row['model_miou'])}, {sum(row['seconds'].values()):.1f} s"
+                f"{run.name} round {number}: {row['clicks']:g} clicks, "
+                f"data mIoU {format_figure(json_safe(row['data_miou']))}, model mIoU {format_figure(row['model_miou'])}, {sum(row['seconds'].values()):.1f} s"
             )
 
         loop = make_loop(project, run, after)
