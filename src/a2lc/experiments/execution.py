@@ -251,9 +251,10 @@ def execute(run: Run, out: Path, root: Path | None, say: Say = lambda line: None
         def after(number: int) -> None:
             record_state(folder, peak_mib=max(_peak_mib(), read_state(folder).get("peak_mib", 0.0)))
             row = project_status(project)["rounds"][number]
+            data_miou, model_miou = json_safe(row["data_miou"]), row["model_miou"]
             say(
-                f"{run.name} round {number}: {row['clicks']:g} clicks, "
-                f"data mIoU {format_figure(json_safe(row['data_miou']))}, model mIoU {format_figure(row['model_miou'])}, {sum(row['seconds'].values()):.1f} s"
+                f"{run.name} round {number}: {row['clicks']:g} clicks, data mIoU {format_figure(data_miou)}, "
+                f"model mIoU {format_figure(model_miou)}, {sum(row['seconds'].values()):.1f} s"
             )
 
         loop = make_loop(project, run, after)
