@@ -101,7 +101,7 @@ class Project(base.Project):
             method: Name of a method, see `a2lc methods`, or `package.module:Class`.
             budget: Clicks per round.
             annotator: `oracle`, who answers from ground truth, or `human`.
-            preset: Training preset: `cpu`, `paper` or `tiny`.
+            preset: Training preset: `cpu`, `tiny` or `paper`.
             probabilities: Folder of IMAGE_ID.npy, (K, H, W) floats, in place of a network.
             settings: Other settings by their dotted names, such as `{"training.iterations": 600}`.
             until: Stop early by audits, such as `accuracy=0.95`.
