@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from a2lc.cli.console import FormatCommand, app, error_console, print_line
+from a2lc.cli.hints import with_flags
 from a2lc.cli.options import (
     AcceptLicense,
     Colours,
@@ -169,9 +170,9 @@ def init(
     with Project(folder) as project:
         configure(project, preset=preset, method=method)
     for note in summary.notes:
-        print_line(f"note: {note}")
+        print_line(f"note: {with_flags(note)}")
     for name, reason in list(summary.skipped.items())[:5]:
-        print_line(f"skipped: {name}: {reason}")
+        print_line(f"skipped: {name}: {with_flags(reason)}")
     if summary.skipped:
         print_line(f"skipped {len(summary.skipped)} images in total, listed in {folder / 'skipped.csv'}")
     print_line(f"{summary.images:,} images, {summary.masks:,} masks, {summary.num_classes} classes in {folder}")

@@ -208,12 +208,12 @@ def raise_faults(faults: Faults, classes: ClassTable, options: ReadingOptions, t
         raise ImageFileError(
             f"{len(reasons)} of {total} images cannot be used: {' | '.join(reasons[:5])}"
             + (f" | and {len(reasons) - 5} more" if len(reasons) > 5 else "")
-            + " Mend them, or pass --skip-bad to go on without them."
+            + " Fix them, or set `skip_bad` to go on without them."
         )
     if faults.turned:
         raise ShapeError(
             f"{len(faults.turned)} of {total} images are shown turned by their EXIF orientation: "
-            f"{' | '.join(faults.turned[:5])}. Pass --exif apply to read them upright, or --exif ignore as stored."
+            f"{' | '.join(faults.turned[:5])}. Set `exif` apply to read them upright, or `exif` ignore as stored."
         )
     if faults.sizes:
         raise ShapeError(
@@ -229,16 +229,16 @@ def raise_faults(faults: Faults, classes: ClassTable, options: ReadingOptions, t
         known = ", ".join(str(value) for value in classes.file_values[:12])
         raise LabelRangeError(
             f"The {what} hold values that are no class and not ignore ({classes.ignore}): {' | '.join(lines)}. Classes are "
-            f"{known}{', ..' if classes.num_classes > 12 else ''}. Read one as another with --map {worst}={classes.ignore}"
+            f"{known}{', ..' if classes.num_classes > 12 else ''}. Read one as another with `value_map` {worst}={classes.ignore}"
         )
     binary = faults.seen_values == {0, 255} and classes.ignore == 255 and 255 not in options.value_map
     if binary and 0 in classes.file_values:
         other = next((value for value in classes.file_values if value != 0), None)
         if other is None:
-            reading = "name a class for 0 and one for 255 in the classes file, and pass --map 255=1"
+            reading = "name a class for 0 and one for 255 in the classes file, and set `value_map` 255=1"
         else:
-            reading = f"--map 255={other} reads it as {classes.names[classes.file_values.index(other)]!r}"
+            reading = f"`value_map` 255={other} reads it as {classes.names[classes.file_values.index(other)]!r}"
         raise LabelRangeError(
             f"The labels hold only 0 and 255, and 255 is the ignore value: either 255 means a class ({reading}), or it does "
-            "mean no class (--map 255=255)."
+            "mean no class (`value_map` 255=255)."
         )

@@ -128,14 +128,14 @@ def _create(
     classes = given or found.classes
     if classes is None:
         raise ConfigError(
-            f"--classes is missing, and format {sources.format!r} brings none along: a JSON, YAML or text file, or names with "
+            f"`classes` is missing, and format {sources.format!r} brings none along: a JSON, YAML or text file, or names with "
             "commas."
         )
     broken = None if given is not None else next((name for name in classes.names if not on_one_line(name)), None)
     if broken is not None:
         raise ConfigError(
             f"Class {broken[:80]!r}, of the files of format {sources.format}, has line ends or control characters in its name. "
-            "Name the classes with --classes."
+            "Name the classes with `classes`."
         )
     if options.ignore is not None:
         classes = with_ignore(classes, options.ignore)
@@ -150,10 +150,10 @@ def _create(
             raise InputError(
                 f"{len(found.train)} images have all their files. "
                 + ". ".join(lines)
-                + ". Add or remove files so that names agree, or pass --skip-bad to go on without them"
-                + (", or --partial to start those without labels" if "images without labels" in unmatched else "")
+                + ". Add or remove files so that names agree, or set `skip_bad` to go on without them"
+                + (", or `partial` to start those without labels" if "images without labels" in unmatched else "")
                 + (
-                    ", or --partial-ground-truth to measure on those that have it."
+                    ", or `partial_truth` to measure on those that have it."
                     if "images without ground truth" in unmatched
                     else "."
                 )

@@ -50,9 +50,9 @@ def turned_line(image: object, stored: tuple[int, int], orientation: int, fits: 
     upright = stored[::-1] if orientation >= 5 else stored
     hint = ""
     if upright != stored and fits == upright:
-        hint = f"; its maps are {fits[0]} x {fits[1]}, as the upright image: --exif apply"
+        hint = f"; its maps are {fits[0]} x {fits[1]}, as the upright image: `exif` apply"
     elif upright != stored and fits == stored:
-        hint = f"; its maps are {fits[0]} x {fits[1]}, as the stored image: --exif ignore"
+        hint = f"; its maps are {fits[0]} x {fits[1]}, as the stored image: `exif` ignore"
     return (
         f"{image}: stored {stored[0]} x {stored[1]}, shown {upright[0]} x {upright[1]} "
         f"(EXIF orientation {orientation}){hint}"

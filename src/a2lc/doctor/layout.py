@@ -139,7 +139,7 @@ def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
     """
     own = layout.sources
     if own.format == "huggingface" and not any(path.suffix == ".parquet" for path in _within(images)):
-        return replace(layout, why=f"{layout.why}; images lie in those, and --images has no place")
+        return replace(layout, why=f"{layout.why}; images lie in those, and `images` has no place")
     held = {"voc": "JPEGImages", "cityscapes": "leftImg8bit", "ade20k": "images"}.get(own.format)
     labels = own.labels
     if held is not None and not (images / held).is_dir():

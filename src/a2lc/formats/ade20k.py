@@ -49,10 +49,10 @@ def full_ade_ids(pixels: np.ndarray) -> np.ndarray:
 
 
 def read_ade20k(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read an ADE20K root: `--images` names the folder that holds images and annotations.
+    """Read an ADE20K root: `images` names the folder that holds images and annotations.
 
-    `training` is corrected, and `validation` measures models if it has annotations. 0 is void and no class. `--labels`, and
-    `--ground-truth`, name other roots that hold annotations, or such folders.
+    `training` is corrected, and `validation` measures models if it has annotations. 0 is void and no class. `labels`, and
+    `ground_truth`, name other roots that hold annotations, or such folders.
 
     Args:
         sources: The root, and other folders.
@@ -75,7 +75,7 @@ def read_ade20k(sources: Sources, *, partial: bool = False, classes: ClassTable 
     images_root = root / "images" / (split or "")
     own = _annotations(sources.labels or root)
     if own is None and sources.labels is not None:
-        raise MissingFileError(f"No folder annotations in {sources.labels}, as --format ade20k has it.")
+        raise MissingFileError(f"No folder annotations in {sources.labels}, as `format` ade20k has it.")
     truth = None
     if sources.ground_truth is not None:
         truth = _annotations(sources.ground_truth) or sources.ground_truth
@@ -196,7 +196,7 @@ class AdeWriter:
             self.values = list(range(1, classes.num_classes + 1))
         if max(self.values) > 255:
             raise InputError(
-                f"ADE20K label maps hold values up to 255, and void is 0; this project needs {max(self.values)}. Use --format "
+                f"ADE20K label maps hold values up to 255, and void is 0; this project needs {max(self.values)}. Set `format` to "
                 "folder."
             )
         self.kept = classes.ignore == 0

@@ -46,7 +46,7 @@ def need(path: Path | None, option: str, what: str, format: str) -> Path:
         InputError: It was not given.
     """
     if path is None:
-        raise InputError(f"{option} is missing: with --format {format}, {what}.")
+        raise InputError(f"`{option}` is missing: with `format` {format}, {what}.")
     return path
 
 
@@ -188,18 +188,18 @@ def join_classes(
         lacking = [name for name in names if name in used and name.strip() not in values]
         if lacking:
             raise InputError(
-                f"{where}: {len(lacking)} of its categories are in no class of --classes: {first_names(lacking)}. Add them to "
-                "the classes, or leave --classes out to take those of the file."
+                f"{where}: {len(lacking)} of its categories are in no class of `classes`: {first_names(lacking)}. Add them to "
+                "the classes, or leave `classes` out to take those of the file."
             )
         return given, {name: values[name.strip()] for name in names if name.strip() in values}
     if not categories:
-        raise InputError(f"{where}: it names no categories. Name the classes with --classes.")
+        raise InputError(f"{where}: it names no categories. Name the classes with `classes`.")
     numbers = [place if c.value is None else c.value for place, c in enumerate(categories)]
     wrong = next((number for number in numbers if not 0 <= number <= 65534), None)
     if wrong is not None:
         raise InputError(
             f"{where}: category {names[numbers.index(wrong)]!r} has the number {wrong}; label maps hold 0..65534. Name "
-            "classes with --classes."
+            "classes with `classes`."
         )
     colours = tuple(c.colour or class_colour(place) for place, c in enumerate(categories))
     void = 255 if max(numbers) < 255 else 65535
@@ -252,7 +252,7 @@ def samples(
     root = None
     if sources.images is not None:
         if sources.images.is_file():
-            raise InputError(f"--images {sources.images} is a file; expected the folder of the images.")
+            raise InputError(f"`images` {sources.images} is a file; expected the folder of the images.")
         on_disk = images_in(sources.images)
         root, images = sources.images, {**images, **on_disk}
     if not annotated.maps:
@@ -307,7 +307,7 @@ def samples(
 def _validation(sources: Sources, train: set[str]) -> tuple[list[Sample], Path | None]:
     """Return validation images, which come as folders whatever the format."""
     if (sources.validation_images is None) != (sources.validation_ground_truth is None):
-        raise InputError("Validation needs both --validation-images and --validation-ground-truth.")
+        raise InputError("Validation needs both `validation_images` and `validation_ground_truth`.")
     if sources.validation_images is None or sources.validation_ground_truth is None:
         return [], None
     images = images_in(sources.validation_images)

@@ -161,9 +161,9 @@ def root_of(sources: Sources, format: str, holds: str) -> Path:
         MissingFileError: It holds no such folder.
     """
     if sources.images is None:
-        raise InputError(f"--images is missing: with --format {format}, the folder that holds {holds}.")
+        raise InputError(f"`images` is missing: with `format` {format}, the folder that holds {holds}.")
     if not (sources.images / holds).is_dir():
-        raise MissingFileError(f"No folder {holds} in {sources.images}, as --format {format} has it.")
+        raise MissingFileError(f"No folder {holds} in {sources.images}, as `format` {format} has it.")
     return sources.images
 
 

@@ -63,13 +63,13 @@ def cityscapes_classes(kind: str) -> ClassTable:
 
 
 def read_cityscapes(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read a Cityscapes root: `--images` names the folder that holds leftImg8bit and gtFine.
+    """Read a Cityscapes root: `images` names the folder that holds leftImg8bit and gtFine.
 
     Labels are the files of label ids, or where there are none, those of ids of training. Labels of the other 15 kinds (such
     as `ego vehicle` or `parking`) are void and stay in the files; where the user's classes name one, it is a class.
 
-    Where there is a split `train`, its labels are corrected, and `val` measures models if it has labels. `--labels`, and
-    `--ground-truth`, name other folders that hold gtFine.
+    Where there is a split `train`, its labels are corrected, and `val` measures models if it has labels. `labels`, and
+    `ground_truth`, name other folders that hold gtFine.
 
     Args:
         sources: The root, and other folders.
@@ -86,7 +86,7 @@ def read_cityscapes(sources: Sources, *, partial: bool = False, classes: ClassTa
     images_root = folder / split if split else folder
     label_root = _maps_root(sources.labels or root)
     if label_root is None and sources.labels is not None:
-        raise MissingFileError(f"No folder gtFine in {sources.labels}, as --format cityscapes has it.")
+        raise MissingFileError(f"No folder gtFine in {sources.labels}, as `format` cityscapes has it.")
     is_truth = (
         sources.labels is None
         and sources.ground_truth is not None

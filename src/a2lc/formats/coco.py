@@ -43,7 +43,7 @@ __all__ = ["CocoWriter", "PanopticWriter", "panoptic_ids", "read_coco", "read_pa
 
 
 def read_coco(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read instances or stuff: `--labels` names the JSON, `--images` the folder its file names are below.
+    """Read instances or stuff: `labels` names the JSON, `images` the folder its file names are below.
 
     Polygons, and run lengths of both kinds, are painted over each other: those of classes with higher `priority` last, then
     the smaller ones over the larger, by pixels, then those later in the file. Crowd regions are painted first of all: they
@@ -59,7 +59,7 @@ def read_coco(sources: Sources, *, partial: bool = False, classes: ClassTable | 
     Raises:
         InputError: The file is none, or contradicts itself.
     """
-    path = need(sources.labels, "--labels", "the JSON file of annotations", "coco")
+    path = need(sources.labels, "labels", "the JSON file of annotations", "coco")
     annotated = _annotations(path, classes, sources.max_pixels)
     return samples(sources, partial, annotated, lambda other, table: _annotations(other, table, sources.max_pixels))
 
@@ -70,7 +70,7 @@ def _annotations(path: Path, given: ClassTable | None, max_pixels: int) -> Annot
     images = entries(data, "images", where)
     annotations = entries(data, "annotations", where)
     if annotations and all("segments_info" in row for row in annotations[:10]):
-        raise InputError(f"{where}: holds panoptic segments. Use --format coco-panoptic.")
+        raise InputError(f"{where}: holds panoptic segments. Set `format` to coco-panoptic.")
     names = _categories(data, where)
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for place, row in enumerate(annotations):
@@ -187,7 +187,7 @@ def panoptic_ids(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
 
 
 def read_panoptic(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read panoptic segments: `--labels` names the JSON, beside which the folder of the same name holds the PNGs.
+    """Read panoptic segments: `labels` names the JSON, beside which the folder of the same name holds the PNGs.
 
     Segments do not lie over each other. Segment 0 is void, and so is nothing else: a segment in a PNG that the JSON does not
     name is refused. Objects of one class become one class; which object is which is lost.
@@ -201,7 +201,7 @@ def read_panoptic(sources: Sources, *, partial: bool = False, classes: ClassTabl
         MissingFileError: The folder of PNGs is not there.
         InputError: The file is none, or contradicts itself.
     """
-    path = need(sources.labels, "--labels", "the JSON file of segments", "coco-panoptic")
+    path = need(sources.labels, "labels", "the JSON file of segments", "coco-panoptic")
     annotated = _segments(path, classes, sources.max_pixels)
     return samples(sources, partial, annotated, lambda other, table: _segments(other, table, sources.max_pixels))
 

@@ -32,9 +32,9 @@ TARGETS = "mask_targets.json"
 
 
 def read_fiftyone(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read masks of `fo.Segmentation` and their names: `--labels` names the folder with `labels/` and `mask_targets.json`.
+    """Read masks of `fo.Segmentation` and their names: `labels` names the folder with `labels/` and `mask_targets.json`.
 
-    Images are those of `--images`, or those in `data/` of that folder. 0 is void, unless mask_targets.json names it.
+    Images are those of `images`, or those in `data/` of that folder. 0 is void, unless mask_targets.json names it.
 
     Args:
         sources: The folder, and folders of images, masks and ground truth.
@@ -48,10 +48,10 @@ def read_fiftyone(sources: Sources, *, partial: bool = False, classes: ClassTabl
     root = sources.labels or sources.images
     if root is None:
         raise InputError(
-            "--labels is missing: with --format fiftyone, the folder that holds labels and mask_targets.json."
+            "`labels` is missing: with `format` fiftyone, the folder that holds labels and mask_targets.json."
         )
     if not (root / "labels").is_dir() or not (root / TARGETS).is_file():
-        raise MissingFileError(f"No folder labels, or no {TARGETS}, in {root}, as --format fiftyone has them.")
+        raise MissingFileError(f"No folder labels, or no {TARGETS}, in {root}, as `format` fiftyone has them.")
     where = str(root / TARGETS)
     data = parse_json(read_bounded(root / TARGETS), where)
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data.values()):
@@ -71,7 +71,7 @@ def read_fiftyone(sources: Sources, *, partial: bool = False, classes: ClassTabl
         becomes.setdefault(0, table.ignore)
         for name, path in found.items():
             read = bound(read_ids, path, max_pixels=sources.max_pixels)
-            maps[name] = give_values(path, read, becomes, f"{TARGETS} or in --classes")
+            maps[name] = give_values(path, read, becomes, f"{TARGETS} or in `classes`")
     images = sources.images
     if (images is None or images == root) and (root / "data").is_dir():
         images = root / "data"

@@ -59,7 +59,7 @@ def read_folder(sources: Sources, *, partial: bool = False, classes: ClassTable 
         validation_truth = sources.validation_ground_truth or (inner if inside else None)
     if (validation_images is None) != (validation_truth is None):
         raise InputError(
-            "Validation needs both --validation-images and --validation-ground-truth; "
+            "Validation needs both `validation_images` and `validation_ground_truth`; "
             f"only {'the images' if validation_truth is None else 'the ground truth'} were given."
         )
     images = images_in(train_images)
@@ -144,9 +144,9 @@ def match(
 def _labels_alone(sources: Sources) -> Found:
     """Labels, masks and ground truth without images: to measure, to answer for from probabilities, to convert."""
     if sources.labels is None:
-        raise InputError("Neither --images nor --labels is given: there is nothing to make a project of.")
+        raise InputError("Neither `images` nor `labels` is given: there is nothing to make a project of.")
     if sources.validation_images is not None or sources.validation_ground_truth is not None:
-        raise InputError("Validation images measure models, and without --images there is nothing to train one on.")
+        raise InputError("Validation images measure models, and without `images` there is nothing to train one on.")
     unmatched: dict[str, list[str]] = {}
     train = match(
         dict.fromkeys(maps_in(sources.labels, "labels files")),
@@ -162,7 +162,7 @@ def _elsewhere(sources: Sources, images: dict[str, PackedImage], partial: bool) 
     unmatched: dict[str, list[str]] = {}
     if sources.validation_images is not None:
         raise InputError(
-            "Images at addresses have no validation images. Name folders, or leave --validation-images out."
+            "Images at addresses have no validation images. Name folders, or leave `validation_images` out."
         )
     train = match(
         images,

@@ -58,7 +58,7 @@ class _Row:
 
 
 def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read Parquet files: `--images` names the folder they are below.
+    """Read Parquet files: `images` names the folder they are below.
 
     Columns are `image`, and `label`, `annotation` or `mask`. Files that begin with `validation` measure models, those of
     `test` are left out, all others are corrected. Values of label maps are those of `id2label.json`, in the folder or the
@@ -77,13 +77,13 @@ def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassT
         InputError: Files are damaged or have no such columns.
     """
     if sources.images is None:
-        raise InputError("--images is missing: with --format huggingface, the folder of Parquet files.")
+        raise InputError("`images` is missing: with `format` huggingface, the folder of Parquet files.")
     if sources.labels is not None:
-        raise InputError("--labels has no place with --format huggingface: label maps lie in the Parquet files.")
+        raise InputError("`labels` has no place with `format` huggingface: label maps lie in the Parquet files.")
     root = sources.images
     files = _files(root)
     if not files:
-        raise MissingFileError(f"No *.parquet in {root}, as --format huggingface has it.")
+        raise MissingFileError(f"No *.parquet in {root}, as `format` huggingface has it.")
     splits = {path: _split(path.name) for path in files}
     notes = []
     left = [path.name for path, split in splits.items() if split == "test"]
@@ -382,7 +382,7 @@ class HuggingFaceWriter:
                 raise MissingFileError(
                     f"Image {corrected.image} is gone. Put it back to have it in the table."
                 ) from None
-        # What was read as something else (--map) has no name in id2label.json: it becomes what it was read as.
+        # What was read as something else (`value_map`) has no name in id2label.json: it becomes what it was read as.
         values = corrected.values
         if self.project.config.sources.value_map:
             values = class_values(corrected.labels, self.classes.file_values, self.classes.ignore)

@@ -165,7 +165,7 @@ def _label(value: Mapping[str, Any], key: str) -> str | None:
 
 
 def read_label_studio(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read an export in the format JSON: `--labels` names the file, `--images` the folder of images.
+    """Read an export in the format JSON: `labels` names the file, `images` the folder of images.
 
     Tasks are joined with images by the end of `data.image`: the longest path that is an image's, with or without what an
     upload puts before the name. Of a task the last annotation that was not skipped counts; a task without annotations is
@@ -183,7 +183,7 @@ def read_label_studio(sources: Sources, *, partial: bool = False, classes: Class
     Raises:
         InputError: The file is none, or an image belongs to two tasks.
     """
-    path = need(sources.labels, "--labels", "the JSON file that Label Studio exports", "label-studio")
+    path = need(sources.labels, "labels", "the JSON file that Label Studio exports", "label-studio")
     images = images_in(sources.images) if sources.images is not None and sources.images.is_dir() else None
     annotated = _tasks(path, images, classes, sources.max_pixels)
     return samples(sources, partial, annotated, lambda other, table: _tasks(other, images, table, sources.max_pixels))

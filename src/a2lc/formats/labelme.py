@@ -40,7 +40,7 @@ _FAR = 1e6  # a coordinate beyond is a fault of the file
 
 
 def read_labelme(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read labelme's JSON files: `--images` names the folder of images and files, or `--labels` that of the files.
+    """Read labelme's JSON files: `images` names the folder of images and files, or `labels` that of the files.
 
     A file belongs to the image of its own name, in the same place below the two folders, or to the one in that place that
     its imagePath ends in; where no image is found, the picture in its imageData is taken. A path in the file is never
@@ -61,7 +61,7 @@ def read_labelme(sources: Sources, *, partial: bool = False, classes: ClassTable
     """
     folder = sources.labels or sources.images
     if folder is None:
-        raise InputError("--images is missing: with --format labelme, the folder of images and JSON files.")
+        raise InputError("`images` is missing: with `format` labelme, the folder of images and JSON files.")
     files = find_files(folder, {".json"}, "files of labelme")
     images = images_in(sources.images) if sources.images is not None and _holds_images(sources.images) else {}
     maps: dict[str, Any] = {}

@@ -138,12 +138,14 @@ def _load(entry: EntryPoint) -> None:
 
 
 def find_reader(name: str) -> Reader:
-    """Return what reads a format.
+    """Return what reads a format; of an unknown one, all formats are loaded to name them.
 
     Raises:
         UnknownNameError: There is no format of that name that is read.
     """
-    reader = FORMATS[require_known("format", name, FORMATS)].reader
+    if name not in FORMATS:
+        require_known("format", name, FORMATS)
+    reader = FORMATS[name].reader
     assert reader is not None
     return reader
 
@@ -154,7 +156,9 @@ def find_writer(name: str) -> Callable[[Project, Path], Writer]:
     Raises:
         UnknownNameError: There is no format of that name that is written.
     """
-    writer = EXPORTS[require_known("export format", name, EXPORTS)].writer
+    if name not in EXPORTS:
+        require_known("export format", name, EXPORTS)
+    writer = EXPORTS[name].writer
     assert writer is not None
     return writer
 

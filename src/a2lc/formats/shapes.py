@@ -106,7 +106,7 @@ def check_size(width: Any, height: Any, max_pixels: int, where: str) -> tuple[in
     if width * height > max_pixels:
         raise InputError(
             f"{where}: {width} x {height} = {width * height:,} pixels is over the limit of {max_pixels:,}. "
-            "Raise --max-pixels if the file is what it should be."
+            "Raise `max_pixels` if the file is what it should be."
         )
     return width, height
 

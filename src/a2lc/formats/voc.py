@@ -51,7 +51,7 @@ def voc_classes() -> ClassTable:
 
 
 def read_voc(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read a VOC root: `--images` names the folder that holds JPEGImages.
+    """Read a VOC root: `images` names the folder that holds JPEGImages.
 
     The training list is ImageSets/Segmentation/train.txt, or all of trainval.txt, or every labelled image;
     val.txt is the validation split where its images have ground truth in SegmentationClass.

@@ -100,7 +100,7 @@ def read_bounded(path: Path) -> bytes:
         InputError: It is larger than `MAX_TEXT`.
     """
     if not path.is_file():
-        raise MissingFileError(f"No file at {path}. Give --from the file that the tool exported.")
+        raise MissingFileError(f"No file at {path}. Give `from` the file that the tool exported.")
     size = path.stat().st_size
     if size > MAX_TEXT:
         raise InputError(f"{path}: {size:,} bytes; at most {MAX_TEXT:,} are read. Export it in parts.")

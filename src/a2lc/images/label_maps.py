@@ -61,7 +61,7 @@ def read_snapped(
     if grey or colours is None:
         if not grey:
             raise ImageFileError(
-                f"{path}: colour-coded, and blurred. Pass --colours to read it through the colours of the classes file."
+                f"{path}: colour-coded, and blurred. Set `colours` to read it through the colours of the classes file."
             )
         places = np.array([value for value in known if value <= 255], dtype=np.int16)[:, None]
         stands, pixels = places[:, 0].astype(np.uint16), pixels[..., :1]
@@ -88,7 +88,7 @@ def read_snapped(
         values[rows] = stands[nearest][where.ravel()].reshape(block.shape[:2])
     if far_pixels:
         raise ImageFileError(
-            f"{path}: {far_pixels:,} pixels lie up to {farthest} from every known value, and --snap allows {distance}. Allow "
+            f"{path}: {far_pixels:,} pixels lie up to {farthest} from every known value, and `snap` allows {distance}. Allow "
             "more, or find the maps as they were before they were compressed."
         )
     return values.astype(np.uint8) if not stands.size or stands.max() <= 255 else values, moved
@@ -122,7 +122,7 @@ def read_ids(
         if image.format in LOSSY:
             raise ImageFileError(
                 f"{path}: {image.format} blurs values at every edge, so it cannot hold ids. Save the map as PNG, or pass "
-                "--snap N to read each pixel as the known value within N of it."
+                "`snap` N to read each pixel as the known value within N of it."
             )
         if image.format == "GIF":
             raise ImageFileError(
@@ -171,7 +171,7 @@ def read_ids(
                 return np.ascontiguousarray(pixels[..., 0])
             if colours is None:
                 raise ImageFileError(
-                    f"{path}: colour-coded ({mode}). Pass --colours to read it through the colours of the classes file, "
+                    f"{path}: colour-coded ({mode}). Set `colours` to read it through the colours of the classes file, "
                     "or save it with one id a pixel."
                 )
             return _from_colours(pixels, colours, path)
@@ -200,7 +200,7 @@ def _read_npy(path: Path, max_pixels: int) -> NDArray[Any]:
             f"{path}: array of {shape or 'no shape'}, {kind}; expected rows x columns of whole numbers."
         )
     if stored.size > max_pixels:
-        raise ImageFileError(f"{path}: {shape} is over the limit of {max_pixels:,} pixels. Raise --max-pixels.")
+        raise ImageFileError(f"{path}: {shape} is over the limit of {max_pixels:,} pixels. Raise `max_pixels`.")
     low, high = int(stored.min()), int(stored.max())
     if low < 0 or high > 65535:
         raise ImageFileError(f"{path}: value {low if low < 0 else high} does not fit 16 bits.")

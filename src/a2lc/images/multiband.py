@@ -92,7 +92,7 @@ def read_deep(path: Path, max_pixels: int = MAX_PIXELS, *, every: bool = False) 
             axes, shape = series.axes, series.shape
             area = math.prod(sorted(shape)[-2:])
             if area > max_pixels or math.prod(shape) > 64 * max_pixels:
-                raise ImageFileError(f"{path}: {shape} is over the limit of {max_pixels:,} pixels. Raise --max-pixels.")
+                raise ImageFileError(f"{path}: {shape} is over the limit of {max_pixels:,} pixels. Raise `max_pixels`.")
             if not {"Y", "X"} <= set(axes) or len(axes) > 3:
                 raise ImageFileError(f"{path}: has axes {axes}; expected one image of rows, columns and bands.")
             if len(axes) == 3 and axes[0] == "Q":
@@ -163,10 +163,10 @@ def stretched(
     count = values.shape[2]
     if bands is None:
         if count not in (1, 3, 4):
-            raise ImageFileError(f"{path}: {count} bands. Say which are red, green and blue, such as --bands 4,3,2.")
+            raise ImageFileError(f"{path}: {count} bands. Say which are red, green and blue, such as `bands` 4,3,2.")
         bands = (1,) if count == 1 else (1, 2, 3)
     if len(bands) not in (1, 3) or not all(1 <= band <= count for band in bands):
-        raise ImageFileError(f"{path}: has bands 1..{count}, and --bands {','.join(map(str, bands))} asks for others.")
+        raise ImageFileError(f"{path}: has bands 1..{count}, and `bands` {','.join(map(str, bands))} asks for others.")
     chosen = values[..., [band - 1 for band in bands]]
     finite = np.isfinite(chosen) if chosen.dtype.kind == "f" else None
     said = f"bands {','.join(map(str, bands))}"
@@ -176,7 +176,7 @@ def stretched(
             low, high = (found.min(), found.max()) if found.size else (0, 1)
             raise ImageFileError(
                 f"{path}: values of type {chosen.dtype}, {low:g}..{high:g}. Say which become black and white: "
-                f"--stretch {low:g}:{high:g} for all images, or --stretch 2%:98% for each."
+                f"`stretch` {low:g}:{high:g} for all images, or `stretch` 2%:98% for each."
             )
         eight = chosen
     else:

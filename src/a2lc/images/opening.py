@@ -146,7 +146,7 @@ def open_image(path: Path | ImageBytes, max_pixels: int = MAX_PIXELS) -> Image.I
                         Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError:
         hint = (
-            " If it is a TIFF of many bands or bits, pass --bands and --stretch." if path.suffix.lower() in TIFF else ""
+            " If it is a TIFF of many bands or bits, set `bands` and `stretch`." if path.suffix.lower() in TIFF else ""
         )
         raise ImageFileError(f"{path}: not an image that can be read ({_size_of(path):,} bytes).{hint}") from None
     except FileNotFoundError:
@@ -158,7 +158,7 @@ def open_image(path: Path | ImageBytes, max_pixels: int = MAX_PIXELS) -> Image.I
         image.close()
         raise ImageFileError(
             f"{path}: {width} x {height} = {width * height:,} pixels is over the limit of {max_pixels:,}. "
-            "Raise --max-pixels if the file is what it should be."
+            "Raise `max_pixels` if the file is what it should be."
         )
     return image
 

@@ -28,7 +28,7 @@ __all__ = ["channels_of", "png_bytes", "read_rgb", "write_rgb"]
 
 
 _DEEP = (
-    "Say how they become 8: --stretch LOW:HIGH, and --bands R,G,B if there are more than three; or save it with 8 bits."
+    "Say how they become 8: `stretch` LOW:HIGH, and `bands` R,G,B if there are more than three; or save it with 8 bits."
 )
 
 
@@ -53,7 +53,7 @@ def read_rgb(path: Path | ImageBytes, *, upright: bool = False, max_pixels: int 
             raise ImageFileError(f"{path}: 16 bits a channel. {_DEEP}")
         if image.format == "TIFF" and (pages := _pages(image, path)) > 1:
             raise ImageFileError(
-                f"{path}: holds {pages} pages of one size. If they are bands, pass --bands R,G,B; or save one image a file."
+                f"{path}: holds {pages} pages of one size. If they are bands, set `bands` R,G,B; or save one image a file."
             )
         orientation = exif_orientation(image) if image.format == "TIFF" else 1
 

@@ -170,7 +170,7 @@ def test_partial_is_of_labels_alone(make_dataset, snapshot):
     data.map("labels", "zzz", data.labels_of("zzz"))
     text = refused(data, snapshot, InputError, "1 images without ground truth: b", ReadingOptions(partial=True))
     assert "1 labels files without an image: zzz" in text
-    assert "--partial to start" not in text
+    assert "`partial` to start" not in text
 
 
 @pytest.mark.parametrize("ignore", [255, 65535, 7])
@@ -187,7 +187,7 @@ def test_ignore_value_that_is_read_as_a_class(make_dataset, snapshot):
     data.path("labels", "a").unlink()
     data.map("labels", "b", data.labels_of("b"))
     data.image("b")
-    message = r"^--map 255=1 leaves no value for images without labels: 255 is the ignore value\. Give"
+    message = r"^`value_map` 255=1 leaves no value for images without labels: 255 is the ignore value\. Give"
     refused(data, snapshot, InputError, message, ReadingOptions(value_map={255: 1}, partial=True))
     summary = data.create(ReadingOptions(value_map={255: 1, 99: 255}, partial=True))
     assert summary.unlabelled == 1
@@ -343,7 +343,7 @@ def test_missing_labels(make_dataset, snapshot):
         r"^1 images have all their files\. 7 images without labels: b \(expected .*labels/b\.png\), c .* and 2 more\. "
     )
     text = refused(data, snapshot, InputError, message)
-    assert text.endswith("pass --skip-bad to go on without them, or --partial to start those without labels.")
+    assert text.endswith("set `skip_bad` to go on without them, or `partial` to start those without labels.")
     summary = data.create(ReadingOptions(skip_bad=True))
     assert summary.images == 1
     assert "7 images without labels" in summary.notes[0]
@@ -478,8 +478,8 @@ def turned(data, name, orientation, map_size=None):
 @pytest.mark.parametrize(
     ("orientation", "size", "hint"),
     [
-        (6, (9, 6), "; its maps are 6 x 9, as the upright image: --exif apply"),
-        (8, (6, 9), "; its maps are 9 x 6, as the stored image: --exif ignore"),
+        (6, (9, 6), "; its maps are 6 x 9, as the upright image: `exif` apply"),
+        (8, (6, 9), "; its maps are 9 x 6, as the stored image: `exif` ignore"),
         (6, (4, 4), ""),
         (3, (6, 9), ""),
     ],
@@ -490,7 +490,7 @@ def test_exif_orientation_is_refused_with_the_choice(make_dataset, snapshot, ori
     shown = "6 x 9" if orientation >= 5 else "9 x 6"
     message = (
         rf"1 of 2 images are shown turned by their EXIF orientation: .*b\.png: stored 9 x 6, shown {shown} "
-        rf"\(EXIF orientation {orientation}\){re.escape(hint)}\. Pass --exif apply .*, or --exif ignore as stored"
+        rf"\(EXIF orientation {orientation}\){re.escape(hint)}\. Set `exif` apply .*, or `exif` ignore as stored"
     )
     refused(data, snapshot, ShapeError, message)
 
@@ -546,7 +546,7 @@ def test_values_outside_the_classes(make_dataset, snapshot, kind):
     message = (
         rf"The {kind.replace('_', ' ')} hold values that are no class and not ignore \(255\): value 34 "
         r"on 28 pixels of 7 files "
-        r"\(.*a\.png, .*b\.png, .*c\.png, .*d\.png, .*e\.png and 2 more\)\. Classes are 0, 1, 2\. .*--map 34=255$"
+        r"\(.*a\.png, .*b\.png, .*c\.png, .*d\.png, .*e\.png and 2 more\)\. Classes are 0, 1, 2\. .*`value_map` 34=255$"
     )
     refused(data, snapshot, LabelRangeError, message)
 
@@ -563,7 +563,7 @@ def test_several_unknown_values_the_most_frequent_first(make_dataset, snapshot):
         data,
         snapshot,
         LabelRangeError,
-        r"value 9 on 8 pixels of 2 files .* \| value 40000 on 1 pixels of 1 files .*--map 9=255$",
+        r"value 9 on 8 pixels of 2 files .* \| value 40000 on 1 pixels of 1 files .*`value_map` 9=255$",
     )
 
 
@@ -586,9 +586,9 @@ def test_map_mends_them_and_keeps_the_file_as_it_was(make_dataset):
 @pytest.mark.parametrize(
     ("value_map", "message"),
     [
-        ({34: 77}, r"--map 34=77: 77 is no class \(0, 1, 2\) and not ignore \(255\)"),
-        ({-1: 0}, r"--map -1=0: values are 0\.\.65535"),
-        ({70000: 0}, r"--map 70000=0: values are 0\.\.65535"),
+        ({34: 77}, r"`value_map` 34=77: 77 is no class \(0, 1, 2\) and not ignore \(255\)"),
+        ({-1: 0}, r"`value_map` -1=0: values are 0\.\.65535"),
+        ({70000: 0}, r"`value_map` 70000=0: values are 0\.\.65535"),
     ],
 )
 def test_map_to_nothing(make_dataset, snapshot, value_map, message):
@@ -616,7 +616,7 @@ def binary(data, names="abc"):
 def test_0_and_255_alone_are_not_guessed_at(make_dataset, snapshot):
     data = make_dataset()
     binary(data)
-    message = r"only 0 and 255, and 255 is the ignore value: .*--map 255=1 reads it as 'tree'\), or .*--map 255=255\)"
+    message = r"only 0 and 255, and 255 is the ignore value: .*`value_map` 255=1 reads it as 'tree'\), or .*`value_map` 255=255\)"
     refused(data, snapshot, LabelRangeError, message)
     data.create(ReadingOptions(value_map={255: 1}))
     with opened(data) as project:
@@ -657,7 +657,7 @@ def test_colour_coded_labels(make_dataset, snapshot):
         data,
         snapshot,
         ImageFileError,
-        r"1 of 1 images cannot be used: .*colour-coded \(RGB\)\. Pass --colours",
+        r"1 of 1 images cannot be used: .*colour-coded \(RGB\)\. Set `colours`",
         classes=table,
     )
     data.create(ReadingOptions(colours=True), table)
@@ -688,7 +688,7 @@ def spoil(data, what, name="b"):
         return r"images/b\.png: not an image that can be read \(16 bytes\)"
     if what == "enormous image":
         data.image(name, size=(8, 9))
-        return r"images/b\.png: 9 x 8 = 72 pixels is over the limit of 60\. Raise --max-pixels"
+        return r"images/b\.png: 9 x 8 = 72 pixels is over the limit of 60\. Raise `max_pixels`"
     if what == "16-bit image":
         Image.fromarray(np.zeros((6, 9), dtype=np.uint16)).save(data.path("images", name))
         return "more than 8 bits a channel"
@@ -711,7 +711,7 @@ def test_unusable_file_is_named_and_refused(make_dataset, snapshot, what):
     data = make_dataset()
     reason = spoil(data, what)
     rules = ReadingOptions(max_pixels=60) if what == "enormous image" else None
-    message = rf"^1 of 3 images cannot be used: .*{reason}.* Mend them, or pass --skip-bad to go on without them\.$"
+    message = rf"^1 of 3 images cannot be used: .*{reason}.* Fix them, or set `skip_bad` to go on without them\.$"
     refused(data, snapshot, ImageFileError, message, rules)
 
 

@@ -147,7 +147,7 @@ def test_multiband_tiff(data, planar):
     (data / "images" / "b.png").unlink()
     stored = values if planar == "contig" else np.moveaxis(values, 2, 0)
     tifffile.imwrite(data / "images" / "b.tif", stored, photometric="minisblack", planarconfig=planar)
-    with pytest.raises(InputError, match="--bands"):
+    with pytest.raises(InputError, match="`bands`"):
         make(data)
     make(data, ReadingOptions(bands=(4, 3, 2), stretch=Stretch(0, 3000)))
     with Project(data / "p.a2lc") as project:
@@ -160,7 +160,7 @@ def test_multiband_tiff(data, planar):
 def test_grey_png_of_16_bits(data):
     values = deep(0, 1)[..., 0]
     Image.fromarray(values).save(data / "images" / "b.png")
-    with pytest.raises(InputError, match=r"b\.png: more than 8 bits a channel .*--stretch"):
+    with pytest.raises(InputError, match=r"b\.png: more than 8 bits a channel .*`stretch`"):
         make(data)
     make(data, ReadingOptions(stretch=Stretch(2, 98, percent=True)))
     with Project(data / "p.a2lc") as project:
@@ -180,7 +180,7 @@ def test_stretch_of_real_numbers_keeps_what_is_not_finite_dark():
     [
         ((1, 2, 9), Stretch(0, 1), "has bands 1..5"),
         (None, Stretch(0, 1), "5 bands. Say which"),
-        ((1, 2, 3), None, r"--stretch 1\d\d:29\d\d for all images"),
+        ((1, 2, 3), None, r"`stretch` 1\d\d:29\d\d for all images"),
     ],
 )
 def test_stretch_needs_to_be_told(bands, stretch, said):
@@ -337,7 +337,7 @@ def test_ground_truth_of_some_images(data):
     wrong = labels_of(0).copy()
     wrong[20:30, 20:30] = (wrong[20:30, 20:30] + 1) % 3
     write_ids(data / "truth" / "a.png", wrong)
-    with pytest.raises(InputError, match=r"1 images without ground truth: b .*--partial-ground-truth"):
+    with pytest.raises(InputError, match=r"1 images without ground truth: b .*`partial_truth`"):
         make(data, ground_truth=data / "truth")
     summary = make(data, ReadingOptions(partial_truth=True), ground_truth=data / "truth")
     assert (summary.images, summary.with_truth) == (2, 1)
@@ -363,7 +363,7 @@ def test_snapped_labels_are_the_nearest(tmp_path):
     found, moved = read_snapped(tmp_path / "a.jpg", [0, 100, 200], 49)
     expected = np.array([0, 100, 200])[np.abs(blurred[..., None] - [0, 100, 200]).argmin(axis=2)]
     assert (found == expected).all() and moved == (blurred != expected).sum() > 0
-    with pytest.raises(ImageFileError, match=r"--snap allows 0"):
+    with pytest.raises(ImageFileError, match=r"`snap` allows 0"):
         read_snapped(tmp_path / "a.jpg", [0, 100, 200], 0)
 
 
@@ -374,7 +374,7 @@ def test_snapped_colours(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95, subsampling=0)
     found, _ = read_snapped(tmp_path / "a.jpg", [], 120, colours=table)
     assert found.dtype == np.uint16 and (found == np.array([3, 300])[values]).mean() > 0.99
-    with pytest.raises(ImageFileError, match="Pass --colours"):
+    with pytest.raises(ImageFileError, match="Set `colours`"):
         read_snapped(tmp_path / "a.jpg", [0, 1], 10)
 
 
@@ -384,7 +384,7 @@ def test_snapping_is_told(data):
         Image.fromarray((labels_of(seed) % 3 * 100).astype(np.uint8)).save(data / "labels" / f"{name}.jpg", quality=90)
     table = ClassTable(("road", "sky", "tree"), CLASSES.colours, (0, 100, 200), 255)
     sources = Sources(images=data / "images", labels=data / "labels")
-    with pytest.raises(InputError, match=r"blurs values at every edge.*--snap N"):
+    with pytest.raises(InputError, match=r"blurs values at every edge.*`snap` N"):
         create_project(data / "p.a2lc", sources, table)
     summary = create_project(data / "p.a2lc", sources, table, ReadingOptions(snap=40))
     assert any("pixels of lossy label files were read as the nearest known value" in note for note in summary.notes)
@@ -544,7 +544,7 @@ def test_nothing_is_made_of_a_turned_image_that_nobody_decided(data, case):
     with pytest.raises(ShapeError, match=said):
         make(data, ReadingOptions(**options))
     # It is no image that is merely left out: what it shows is not known.
-    with pytest.raises(ShapeError, match="as the upright image: --exif apply"):
+    with pytest.raises(ShapeError, match="as the upright image: `exif` apply"):
         make(data, ReadingOptions(skip_bad=True, **options))
 
 
@@ -583,7 +583,7 @@ def test_three_pages_are_not_taken_for_the_first(tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (3, 40, 60), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
     assert np.array_equal(read_deep(tmp_path / "a.tif"), np.moveaxis(values, 0, -1))
-    with pytest.raises(ImageFileError, match=r"a\.tif: holds 3 pages of one size\. If they are bands, pass --bands"):
+    with pytest.raises(ImageFileError, match=r"a\.tif: holds 3 pages of one size\. If they are bands, set `bands`"):
         read_rgb(tmp_path / "a.tif")
 
 

@@ -429,7 +429,7 @@ def test_without_a_classes_file(data, capsys):
     assert code == 2 and found["command"] is None and one["level"] == "fault"
     assert "values and pixels: " in one["message"]
     assert _main(["init", "p.a2lc", "--images", "set/images", "--labels", "set/labels"]) == 2
-    assert "--classes is missing" in capsys.readouterr().err
+    assert "`classes` is missing" in capsys.readouterr().err
     shutil.rmtree(data.root / "labels")
     code, found = doctor(data, capsys)
     assert code == 2 and finding(found, "no-classes")["message"].endswith("no value could be checked.")
@@ -743,7 +743,8 @@ def test_leaving_out_all_images_is_no_command(data, capsys):
     one = finding(found, "options-not-enough")
     assert (
         one["message"]
-        == "With --skip-bad, the import would still refuse: No image is left: all of them would be left out."
+        == "With `skip_bad`, the import would still refuse: No image is left: all of them would be left out. "
+        "(option: --skip-bad)"
     )
     command = ["init", "p.a2lc", "--images", "set/images", "--labels", "set/labels", "--classes", "set/classes.json"]
     assert _main([*command, "--skip-bad"]) == 2
@@ -766,7 +767,7 @@ def test_faults_behind_faults(data, capsys):
 
 def test_a_map_to_no_class_is_refused(data, capsys):
     assert _main(["doctor", str(data.root), "--map", "34=99"]) == 2
-    assert "--map 34=99: 99 is no class" in capsys.readouterr().err
+    assert "`value_map` 34=99: 99 is no class" in capsys.readouterr().err
 
 
 def test_a_link_to_nothing(data, capsys):

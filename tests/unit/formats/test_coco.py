@@ -164,7 +164,7 @@ def test_classes_are_joined_by_name(tmp_path):
     write(tmp_path, [row(1, 90, {"size": [H, W], "counts": compressed(box(0, 0, 3, 2))})])
     read(tmp_path, ClassTable.from_names(["sky", "tree"]))
     assert labels(tmp_path)[0, 0] == 1 and labels(tmp_path)[8, 8] == 255
-    with pytest.raises(InputError, match="1 of its categories are in no class of --classes: tree"):
+    with pytest.raises(InputError, match="1 of its categories are in no class of `classes`: tree"):
         read(tmp_path, ClassTable.from_names(["sky", "dog"]), name="q.a2lc")
 
 

@@ -259,7 +259,7 @@ def test_exports_that_lie_are_refused(tmp_path, more, message):
 def test_labels_without_a_class(tmp_path):
     image_file(tmp_path)
     path = packed(tmp_path / "e.zip", files())
-    with pytest.raises(InputError, match="label 'tree', which is in no class of --classes"):
+    with pytest.raises(InputError, match="label 'tree', which is in no class of `classes`"):
         create(tmp_path, "cvat-mask", path, ClassTable.from_names(["car"]))
 
 

@@ -108,7 +108,7 @@ def test_wide_labels_palettes_and_users_classes(tmp_path):
     read(tmp_path, given)
     with Project(tmp_path / "p.a2lc") as project:
         np.testing.assert_array_equal(project.first_labels(project.images[0]), values(0))
-    with pytest.raises(A2LCError, match="--classes is missing"):
+    with pytest.raises(A2LCError, match="`classes` is missing"):
         read(tmp_path, name="q.a2lc")
 
 
@@ -153,7 +153,7 @@ def test_tables_that_lie(tmp_path):
         with pytest.raises(A2LCError, match=message):
             read(tmp_path)
     write(tmp_path, "train.parquet", rows(2))
-    with pytest.raises(InputError, match="--labels has no place"):
+    with pytest.raises(InputError, match="`labels` has no place"):
         read(tmp_path, labels=tmp_path)
 
 

@@ -165,5 +165,5 @@ def test_exports_that_lie_are_refused(tmp_path, tasks, message):
 
 
 def test_labels_without_a_class(tmp_path):
-    with pytest.raises(InputError, match="in no class of --classes: bus"):
+    with pytest.raises(InputError, match="in no class of `classes`: bus"):
         read(tmp_path, [task(regions=[region("bus", box(0, 0, 2, 2))])], ClassTable.from_names(["car"]))

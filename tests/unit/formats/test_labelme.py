@@ -97,7 +97,7 @@ def test_void_and_background(tmp_path, name):
 
 def test_labels_without_a_class(tmp_path):
     write(tmp_path, [shape("bus", "rectangle", [[0, 0], [9, 9]])])
-    with pytest.raises(InputError, match="in no class of --classes: bus"):
+    with pytest.raises(InputError, match="in no class of `classes`: bus"):
         read(tmp_path, ClassTable.from_names(["car"]))
 
 

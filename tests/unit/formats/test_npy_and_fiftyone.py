@@ -108,7 +108,7 @@ def test_fiftyone_faults(tmp_path):
     sources = Sources(format="fiftyone", images=tmp_path / "f")
     with pytest.raises(A2LCError, match="value 9 on 1 pixels"):
         create_project(tmp_path / "p.a2lc", sources)
-    with pytest.raises(A2LCError, match=r"value 9 on 1 pixels is not in mask_targets\.json or in --classes"):
+    with pytest.raises(A2LCError, match=r"value 9 on 1 pixels is not in mask_targets\.json or in `classes`"):
         create_project(tmp_path / "p.a2lc", sources, ClassTable.from_names(["car"]))
     for text in ("[]", '{"a": "x"}', '{"1": 2}', '{"99999": "x"}'):
         (tmp_path / "f/mask_targets.json").write_text(text)

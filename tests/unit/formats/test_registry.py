@@ -164,10 +164,10 @@ def test_only_the_format_that_is_asked_for_is_loaded():
     code = (
         "import sys\n"
         "import a2lc.creation.importer, a2lc.export\n"
-        "from a2lc.formats.registry import find_format, BUILT_IN\n"
+        "from a2lc.formats.registry import find_reader, BUILT_IN\n"
         "loaded = lambda: {name for name, module in BUILT_IN.items() if module in sys.modules}\n"
         "assert loaded() == set(), loaded()\n"
-        "find_format('ade20k')\n"
+        "find_reader('ade20k')\n"
         "assert loaded() == {'ade20k', 'folder'}, loaded()  # which it shares a helper with\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -134,7 +134,7 @@ def test_colours(tmp_path, alpha):
 
 
 def test_colours_without_a_table(tmp_path):
-    with pytest.raises(ImageFileError, match=r"a\.png: colour-coded \(RGB\). Pass --colours .* or save it with one id"):
+    with pytest.raises(ImageFileError, match=r"a\.png: colour-coded \(RGB\). Set `colours` .* or save it with one id"):
         read_ids(save(tmp_path / "a.png", CODED))
 
 
@@ -250,7 +250,7 @@ def test_missing_file_stays_a_missing_file(tmp_path, read):
 @pytest.mark.parametrize("read", [read_ids, read_rgb, stored_size])
 def test_limit_of_pixels(tmp_path, read):
     path = save(tmp_path / "a.png", IDS)
-    message = r"a\.png: 5 x 2 = 10 pixels is over the limit of 9. Raise --max-pixels"
+    message = r"a\.png: 5 x 2 = 10 pixels is over the limit of 9. Raise `max_pixels`"
     with pytest.raises(ImageFileError, match=message):
         read(path, max_pixels=9)
     read(path, max_pixels=10)
@@ -260,7 +260,7 @@ def test_limit_of_pixels(tmp_path, read):
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, side):
     """A few bytes that claim 196 million or 3.6 thousand million pixels."""
     path = raw_png(tmp_path / "bomb.png", side, side, 8, 0, b"")
-    with pytest.raises(ImageFileError, match=r"bomb\.png: .* pixels.*Raise --max-pixels"):
+    with pytest.raises(ImageFileError, match=r"bomb\.png: .* pixels.*Raise `max_pixels`"):
         read_ids(path)
 
 
@@ -293,7 +293,7 @@ def test_more_than_8_bits_a_channel(tmp_path, kind):
         save(path, np.zeros((2, 3), dtype=np.float32 if kind == "float" else np.uint16))
     with pytest.raises(
         ImageFileError,
-        match=r"(more than 8 bits a channel \(mode .*\)|16 bits a channel). Say how they become 8: --stretch",
+        match=r"(more than 8 bits a channel \(mode .*\)|16 bits a channel). Say how they become 8: `stretch`",
     ):
         read_rgb(path)
 

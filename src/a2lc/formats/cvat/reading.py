@@ -224,7 +224,7 @@ def mask_of_element(shape: Element, height: int, width: int, where: str) -> NDAr
 
 
 def read_cvat_xml(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read `CVAT for images 1.1`: `--labels` names annotations.xml or the ZIP, `--images` the folder of images.
+    """Read `CVAT for images 1.1`: `labels` names annotations.xml or the ZIP, `images` the folder of images.
 
     Masks, polygons, boxes and ellipses, turned ones as well, are painted by priority of their class, then `z_order`, then as
     they come in the file. Polygons are filled as COCO's tools do it. Points, polylines and tags cover no pixels; tracks are
@@ -238,7 +238,7 @@ def read_cvat_xml(sources: Sources, *, partial: bool = False, classes: ClassTabl
     Raises:
         InputError: The file is none, or contradicts itself.
     """
-    path = need(sources.labels, "--labels", "annotations.xml, or the ZIP that CVAT exports", "cvat-xml")
+    path = need(sources.labels, "labels", "annotations.xml, or the ZIP that CVAT exports", "cvat-xml")
     annotated = _xml(path, classes, sources.max_pixels)
     return samples(sources, partial, annotated, lambda other, table: _xml(other, table, sources.max_pixels))
 
@@ -363,9 +363,9 @@ class _Tree:
 
 
 def read_cvat_mask(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
-    """Read `Segmentation mask 1.1`: `--labels` names the ZIP, or the folder it was unpacked to.
+    """Read `Segmentation mask 1.1`: `labels` names the ZIP, or the folder it was unpacked to.
 
-    Images are those of `--images`, or those in the export (`JPEGImages`). Label maps are read through the colours of
+    Images are those of `images`, or those in the export (`JPEGImages`). Label maps are read through the colours of
     `labelmap.txt`. Black is `background`, CVAT's word for no label: it is void, unless the user's classes have a class
     `background`, or a folder `void/` lies in the export or beside the ZIP, as `a2lc export` writes it for projects with such
     a class: then background is a class, and what is not 0 in a file of `void/` is void.
@@ -378,7 +378,7 @@ def read_cvat_mask(sources: Sources, *, partial: bool = False, classes: ClassTab
     Raises:
         InputError: It is no such export.
     """
-    path = need(sources.labels, "--labels", "the ZIP that CVAT exports, or its folder", "cvat-mask")
+    path = need(sources.labels, "labels", "the ZIP that CVAT exports, or its folder", "cvat-mask")
     annotated = _mask_export(path, classes, sources.max_pixels)
     return samples(sources, partial, annotated, lambda other, table: _mask_export(other, table, sources.max_pixels))
 
@@ -435,7 +435,7 @@ def _mask_export(path: Path, given: ClassTable | None, max_pixels: int) -> Annot
         found[name] = DrawnMap(where=said, draw=draw)
     notes = [f"{len(missing)} images listed in {path} have no label map there"] if missing else []
     if not counted and BACKGROUND in [name for name, _ in labels]:
-        notes.append("background is void: name a class background in --classes to have it as one")
+        notes.append("background is void: name a class background in `classes` to have it as one")
     return Annotated(maps=found, table=table, where=str(path), notes=notes, packed=packed)
 
 
@@ -458,7 +458,7 @@ def _text(tree: _Tree, name: str) -> list[str]:
 
 def _what(colours: Mapping[int, str], code: int) -> str:
     if code in colours:
-        return f"label {colours[code]!r}, which is in no class of --classes. Add it there."
+        return f"label {colours[code]!r}, which is in no class of `classes`. Add it there."
     return f"no label of {LABELMAP}. Export Segmentation mask 1.1 again."
 
 
