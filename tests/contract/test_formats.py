@@ -127,10 +127,26 @@ def places(format: str, user: Path, out: Path) -> Sources:
 
 
 GENERAL = sorted(set(EXPORTS) - {"cityscapes"})
+QUICK = {
+    "folder",
+    "coco",
+    "cvat-xml",
+}  # maps, polygons or runs, and an archive: the others are held to the same, marked slow
 
 
-@pytest.mark.parametrize("kind", sorted(TABLES))
-@pytest.mark.parametrize("format", GENERAL)
+def also_slow(*quick: str) -> list:
+    """Formats as parameters, those that are not named marked slow."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in GENERAL]
+
+
+@pytest.mark.parametrize(
+    ("format", "kind"),
+    [
+        pytest.param(name, kind, marks=pytest.mark.slow if kind == "300" and name not in QUICK else ())
+        for name in GENERAL
+        for kind in sorted(TABLES)
+    ],
+)
 def test_round_trip_to_the_bit(format, kind, made, tmp_path):
     classes = TABLES[kind]
     project = made(classes)
@@ -204,7 +220,7 @@ def answered(scored):
         return project.folder
 
 
-@pytest.mark.parametrize("format", GENERAL)
+@pytest.mark.parametrize("format", also_slow(*QUICK))
 def test_after_rounds_of_answers(format, answered, tmp_path):
     """Labels that a whole loop corrected: answers, automatic corrections, masks that people confirmed."""
     with Project(shutil.copytree(answered, tmp_path / "answered.a2lc")) as project:
@@ -227,7 +243,7 @@ def test_after_rounds_of_answers(format, answered, tmp_path):
 # ---- tiles ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format", GENERAL)
+@pytest.mark.parametrize("format", also_slow(*QUICK))
 def test_tiles_are_put_together(format, tmp_path):
     classes = TABLES["few"]
     make_set(tmp_path / "user", classes)

@@ -20,6 +20,7 @@ seeds = st.integers(0, 2**16)
 # ---- the certificate ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     right=st.lists(st.booleans(), min_size=4, max_size=9),
@@ -90,6 +91,7 @@ def test_probabilities_sum_to_the_count_and_the_draw_has_it(sizes, count, seed):
     assert len(rows) == len(set(rows.tolist())) == min(count, positive)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(seeds)
 def test_masks_are_drawn_as_often_as_their_probability_says(seed):

@@ -335,6 +335,7 @@ def test_a_precision_proved_stands_until_audits_speak_against_it(made):
         assert not (project.state().source == AUTOMATIC).any()
 
 
+@pytest.mark.slow
 def test_no_answer_is_ever_changed(made, eighty):
     with copied(made, eighty, "kept.a2lc") as project:
         state = project.state()
@@ -368,6 +369,7 @@ def test_labels_without_errors_are_left_alone(made):
         assert after["high"] == pytest.approx(1.0, abs=0.02) and after["low"] > 0.75
 
 
+@pytest.mark.slow
 def test_labels_at_random_are_said_to_tell_nothing(made, capsys):
     random = made.root / "random"
     rng = np.random.default_rng(1)
@@ -445,6 +447,7 @@ def test_a_preview_writes_nothing_and_says_what_will_be(project, made, capsys):
 # ---- figures --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_figures_hold_the_truth_and_need_none(made):
     with made.project("figures.a2lc") as project:
         loop_of(project, made, budget=120).run(2)
@@ -484,6 +487,7 @@ def test_until_needs_audits(project, made):
         loop.run(1, parse_until("accuracy=0.5"))
 
 
+@pytest.mark.slow
 def test_figures_of_labels_taken_back_stop_nothing_and_are_told_so(made, eighty, capsys):
     folder = shutil.copytree(eighty, made.root / "taken-back.a2lc")
     assert _main(["undo", str(folder), "2"]) == 0
@@ -546,6 +550,7 @@ def test_an_error_rate_is_found_by_asking_again_and_the_labels_still_improve(pro
     assert rounds[-1]["data_miou"] > rounds[0]["data_miou"] + 0.1
 
 
+@pytest.mark.slow
 def test_without_errors_nobody_is_said_to_err(project, made):
     loop_of(project, made, budget=150, settings={"gold": 0.3}).run(1)
     assert label_quality(project)["error_rate"] == 0 and label_quality(project)["gold"] >= 8

@@ -159,22 +159,23 @@ def tiny_network() -> None:
     MODELS["tiny_parts"] = lambda config, num_classes: Tiny(num_classes)
 
 
-def run(folder: Path, plan: RoundPlan) -> None:
+def run(folder: Path, plan: RoundPlan, rounds: int) -> None:
     with Project(folder) as project:
-        Loop(project, plan).run(2)
+        Loop(project, plan).run(rounds)
 
 
 @pytest.mark.parametrize(
-    ("method", "trained"),
+    ("method", "rounds", "trained"),
     [
-        ("gain", False),
-        ("a2lc", False),
-        pytest.param("alc", False, marks=pytest.mark.slow),
-        pytest.param("a2lc", True, marks=pytest.mark.slow),
-        pytest.param("mulactseg", True, marks=pytest.mark.slow),
+        ("gain", 1, False),
+        ("alc", 2, False),
+        pytest.param("gain", 2, False, marks=pytest.mark.slow),
+        pytest.param("a2lc", 2, False, marks=pytest.mark.slow),
+        pytest.param("a2lc", 2, True, marks=pytest.mark.slow),
+        pytest.param("mulactseg", 2, True, marks=pytest.mark.slow),
     ],
 )
-def test_killed_before_every_commit_of_a_run(few_scored, tmp_path, method, trained):
+def test_killed_before_every_commit_of_a_run(few_scored, tmp_path, method, rounds, trained):
     if trained:
         tiny_network()
 
@@ -186,7 +187,7 @@ def test_killed_before_every_commit_of_a_run(few_scored, tmp_path, method, train
 
     whole, plan = start("whole")
     with commits(whole) as unbroken:
-        run(whole, plan)
+        run(whole, plan, rounds)
     wanted, kept = rows(whole), files(whole)
     assert len(unbroken.passed) > 12 and len(wanted["answers"]) >= 20
     assert len(wanted["corrections"]) > 0 or wanted["layers"]
@@ -196,7 +197,7 @@ def test_killed_before_every_commit_of_a_run(few_scored, tmp_path, method, train
     # Each call may commit once more than the last one did, and then dies, until one needs no more commits than it may.
     for _ in range(4 * len(unbroken.passed)):
         with commits(broken, allowed) as watch:
-            run(broken, plan)
+            run(broken, plan, rounds)
         if watch.killed is None:
             break
         killed.append(watch.killed)
@@ -214,9 +215,9 @@ def test_killed_before_every_commit_of_a_run(few_scored, tmp_path, method, train
     for number, name in enumerate(missed):
         broken, plan = start(f"missed {number}")
         with commits(broken, name) as watch:
-            run(broken, plan)
+            run(broken, plan, rounds)
         assert watch.killed == name
-        run(broken, plan)
+        run(broken, plan, rounds)
         assert (rows(broken), files(broken)) == (wanted, kept), f"killed before {name}"
 
 

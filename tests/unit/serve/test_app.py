@@ -969,6 +969,7 @@ def test_a_signal_stops_in_order(number):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.slow
 def test_serving_needs_no_torch():
     code = "import a2lc.serve.app, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

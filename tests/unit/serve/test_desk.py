@@ -335,6 +335,7 @@ def test_a_budget_of_clicks_ends_a_round_of_answers_of_different_prices(open_des
     assert not desk.lease("eve", 3)[0], "what was left over is not asked any more"
 
 
+@pytest.mark.slow
 def test_questions_of_the_next_round_are_asked_ahead_and_count_in_it(open_desk, scored):
     desk = open_desk(budget=60)
     answer_round(desk)
