@@ -122,7 +122,7 @@ def test_labels_for_some_images(scenes, tmp_path, capsys):
     shutil.copytree(scenes / "scenes/labels", labels)
     next(iter(sorted(labels.rglob("*.png")))).unlink()
     arguments = init_arguments(scenes, tmp_path / "p.a2lc", labels=labels)
-    mistake(capsys, arguments, "1 images without labels.* or --partial to start those without labels")
+    mistake(capsys, arguments, "1 images without labels.* or `partial` to start those without labels")
     assert _main([*arguments, "--partial"]) == 0
     out = capsys.readouterr().out
     assert "1 images have no label map: their pixels start unlabeled" in out
@@ -148,7 +148,7 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, ["run", project, "--preset", "cpus"], "Did you mean 'cpu'")
     mistake(capsys, ["run", project, "--budget", 100000], "need 500000 more masks, but only")
     mistake(capsys, init_arguments(scenes, project), "holds a project already")
-    mistake(capsys, init_arguments(scenes, tmp_path / "x", classes=None), "--classes is missing")
+    mistake(capsys, init_arguments(scenes, tmp_path / "x", classes=None), "`classes` is missing.*--classes")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", format="vco"), "Did you mean 'voc'")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", map="34"), "--map 34: expected VALUE=VALUE")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", labels=tmp_path / "nothing"), "No folder of labels")
@@ -169,7 +169,7 @@ def test_unknown_label_value_is_mended_by_map(scenes, tmp_path, capsys):
     values[:2] = 34
     Image.fromarray(values).save(path)
     arguments = init_arguments(scenes, tmp_path / "m.a2lc", labels=tmp_path / "labels")
-    mistake(capsys, arguments, r"value 34 on 128 pixels of 1 files .*--map 34=255")
+    mistake(capsys, arguments, r"value 34 on 128 pixels of 1 files .*`value_map` 34=255 .option: --map")
     assert _main([*arguments, "--map", "34=255"]) == 0
     with Project(tmp_path / "m.a2lc") as project:
         assert (project.first_labels(project.record(path.stem))[:2] == 255).all()

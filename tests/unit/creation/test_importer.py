@@ -749,7 +749,7 @@ def test_many_unusable_files_are_counted(make_dataset, snapshot):
     data = make_dataset(tuple("abcdefgh"))
     for name in "abcdefg":
         data.path("images", name).write_bytes(STUMP)
-    refused(data, snapshot, ImageFileError, r"^7 of 8 images cannot be used: .*a\.png.*\| and 2 more Mend them")
+    refused(data, snapshot, ImageFileError, r"^7 of 8 images cannot be used: .*a\.png.*\| and 2 more Fix them")
 
 
 def test_more_masks_than_16_bits_hold(make_dataset, snapshot):
