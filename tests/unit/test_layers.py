@@ -33,14 +33,7 @@ ORDER = [
 
 LONGEST_MODULE, LONGEST_CLASS = 500, 300
 
-<<<<<<< HEAD
 LONG: dict[str, str] = {}
-=======
-LONG: dict[str, str] = {
-    "a2lc.doctor.examination": "temporary: checks are moving to doctor/checks",
-    "a2lc.doctor.examination._Doctor": "temporary: checks are moving to doctor/checks",
-}
->>>>>>> 7fc71d7 (Fewer cases by default: formats, sessions and repeated figures run in full under slow)
 """Modules and classes that may be longer, each with its reason."""
 
 WITH_TORCH = ("a2lc.training", "a2lc.models", "a2lc.foundation", "a2lc.statistics.torch_kernel", "a2lc.__main__")

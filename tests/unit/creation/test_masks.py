@@ -51,11 +51,7 @@ def check_agree(folder):
         if project.has_ground_truth:
             assert project.truth.table.row.max() == row - 1
             assert project.truth.table.pixels.sum() == sum(image.width * image.height for image in project.images)
-<<<<<<< HEAD
             right = project.truth.table.pixels[
-=======
-            right = project.truth.pixels[
->>>>>>> 7fc71d7 (Fewer cases by default: formats, sessions and repeated figures run in full under slow)
                 (project.truth.table.label == project.truth.table.truth) & (project.truth.table.label >= 0)
             ].sum()
             both = sum(
