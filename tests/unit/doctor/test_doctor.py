@@ -864,4 +864,4 @@ def test_options_that_are_no_numbers(data, capsys, option, message):
 def test_colours_that_are_no_numbers(project, capsys, colour):
     assert _main(["classes", "add", str(project), "pole", "--color", colour]) == 2
     said = capsys.readouterr().err
-    assert "expected three of 0..255" in said and "Traceback" not in said
+    assert "expected three numbers in 0..255" in said and "Traceback" not in said

@@ -360,7 +360,7 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, capsys):
     for arguments, says in (
         ([own, "--seeds", "1,x"], "--seeds 1,x: expected whole numbers"),
         ([own, "--data", "here"], "--data here: the protocol's scenes are made up"),
-        ([own, "--report-only"], "There is no result in"),
+        ([own, "--report-only"], "There are no results in"),
         (["camvid_cpu"], "names no folder of data: pass --data DIR"),
         (["camvid_cpu", "--data", str(tmp_path)], "No folder"),
     ):
