@@ -21,7 +21,7 @@ def guarantee_line(details: Mapping[str, Any]) -> str:
     if "promise" not in details:
         return "no automatic corrections: nothing was audited"
     promise = details["promise"]
-    sure = f"with {promise['confidence']:.0%} confidence, by {promise['audits']} audits"
+    sure = f"with {promise['confidence']:.0%} confidence, by {promise.get('audits', 0)} audits"
     line = f"{details['automatic'] - details['withdrawn']} automatic corrections"
     if details["withdrawn"]:
         line += f", {details['withdrawn']} withdrawn"
@@ -78,7 +78,7 @@ def guarantee_sentences(promise: Mapping[str, Any]) -> str:
             f" At least {promise['asked']:.2f} of them must be right." if promise.get("kind") == "precision" else ""
         )
         return f"{line}none was accepted: {reason}.{required}{kept}"
-    sure = f"with {promise['confidence']:.0%} confidence, by {promise['audits']} audits"
+    sure = f"with {promise['confidence']:.0%} confidence, by {promise.get('audits', 0)} audits"
     estimate = "" if promise["estimate"] is None else f" (estimate {promise['estimate']:.3f})"
     if promise["kind"] == "precision":
         asked = f"; at least {promise['asked']:.2f} must be"
