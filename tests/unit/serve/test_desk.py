@@ -238,6 +238,7 @@ def test_unknown_questions_are_said_to_be(open_desk):
 
 
 def test_a_round_is_answered_looked_at_accepted_and_the_next_begins(open_desk):
+    pytest.importorskip("torch", reason="the label correction module needs the extra [train]")
     desk = open_desk(**SPREADS)
     assert answer_round(desk, truth=True) == 120
     assert until(lambda: desk.status()["phase"] == "spread")
@@ -566,6 +567,7 @@ def test_requests_do_not_wait_for_a_loop_at_work(open_desk, monkeypatch):
 
 
 def test_nothing_is_worked_out_while_nobody_answers(open_desk, monkeypatch, clock):
+    pytest.importorskip("torch", reason="the label correction module needs the extra [train]")
     desk = open_desk(**SPREADS)
     answer_round(desk, truth=True)
     until(lambda: desk.status()["proposed"])
