@@ -187,7 +187,7 @@ def test_own_module_by_argument_and_by_name(project, tmp_path, monkeypatch):
     class Own(torch.nn.Module):
         def __init__(self, num_classes):
             super().__init__()
-            self.conv = torch.nn.Conv2d(3, num_classes, 1, stride=4)
+            self.conv = torch.nn.Conv2d(3, num_classes, 3, stride=4, padding=1)
 
         def forward(self, x):
             return self.conv(x)
