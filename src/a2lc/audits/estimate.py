@@ -30,7 +30,7 @@ nearly twice as wide at 20 audits and covered no better. It is thus not the mean
 What breaks them: answers that are wrong; probabilities that are not those drawn with; audits chosen, skipped or
 replaced by hand; labels or posterior changed after looking at the audits. A rare class of which no audit saw a pixel
 has an interval that rests on the fraction of a draw alone: errors of other classes that all hide one such class can
-leave it, which is why recall covers least (bench/quality_coverage.py has the figures). Areas so skewed that a single
+leave it, which is why recall covers least (benchmarks/quality_coverage.py has the figures). Areas so skewed that a single
 unlikely mask decides a figure are met by the share by area of the design (`audit_sizes`), not here.
 """
 
