@@ -38,14 +38,22 @@ def guarantee_line(details: Mapping[str, Any]) -> str:
     line += f" from their initial labels{' with those left out' if left_out else ''}: "
     if promise["kind"] == "precision":
         return f"{line}at least {rounded_down(promise['lower'], 2)} of them are right, {sure}"
-    gain = rounded_down(promise["lower"], 3)
-    if float(gain) <= 0:
+    if promise["lower"] <= 0:
         return f"{line}not yet shown to help ({promise['audits']} audits)"
-    return f"{line}the mean IoU rises by at least {gain}, {sure}"
+    return f"{line}the mean IoU rises by at least {rounded_down(promise['lower'], 3)}, {sure}"
 
 
 def rounded_down(value: float, digits: int) -> str:
-    """Format a lower bound, rounded down so that no more is guaranteed than was proved."""
+    """Format a lower bound, rounded down so that no more is guaranteed than was proved.
+
+    A positive bound never reads as zero: a small one has as many digits as its first that is not zero.
+
+    Example:
+        >>> rounded_down(0.0129, 3), rounded_down(0.00047, 3), rounded_down(-0.0001, 3)
+        ('0.012', '0.0004', '-0.001')
+    """
+    if 0 < value < 10**-digits:
+        digits = math.ceil(-math.log10(value))
     return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 
@@ -84,6 +92,8 @@ def guarantee_sentences(promise: Mapping[str, Any]) -> str:
         asked = f"; at least {promise['asked']:.2f} must be"
         low = rounded_down(promise["lower"], 3)
         return f"{line}{accepted:,} accepted. At least {low} of these are right{estimate}{asked}, {sure}.{kept}"
+    if promise["lower"] <= 0:
+        return f"{line}{accepted:,} accepted. They are not yet shown to raise the mean IoU{estimate}, {sure}.{kept}"
     return (
         f"{line}{accepted:,} accepted. Compared with the initial labels of these masks they raise the mean IoU by at least "
         f"{rounded_down(promise['lower'], 3)}{estimate}, {sure}. The effect is summed "
