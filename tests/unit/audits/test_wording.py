@@ -4,7 +4,15 @@ import pytest
 
 from a2lc.audits.wording import guarantee_line, guarantee_sentences, rounded_down
 
-PROMISE = {"kind": "gain", "proposed": 9, "accepted": 5, "confidence": 0.95, "audits": 80, "estimate": 0.02, "reason": ""}
+PROMISE = {
+    "kind": "gain",
+    "proposed": 9,
+    "accepted": 5,
+    "confidence": 0.95,
+    "audits": 80,
+    "estimate": 0.02,
+    "reason": "",
+}
 
 
 @pytest.mark.parametrize(
