@@ -177,7 +177,8 @@ def _touching(rows: IntArray, count: int) -> NDArray[np.int64]:
         below = np.int64(-1)
         if found + 2 * width > keys.size:
             larger = np.empty(2 * keys.size + 2 * width, dtype=np.int64)
-            larger[:found] = keys[:found]
+            for i in range(found):  # a slice set to a slice would take seconds to compile
+                larger[i] = keys[i]
             keys = larger
         for c in range(width):
             one = rows[r, c]

@@ -163,7 +163,6 @@ def _add_run(
     looks[m, 10] += total
 
 
-@njit(cache=True, nogil=True)
 def colour_sums(lab: FloatArray, rows: IntArray, count: int) -> tuple[FloatArray, DoubleArray, LongArray]:
     """Sum colour and position over the pixels of each mask.
 
@@ -174,16 +173,31 @@ def colour_sums(lab: FloatArray, rows: IntArray, count: int) -> tuple[FloatArray
         places: (M, 10) area, sums of y, y², x, x², bounding box (top, bottom, left, right; the ends excluded), and
             perimeter.
     """
-    height, width = rows.shape
+    width = rows.shape[1]
     first = np.zeros((count, 3), dtype=np.float32)
     looks = np.zeros((count, 11), dtype=np.float64)
     places = np.zeros((count, 10), dtype=np.int64)
-    parts = np.empty((4, width), dtype=np.float32)
-    bend = np.empty(width, dtype=np.float32)
+    # Arrays are made here: each allocation inside compiled code costs a good part of a second of compilation.
+    parts, bend = np.empty((4, width), dtype=np.float32), np.empty(width, dtype=np.float32)
+    _sum_colours(lab, rows, parts, bend, first, looks, places)
+    return first, looks, places
+
+
+@njit(cache=True, nogil=True)
+def _sum_colours(
+    lab: FloatArray,
+    rows: IntArray,
+    parts: FloatArray,
+    bend: FloatArray,
+    first: FloatArray,
+    looks: DoubleArray,
+    places: LongArray,
+) -> None:
+    height, width = rows.shape
     for r in range(height):
         _texture(lab[0], r, parts, bend)
         here = rows[r]
-        stop = 0
+        stop = np.int64(0)  # not the literal 0, for which `_add_run` would be compiled once more
         while stop < width:
             start = stop
             m = here[start]
@@ -219,7 +233,6 @@ def colour_sums(lab: FloatArray, rows: IntArray, count: int) -> tuple[FloatArray
                 for c in range(start, stop):
                     sides += rows[r + 1, c] != m
             place[9] += sides
-    return first, looks, places
 
 
 _SPREAD = np.int64(-7046029254386353131)  # 2^64 over the golden ratio: spreads keys that differ little
@@ -235,12 +248,18 @@ def _slot(keys: LongArray, key: Any) -> Any:
     return slot
 
 
-@njit(cache=True, nogil=True)
 def tally(rows: IntArray, reach: int, ordered: bool) -> tuple[LongArray, DoubleArray]:
     """Count pairs of masks, first · 2^32 + second, above each other at odd steps, summing 1/step; in any order."""
+    keys, totals = _fill(rows, reach, ordered, np.full(1024, -1, dtype=np.int64), np.zeros(1024))
+    filled = keys >= 0
+    return keys[filled], totals[filled]
+
+
+@njit(cache=True, nogil=True)
+def _fill(
+    rows: IntArray, reach: int, ordered: bool, keys: LongArray, totals: DoubleArray
+) -> tuple[LongArray, DoubleArray]:
     height, width = rows.shape
-    keys = np.full(1024, -1, dtype=np.int64)
-    totals = np.zeros(1024, dtype=np.float64)
     used = 0
     places = np.empty(width, dtype=np.int32)
     for step in range(1, min(reach, height - 1) + 1, 2):
@@ -278,8 +297,7 @@ def tally(rows: IntArray, reach: int, ordered: bool) -> tuple[LongArray, DoubleA
                             slot = _slot(keys, old_keys[j])
                             keys[slot] = old_keys[j]
                             totals[slot] = old_totals[j]
-    filled = keys >= 0
-    return keys[filled], totals[filled]
+    return keys, totals
 
 
 @njit(cache=True, nogil=True)

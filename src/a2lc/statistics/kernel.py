@@ -298,7 +298,6 @@ def _nearest(
     return 5.0, -1
 
 
-@njit(cache=True, nogil=True)
 def reduce_pixels(probs: FloatArray, labels: IntArray, rows: IntArray, masks: int, ignore_index: int) -> Any:
     """Compute all that `finish` takes from flat (K, N) probabilities, (N,) labels and (N,) rows, -1 outside masks."""
     classes, pixels = probs.shape
@@ -309,24 +308,116 @@ def reduce_pixels(probs: FloatArray, labels: IntArray, rows: IntArray, masks: in
     prob_sums = np.zeros((masks, classes))
     # A pair of a mask and a label gets a slot when first met: few of the M·K occur.
     pair_slot = np.full((masks, classes), -1, dtype=np.int32)
-    pair_vector = np.zeros((masks + 16, classes))
-    pair_doubt = np.zeros(masks + 16)
-    pair_pixels = np.zeros(masks + 16, dtype=np.int32)
-    pair_row = np.zeros(masks + 16, dtype=np.int32)
-    pair_label = np.zeros(masks + 16, dtype=np.int32)
-    pairs = 0
+    pair_vector = np.zeros((masks + _BLOCK, classes))
+    pair_doubt = np.zeros(masks + _BLOCK)
+    pair_ids = np.zeros((3, masks + _BLOCK), dtype=np.int32)
 
     preds = np.empty(pixels, dtype=np.int32)
     norms = np.empty(pixels, dtype=np.float32)
-    best = np.empty(_BLOCK, dtype=np.float32)
-    second = np.empty(_BLOCK, dtype=np.float32)
-    square = np.empty(_BLOCK, dtype=np.float32)
-    entropy = np.empty(_BLOCK, dtype=np.float32)
-    doubt = np.empty(_BLOCK, dtype=np.float32)
-    weight = np.empty(_BLOCK, dtype=np.float32)
-    soft = np.empty(_BLOCK, dtype=np.float32)
+    work = np.empty((7, _BLOCK), dtype=np.float32)
     kind = np.empty(_BLOCK, dtype=np.int64)
-    for start in range(0, pixels, _BLOCK):
+    # Arrays are made and enlarged here: each allocation inside compiled code costs seconds of compilation.
+    start = pairs = 0
+    while start < pixels:
+        if pairs + _BLOCK > pair_doubt.size:  # a block may meet as many new pairs as it has pixels
+            pair_vector = np.concatenate((pair_vector, np.zeros_like(pair_vector)))
+            pair_doubt = np.concatenate((pair_doubt, np.zeros_like(pair_doubt)))
+            pair_ids = np.concatenate((pair_ids, np.zeros_like(pair_ids)), axis=1)
+        start, pairs = _sum_blocks(
+            probs,
+            labels,
+            rows,
+            ignore_index,
+            start,
+            pairs,
+            label_counts,
+            turns,
+            bvsb_turns,
+            pixel_sums,
+            prob_sums,
+            pair_slot,
+            pair_vector,
+            pair_doubt,
+            pair_ids,
+            preds,
+            norms,
+            work,
+            kind,
+        )
+    pred_counts = turns[0] + turns[1] + turns[2] + turns[3]
+    pred_bvsb = bvsb_turns[0] + bvsb_turns[1] + bvsb_turns[2] + bvsb_turns[3]
+    dominant = np.argmax(pred_counts, axis=1).astype(np.int32)
+
+    # The dominant part is known only now: its mean is a second look at the pixels, its nearest pixel a third.
+    direction = np.zeros((masks, classes))
+    unit = np.zeros((masks, classes), dtype=np.float32)
+    _mean_directions(probs, rows, preds, pred_counts, dominant, work[0], direction, unit)
+    representative_pixel = np.full(masks, -1, dtype=np.int32)
+    representative = np.zeros((masks, classes), dtype=np.float32)
+    representative_doubt = np.zeros(masks)
+    _representatives(
+        probs,
+        labels,
+        rows,
+        ignore_index,
+        preds,
+        norms,
+        dominant,
+        unit,
+        np.full(masks, 5.0),
+        work[0],
+        representative_pixel,
+        representative,
+        representative_doubt,
+    )
+    pair_row, pair_label, pair_pixels = pair_ids[:, :pairs]
+    return (
+        pred_counts.sum(axis=1),
+        label_counts,
+        prob_sums,
+        pred_counts,
+        dominant,
+        direction,
+        representative_pixel,
+        representative,
+        representative_doubt,
+        pixel_sums,
+        pred_bvsb,
+        pair_row,
+        pair_label,
+        pair_pixels,
+        pair_doubt[:pairs],
+        pair_vector[:pairs],
+    )
+
+
+@njit(cache=True, nogil=True)
+def _sum_blocks(
+    probs: FloatArray,
+    labels: IntArray,
+    rows: IntArray,
+    ignore_index: int,
+    start: int,
+    pairs: int,
+    label_counts: IntArray,
+    turns: IntArray,
+    bvsb_turns: FloatArray,
+    pixel_sums: NDArray[np.float64],
+    prob_sums: NDArray[np.float64],
+    pair_slot: IntArray,
+    pair_vector: NDArray[np.float64],
+    pair_doubt: NDArray[np.float64],
+    pair_ids: IntArray,
+    preds: IntArray,
+    norms: FloatArray,
+    work: FloatArray,
+    kind: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Add blocks of pixels, from `start`, while there is room for their pairs; return where to go on and the pairs."""
+    classes, pixels = probs.shape
+    best, second, square, entropy = work[0], work[1], work[2], work[3]
+    doubt, weight, soft = work[4], work[5], work[6]
+    while start < pixels and pairs + _BLOCK <= pair_doubt.size:
         size = min(_BLOCK, pixels - start)
         top = preds[start : start + size]
         _scan(probs, start, size, best, second, top, square, entropy)
@@ -346,7 +437,7 @@ def reduce_pixels(probs: FloatArray, labels: IntArray, rows: IntArray, masks: in
         )
         for j in range(size):
             second[j] /= max(best[j], np.float32(1e-30))
-        j = 0
+        j = np.int64(0)  # not the literal 0, for which all that it is handed to would be compiled once more
         while j < size:
             # A run of pixels of one kind.
             first = j
@@ -362,18 +453,12 @@ def reduce_pixels(probs: FloatArray, labels: IntArray, rows: IntArray, masks: in
             label_counts[m, classes if given == ignore_index else given] += length
             pair = pair_slot[m, label]
             if pair < 0:
-                if pairs == pair_doubt.size:
-                    pair_vector = np.concatenate((pair_vector, np.zeros((pairs, classes))))
-                    pair_doubt = np.concatenate((pair_doubt, np.zeros(pairs)))
-                    pair_pixels = np.concatenate((pair_pixels, np.zeros(pairs, dtype=np.int32)))
-                    pair_row = np.concatenate((pair_row, np.zeros(pairs, dtype=np.int32)))
-                    pair_label = np.concatenate((pair_label, np.zeros(pairs, dtype=np.int32)))
                 pair = pairs
                 pair_slot[m, label] = pair
-                pair_row[pair] = m
-                pair_label[pair] = label
+                pair_ids[0, pair] = m
+                pair_ids[1, pair] = label
                 pairs += 1
-            pair_pixels[pair] += length
+            pair_ids[2, pair] += length
             if length < _SHORT:  # setting up vector loops would cost more than these pixels do
                 for i in range(first, j):
                     for k in range(classes):
@@ -404,16 +489,23 @@ def reduce_pixels(probs: FloatArray, labels: IntArray, rows: IntArray, masks: in
             for i in range(whole, j):
                 turns[0, m, top[i]] += 1
                 bvsb_turns[0, m, top[i]] += second[i]
+        start += size
+    return start, pairs
 
-    pred_counts = turns[0] + turns[1] + turns[2] + turns[3]
-    pred_bvsb = bvsb_turns[0] + bvsb_turns[1] + bvsb_turns[2] + bvsb_turns[3]
-    area = pred_counts.sum(axis=1)
-    dominant = np.zeros(masks, dtype=np.int32)
-    for m in range(masks):
-        dominant[m] = np.argmax(pred_counts[m])
 
-    # The dominant part is known only now: its mean is a second look at the pixels, its nearest pixel a third.
-    direction = np.zeros((masks, classes))
+@njit(cache=True, nogil=True)
+def _mean_directions(
+    probs: FloatArray,
+    rows: IntArray,
+    preds: IntArray,
+    pred_counts: IntArray,
+    dominant: IntArray,
+    inside: FloatArray,
+    direction: NDArray[np.float64],
+    unit: FloatArray,
+) -> None:
+    """Compute the mean probabilities of each mask's dominant part, (M, K), and the unit vectors along them."""
+    classes, pixels = probs.shape
     for start in range(0, pixels, _BLOCK):
         stop = min(start + _BLOCK, pixels)
         x = start
@@ -423,16 +515,35 @@ def reduce_pixels(probs: FloatArray, labels: IntArray, rows: IntArray, masks: in
             while x < stop and rows[x] == m:
                 x += 1
             if m >= 0:
-                _add_inside(probs, first, x - first, preds, dominant[m], weight, m, direction)
-    unit = np.zeros((masks, classes), dtype=np.float32)
-    for m in range(masks):
-        direction[m] /= pred_counts[m, dominant[m]]
-        norm = math.sqrt((direction[m] ** 2).sum())
-        unit[m] = direction[m] / max(norm, 1e-30)
+                _add_inside(probs, first, x - first, preds, dominant[m], inside, m, direction)
+    for m in range(dominant.size):
+        square = 0.0
+        for k in range(classes):
+            direction[m, k] /= pred_counts[m, dominant[m]]
+            square += direction[m, k] ** 2
+        norm = max(math.sqrt(square), 1e-30)
+        for k in range(classes):
+            unit[m, k] = direction[m, k] / norm
 
-    # ALC's representative pixel: of the dominant part, the one nearest to its mean direction; the first of equals.
-    closest = np.full(masks, 5.0)
-    representative_pixel = np.full(masks, -1, dtype=np.int32)
+
+@njit(cache=True, nogil=True)
+def _representatives(
+    probs: FloatArray,
+    labels: IntArray,
+    rows: IntArray,
+    ignore_index: int,
+    preds: IntArray,
+    norms: FloatArray,
+    dominant: IntArray,
+    unit: FloatArray,
+    closest: NDArray[np.float64],
+    distance: FloatArray,
+    pixel_of: IntArray,
+    representative: FloatArray,
+    doubt: NDArray[np.float64],
+) -> None:
+    """Find ALC's representative pixels: of the dominant part, the one nearest to its mean direction; the first of equals."""
+    classes, pixels = probs.shape
     for start in range(0, pixels, _BLOCK):
         stop = min(start + _BLOCK, pixels)
         x = start
@@ -443,35 +554,15 @@ def reduce_pixels(probs: FloatArray, labels: IntArray, rows: IntArray, masks: in
                 x += 1
             if m < 0:
                 continue
-            least, pixel = _nearest(probs, first, x - first, preds, dominant[m], norms, m, unit, weight)
+            least, pixel = _nearest(probs, first, x - first, preds, dominant[m], norms, m, unit, distance)
             if least < closest[m]:
                 closest[m] = least
-                representative_pixel[m] = pixel
-    representative = np.zeros((masks, classes), dtype=np.float32)
-    representative_doubt = np.zeros(masks)
-    for m in range(masks):
-        x = representative_pixel[m]
+                pixel_of[m] = pixel
+    for m in range(pixel_of.size):
+        x = pixel_of[m]
         if x < 0:  # only where the probabilities are not numbers: the caller refuses them
             continue
         for k in range(classes):
             representative[m, k] = probs[k, x]
         label = labels[x] if labels[x] != ignore_index else preds[x]
-        representative_doubt[m] = 1.0 - probs[label, x]
-    return (
-        area,
-        label_counts,
-        prob_sums,
-        pred_counts,
-        dominant,
-        direction,
-        representative_pixel,
-        representative,
-        representative_doubt,
-        pixel_sums,
-        pred_bvsb,
-        pair_row[:pairs],
-        pair_label[:pairs],
-        pair_pixels[:pairs],
-        pair_doubt[:pairs],
-        pair_vector[:pairs],
-    )
+        doubt[m] = 1.0 - probs[label, x]
