@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from a2lc.errors import ConfigError, MissingFileError, require_known
+from a2lc.io.yaml_text import YAMLError, read_yaml
 
 __all__ = ["VOID_NAME", "ClassTable", "class_colour", "on_one_line", "read_classes"]
 
@@ -233,10 +233,10 @@ def read_classes(path: Path) -> ClassTable:
         raise ConfigError(f"{path}: not a text file; expected JSON, YAML, or a class name a line.") from None
     if path.suffix.lower() in {".json", ".yaml", ".yml"}:
         try:
-            data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+            data = json.loads(text) if path.suffix.lower() == ".json" else read_yaml(text)
         except RecursionError:
             raise ConfigError(f"{path}: nested too deeply; expected a list of classes.") from None
-        except (ValueError, yaml.YAMLError) as error:  # also numbers of thousands of digits
+        except (ValueError, YAMLError) as error:  # also numbers of thousands of digits
             raise ConfigError(f"{path}: not valid {path.suffix[1:].upper()}: {' '.join(str(error).split())}") from None
         if isinstance(data, dict) and data and all(str(key).isdecimal() and len(str(key)) <= 5 for key in data):
             rows = [{"id": int(key), "name": name} for key, name in sorted(data.items(), key=lambda item: int(item[0]))]

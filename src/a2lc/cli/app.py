@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
 import traceback
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -50,10 +51,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(_main(arguments))
 
 
+@functools.cache
+def _command() -> Any:
+    """Build the commands of the application: the options of all of them are read from their functions, once."""
+    return typer.main.get_command(app)
+
+
 def _main(arguments: list[str] | None) -> int:
-    command = typer.main.get_command(app)
     try:
-        result = command.main(args=arguments, prog_name="a2lc", standalone_mode=False)
+        result = _command().main(args=arguments, prog_name="a2lc", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except A2LCError as error:
         return _mistake(with_flags(str(error)))

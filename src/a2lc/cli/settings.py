@@ -43,8 +43,7 @@ def configure(
     `make_loop` writes them to project.yaml for the next command, once the open round has accepted them; without the lock
     they are written at once.
     """
-    import yaml
-
+    from a2lc.io.yaml_text import YAMLError, read_yaml
     from a2lc.methods import create_method, load_methods
     from a2lc.project.config import with_options
 
@@ -65,8 +64,8 @@ def configure(
         if not sign or not key:
             raise ConfigError(f"--set {setting}: expected KEY=VALUE, such as training.iterations=600.")
         try:
-            changes[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            changes[key] = read_yaml(text)
+        except YAMLError:
             raise ConfigError(f"--set {setting}: {text!r} is not a YAML value.") from None
     config: ProjectConfig = with_options(
         project.config,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from a2lc.errors import ConfigError, MissingFileError, NewerProjectError, require_known
@@ -15,6 +14,7 @@ from a2lc.images.multiband import Stretch
 from a2lc.images.opening import MAX_PIXELS
 from a2lc.images.options import ReadingOptions
 from a2lc.io.files import write_text
+from a2lc.io.yaml_text import YAMLError, read_yaml, to_yaml
 
 __all__ = [
     "FORMAT_VERSION",
@@ -272,7 +272,7 @@ class ProjectConfig(_Strict):
         preset = TrainingConfig(preset=self.training.preset).model_dump(mode="json")
         kept = {key: value for key, value in data["training"].items() if key == "preset" or value != preset[key]}
         data["training"] = kept
-        write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+        write_text(path, to_yaml(data))
 
 
 def read_config(path: Path) -> ProjectConfig:
@@ -284,12 +284,12 @@ def read_config(path: Path) -> ProjectConfig:
         ConfigError: It is not valid; the message names the key.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(
             f"No project at {path.parent}: {path.name} is missing. Make one with: a2lc init"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(data).__name__}.")

@@ -197,7 +197,7 @@ def _sum_colours(
     for r in range(height):
         _texture(lab[0], r, parts, bend)
         here = rows[r]
-        stop = np.int64(0)  # not the literal 0, for which `_add_run` would be compiled once more
+        stop: Any = np.int64(0)  # not the literal 0, for which `_add_run` would be compiled once more
         while stop < width:
             start = stop
             m = here[start]

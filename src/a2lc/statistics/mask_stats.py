@@ -23,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.errors import InputError, LabelRangeError, ShapeError
-from a2lc.statistics.kernel import FloatArray, IntArray, first_bad_label, reduce_pixels, rows_of
+from a2lc.statistics.kernel import reduce_pixels
+from a2lc.statistics.mask_rows import first_bad_label, rows_of
+from a2lc.statistics.run_kernel import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from a2lc.errors import LabelRangeError, ShapeError
-from a2lc.statistics.kernel import SOFTMIN_TEMPERATURE
 from a2lc.statistics.mask_stats import MaskStats, finish, flat_ids
+from a2lc.statistics.run_kernel import SOFTMIN_TEMPERATURE
 
 __all__ = ["mask_statistics_torch"]
 
