@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import gc
+import importlib
 import logging
 import os
 import sys
@@ -10,22 +13,26 @@ import traceback
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.models import CommandInfo
 
-from a2lc.cli import create, doctor, exchange, experiments, inspect, run
-from a2lc.cli.classes import class_app
 from a2lc.cli.console import app
 from a2lc.cli.hints import with_flags
 from a2lc.errors import A2LCError
 from a2lc.io.files import free_space_error
 from a2lc.version import __version__
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
 
-COMMANDS = (create, doctor, run, inspect, exchange, experiments)
-"""Modules that register commands when they are imported, in the order of `a2lc --help`."""
-
-
-app.add_typer(class_app, name="classes")
+MODULES = {
+    "create": ("init", "masks", "pseudo", "demo"),
+    "doctor": ("doctor",),
+    "run": ("run", "score", "select", "answer", "correct", "train", "evaluate", "serve"),
+    "inspect": ("status", "log", "diff", "undo", "report", "methods"),
+    "exchange": ("handover", "takeback", "export"),
+    "experiments": ("bench",),
+    "classes": ("classes",),
+}
+"""The commands that each module registers when it is imported, in the order of `a2lc --help`."""
 
 
 def _version(value: bool) -> None:
@@ -45,21 +52,65 @@ def _global(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 on success, 2 for an error of input, printed in one line, 1 for a bug."""
+    gc.set_threshold(10_000, 20, 20)  # modules are made of long-lived objects: to look through them often finds nothing
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("PIL", "numba", "matplotlib", "httpx", "huggingface_hub", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    sys.exit(_main(arguments))
+    code = _main(arguments)
+    gc.freeze()  # the interpreter's last collection would walk through all modules: a quarter of a short command's time
+    sys.exit(code)
 
 
 @functools.cache
-def _command() -> Any:
-    """Build the commands of the application: the options of all of them are read from their functions, once."""
-    return typer.main.get_command(app)
+def command(name: str | None = None) -> Any:
+    """Build the command line, once: with the one command that is named, or else with all of them.
+
+    Reading the options of a command from its function takes as long as importing it, and most calls need one command.
+    """
+    wanted = [name] if name else [one for names in MODULES.values() for one in names]
+    for module, names in MODULES.items():
+        if not set(names).isdisjoint(wanted):
+            importlib.import_module(f"a2lc.cli.{module}")
+    built = copy.copy(app)
+    commands = {info.name or info.callback.__name__: info for info in app.registered_commands if info.callback}
+    built.registered_commands = [commands[one] for one in wanted if one in commands]
+    built.registered_groups = [info for info in app.registered_groups if info.name in wanted]
+    return typer.main.get_command(built)
+
+
+def _wanted(arguments: list[str]) -> Any:
+    first = arguments[0] if arguments else "--help"
+    if first in {"-h", "--help"}:
+        return _summaries()
+    return command(first if any(first in names for names in MODULES.values()) else None)
+
+
+def _summaries() -> Any:
+    """Build the command line as its own help shows it: the names and first lines of all commands, without options."""
+
+    def without_options(name: str, text: str | None) -> CommandInfo:
+        def none() -> None:
+            raise AssertionError("only for help")
+
+        none.__doc__ = text
+        return CommandInfo(name, callback=none)
+
+    for module in MODULES:
+        importlib.import_module(f"a2lc.cli.{module}")
+    texts = {
+        info.name or info.callback.__name__: info.callback.__doc__ for info in app.registered_commands if info.callback
+    }
+    texts |= {str(info.name): info.typer_instance.info.help for info in app.registered_groups if info.typer_instance}
+    built = copy.copy(app)
+    built.registered_commands = [without_options(one, texts[one]) for names in MODULES.values() for one in names]
+    built.registered_groups = []
+    return typer.main.get_command(built)
 
 
 def _main(arguments: list[str] | None) -> int:
     try:
-        result = _command().main(args=arguments, prog_name="a2lc", standalone_mode=False)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        result = _wanted(arguments).main(args=arguments, prog_name="a2lc", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except A2LCError as error:
         return _mistake(with_flags(str(error)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from a2lc.cli.console import app
 from a2lc.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class_app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(class_app, name="classes")
 
 ProjectDir = Annotated[Path, typer.Argument(metavar="DIR", help="Project folder.")]
 Colour = Annotated[str | None, typer.Option("--color", metavar="R,G,B", help="Colour of the class.")]

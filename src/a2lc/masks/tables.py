@@ -56,8 +56,8 @@ class Table:
         table = pq.ParquetFile(path, memory_map=True).read()  # not read_table, which imports pandas if it is there
         # A column that an earlier version wrote and nobody reads any more is passed over.
         names = [field.name for field in fields(cls) if field.name in table.column_names]  # type: ignore[arg-type]
-        # Not to_numpy, which imports pandas if it is there.
-        return cls(**{name: np.from_dlpack(table.column(name).combine_chunks().flatten()) for name in names})
+        # Not to_numpy, which imports pandas if it is there, nor flatten, which imports all compute functions.
+        return cls(**{name: np.from_dlpack(table.column(name).combine_chunks().values) for name in names})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc.cli.app import _main
+from a2lc.cli.app import MODULES, _main, command
 from a2lc.cli.console import app
 from a2lc.demo.looks import scene_classes
 from a2lc.demo.scenes import write_scenes
@@ -280,10 +280,17 @@ def test_a_full_disk_is_said_in_one_line(project, monkeypatch, capsys):
 
 
 def test_help_of_every_command_and_version(capsys):
-    for command in app.registered_commands:
-        name = command.name or command.callback.__name__
+    commands = command().commands
+    assert list(commands) == [name for names in MODULES.values() for name in names], "a command is missing in MODULES"
+    assert {info.callback.__name__ for info in app.registered_commands if not info.name} <= set(commands)
+    for name, one in commands.items():
         assert _main([name, "--help"]) == 0
-        assert "Usage: a2lc" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert f"Usage: a2lc {name}" in shown and one.get_short_help_str(30).rstrip(".") in " ".join(shown.split())
+    assert _main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    whole = command()
+    assert shown == whole.get_help(whole.make_context("a2lc", [], resilient_parsing=True)) + "\n"
     assert _main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("a2lc 0.")
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from a2lc.classes.table import ClassTable
-from a2lc.cli.app import app
+from a2lc.cli.app import _main
 from a2lc.creation.importer import create_project
 from a2lc.errors import ConfigError, UnknownNameError
 from a2lc.export import export_project
@@ -86,7 +85,13 @@ def pairs(tmp_path):
     return labels
 
 
-def test_a_format_of_another_package_is_read_and_written(tmp_path, pairs):
+def help_of(command, capsys):
+    """What `a2lc COMMAND --help` prints, without white space: lines break within names."""
+    assert _main([command, "--help"]) == 0
+    return "".join(capsys.readouterr().out.split())
+
+
+def test_a_format_of_another_package_is_read_and_written(tmp_path, pairs, capsys):
     register(PAIRS)
     create_project(tmp_path / "p.a2lc", Sources(format="pairs", images=tmp_path))
     with Project(tmp_path / "p.a2lc") as project:
@@ -96,13 +101,12 @@ def test_a_format_of_another_package_is_read_and_written(tmp_path, pairs):
         np.testing.assert_array_equal(read_ids(tmp_path / "out" / f"{name}.label.png"), values)
     assert "pairs" in FORMATS and "pairs" in EXPORTS
     for command in ("init", "export"):
-        help_text = " ".join(CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output.split())
+        help_text = help_of(command, capsys)
         assert "pairs" in help_text and "FORMATS_" not in help_text
 
 
-def test_help_names_the_formats_of_each_way():
-    # Without white space: lines break within names.
-    texts = {c: "".join(CliRunner().invoke(app, [c, "--help"]).output.split()) for c in ("init", "export")}
+def test_help_names_the_formats_of_each_way(capsys):
+    texts = {command: help_of(command, capsys) for command in ("init", "export")}
     assert "labelme" in texts["init"] and "labelme" not in texts["export"]
     for name in EXPORTS:
         assert name in texts["init"] and name in texts["export"]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 
 from a2lc.cli import app
 from a2lc.demo.looks import scene_classes
@@ -195,8 +194,7 @@ def test_masks_by_sam_killed_at_their_end_are_done_by_the_next(tmp_path, scenes_
 
 def test_every_option_and_all_weights_are_documented():
     page = (Path(__file__).resolve().parents[3] / "docs" / "pseudo.md").read_text(encoding="utf-8")
-    (command,) = (one for one in app.app.registered_commands if one.callback.__name__ == "pseudo")
-    shown = typer.main.get_command_from_info(command, pretty_exceptions_short=True, rich_markup_mode=None)
+    shown = app.command("pseudo").commands["pseudo"]
     options = {option for parameter in shown.params for option in parameter.opts if option.startswith("--")}
     assert len(options) > 20
     assert not {option for option in options if f"`{option}" not in page}
