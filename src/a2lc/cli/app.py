@@ -130,6 +130,9 @@ def _main(arguments: list[str] | None) -> int:
         return 1
     except Exception as error:
         # Typer's own exceptions say how they are to be shown.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())  # type: ignore[attr-defined]
+            return 0
         show = getattr(error, "format_message", None)
         if show is not None:
             return _mistake(" ".join(show().split()))

@@ -295,6 +295,14 @@ def test_help_of_every_command_and_version(capsys):
     assert capsys.readouterr().out.startswith("a2lc 0.")
 
 
+@pytest.mark.parametrize("arguments", [[], ["classes"]])
+def test_nothing_asked_for_is_help(capsys, arguments):
+    assert _main([*arguments, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert _main(arguments) == 0
+    assert capsys.readouterr().out.split() == shown.split() and shown.count("\n") > 5
+
+
 def test_output_may_be_cut_off_by_its_reader(finished):
     command = [sys.executable, "-m", "a2lc", "log", str(finished), "--full"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
