@@ -7,10 +7,15 @@ packages are installed, as they are in `.ci/run`, nothing is skipped by this.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+# One process a core is what the tests run in: threads of their libraries would only wait for one another.
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
 
 EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "lightning", "segmentation_models_pytorch", "cv2", "kneed"), "train"),

@@ -62,6 +62,7 @@ def test_sentinels_of_its_frozen_posterior_are_translated(old):
     assert (known == UNKNOWN).sum() == 60
 
 
+@pytest.mark.slow
 def test_it_runs_a_round_of_its_own(old):
     with Project(old / "v010.a2lc") as project:
         result = project.run(rounds=2, budget=None)

@@ -142,7 +142,7 @@ def also_slow(*quick: str) -> list:
 @pytest.mark.parametrize(
     ("format", "kind"),
     [
-        pytest.param(name, kind, marks=pytest.mark.slow if kind == "300" and name not in QUICK else ())
+        pytest.param(name, kind, marks=() if kind == "few" or name in QUICK else pytest.mark.slow)
         for name in GENERAL
         for kind in sorted(TABLES)
     ],
@@ -220,7 +220,7 @@ def answered(scored):
         return project.folder
 
 
-@pytest.mark.parametrize("format", also_slow(*QUICK))
+@pytest.mark.parametrize("format", also_slow("coco"))
 def test_after_rounds_of_answers(format, answered, tmp_path):
     """Labels that a whole loop corrected: answers, automatic corrections, masks that people confirmed."""
     with Project(shutil.copytree(answered, tmp_path / "answered.a2lc")) as project:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from a2lc.cli.console import app
+from a2lc.cli.app import MODULES
 from a2lc.methods import METHODS
 from a2lc.project.config import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
-COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands}
-COMMANDS |= {group.name for group in app.registered_groups}
+COMMANDS = {name for names in MODULES.values() for name in names}
 
 
 def text(page):

@@ -37,6 +37,7 @@ def test_the_e_value_has_mean_one_and_the_bound_fails_as_rarely_as_said(support,
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(ratios, min_size=1, max_size=30), st.floats(0, 1), st.sampled_from([0.01, 0.05, 0.3]))
+@pytest.mark.slow
 def test_a_better_answer_never_lowers_the_bound(values, up, level):
     values = np.array(values)
     before = lower_mean(values, level)

@@ -255,6 +255,7 @@ def test_methods_and_scores_cannot_reach_ground_truth():
     assert all(any(module.startswith(hidden) for module in own_tree().paths) for hidden in HIDDEN)
 
 
+@pytest.mark.slow
 def test_the_core_starts_without_the_extras():
     core = [module for module in own_tree().paths if not module.startswith(WITH_TORCH)]
     assert len(core) > 150

@@ -134,7 +134,7 @@ def test_the_same_seed_asks_the_same(made, rounds):
         assert (asked_of(project), project.state().classes.tolist()) == rounds.two
 
 
-@pytest.mark.parametrize("calls", [3, 9, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 4, 6, 8))])
+@pytest.mark.parametrize("calls", [3, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 4, 6, 8, 9))])
 def test_killed_between_batches_it_goes_on_as_if_it_had_not_been(made, rounds, monkeypatch, calls):
     """Five lots of questions a round; in the second there are audits enough for a temperature."""
     wanted, labels = rounds.two
@@ -159,7 +159,8 @@ def test_killed_between_batches_it_goes_on_as_if_it_had_not_been(made, rounds, m
         assert project.state().classes.tolist() == labels
 
 
-@pytest.mark.parametrize("gold", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
+@pytest.mark.slow
+@pytest.mark.parametrize("gold", [0.0, 0.9])
 def test_batches_of_one_ask_as_much(project, made, gold):
     assert loop_of(project, made, settings={"batch": 1, "gold": gold}).run(1)
     queries = project.ledger.queries(1)
@@ -284,9 +285,8 @@ def test_what_someone_leaves_out_is_not_made_and_the_figures_say_so(made):
     assert moved == pytest.approx(some_true["pixel_accuracy"] - all_true["pixel_accuracy"], abs=0.03) and abs(moved) > 0
 
 
-@pytest.mark.parametrize(
-    "stricter", [{"min_precision": 0.8}, pytest.param({"confidence": 0.99}, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stricter", [{"min_precision": 0.8}, {"confidence": 0.99}])
 def test_what_was_proved_under_a_laxer_promise_does_not_stand_under_a_stricter(made, proved, stricter):
     (name,) = stricter
     with copied(made, proved, f"stricter-{name}.a2lc") as project:
@@ -401,6 +401,7 @@ def test_no_audits_change_nothing(project, made):
     assert "no audits" in found_in(project)["promise"]["reason"]
 
 
+@pytest.mark.slow
 def test_automatic_changes_can_be_switched_off(project, made):
     loop_of(project, made, settings={"automatic": False}).run(1)
     assert found_in(project)["automatic"] == 0 and found_in(project)["promise"]["reason"] == "switched off"
@@ -408,6 +409,7 @@ def test_automatic_changes_can_be_switched_off(project, made):
     assert len(audits) == 15, "no questions are spent on proposals that nobody wants"
 
 
+@pytest.mark.slow
 def test_the_precision_promised_is_reached(project, made):
     loop_of(project, made, budget=200, settings={"min_precision": 0.4, "certify": 0.4}).run(1)
     promise = found_in(project)["promise"]
@@ -428,6 +430,7 @@ def test_taking_back_what_was_changed_leaves_the_answers(project, made):
         assert (again.state().source == SOURCES.index("manual")).sum() == by_hand
 
 
+@pytest.mark.slow
 def test_a_preview_writes_nothing_and_says_what_will_be(project, made, capsys):
     loop = loop_of(project, made, budget=150, settings={"certify": 0.4})
     for stage in ("train", "evaluate", "score", "select", "answer"):
@@ -499,6 +502,7 @@ def test_figures_of_labels_taken_back_stop_nothing_and_are_told_so(made, eighty,
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_what_is_promised_is_less_what_was_asked_about_since(project, made):
     loop = loop_of(project, made, budget=200, settings={"certify": 0.4, "measure": 0.3})
     loop.run(1)
@@ -524,6 +528,7 @@ def test_what_is_promised_is_less_what_was_asked_about_since(project, made):
     assert brought(measured.accepted) >= before > 0
 
 
+@pytest.mark.slow
 def test_answers_that_name_no_class_change_nothing_and_say_so(project, made):
     loop = loop_of(project, made, kind="human")
     rng = np.random.default_rng(0)

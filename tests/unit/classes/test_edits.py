@@ -237,7 +237,7 @@ def test_merge_keeps_every_answer(scored, project):
             assert project.masks.label[row] == (-1 if best == 10**6 else best)
 
 
-@pytest.mark.parametrize("method", ["gain", "a2lc", "alc"])
+@pytest.mark.parametrize("method", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("gain", "a2lc")), "alc"])
 def test_rounds_go_on_after_each_edit(scored, project, method):
     run(scored, project, 1, method)
     with project.lock():
@@ -280,7 +280,8 @@ def test_split_asks_again(scored, project):
     assert all((project.corrected_labels(image) == kept[image.image_id]).all() for image in project.images)
 
 
-@pytest.mark.parametrize("method", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("gain", "a2lc")), "alc"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["gain", "a2lc", "alc"])
 def test_rounds_after_a_split(scored, project, method):
     """Whichever class is split, the next rounds run, and masks of it are asked about again."""
     run(scored, project, 1, method)
@@ -294,6 +295,7 @@ def test_rounds_after_a_split(scored, project, method):
     assert again or method != "gain", "nothing was asked again"
 
 
+@pytest.mark.slow
 def test_figures_of_audits_keep_to_their_classes(scored, project, capsys):
     """After an edit, each class has the figures it had, and those that are others now have none."""
     run(scored, project, 1, "gain")

@@ -49,7 +49,7 @@ def test_the_command_line_imports_only_what_it_needs():
     assert own and all(module.startswith(OWN_ON_IMPORT) for module in own), own
 
 
-@pytest.mark.parametrize("command", [["status"], ["status", "--json"]])
+@pytest.mark.parametrize("command", [["status"], pytest.param(["status", "--json"], marks=pytest.mark.slow)])
 def test_status_loads_nothing_heavy(command, tiny_project_dir):
     code = "from a2lc.cli.app import _main\nassert _main([*sys.argv[2:], sys.argv[1]]) == 0"
     modules = {module.split(".")[0] for module in loaded_by(code, str(tiny_project_dir), *command)}

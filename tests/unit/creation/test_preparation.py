@@ -512,7 +512,7 @@ def whole_of(project):
 
 
 @pytest.mark.parametrize("exif", ["apply", "bake", "ignore"])
-@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+@pytest.mark.parametrize("orientation", [6, *(pytest.param(turn, marks=pytest.mark.slow) for turn in (2, 3, 8))])
 @pytest.mark.parametrize("case", TURNS)
 def test_what_is_made_of_a_turned_image(data, case, orientation, exif):
     options, kind = TURNS[case]

@@ -157,6 +157,7 @@ def test_large_regions_fall_into_several_masks() -> None:
     assert np.mean(largest) < 0.18
 
 
+@pytest.mark.slow
 def test_a_few_objects_are_missed_and_a_few_are_swallowed() -> None:
     missed = swallowed = count = 0
     for scene in (*small_scenes(), *small_scenes(seed=1)):
@@ -209,7 +210,14 @@ def test_the_layout_scales_with_the_height(index: int) -> None:
 # --- wrong as intended -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("level", "low", "high"), [("easy", 0.63, 0.76), ("normal", 0.49, 0.62), ("hard", 0.35, 0.48)])
+@pytest.mark.parametrize(
+    ("level", "low", "high"),
+    [
+        ("normal", 0.49, 0.62),
+        pytest.param("easy", 0.63, 0.76, marks=pytest.mark.slow),
+        pytest.param("hard", 0.35, 0.48, marks=pytest.mark.slow),
+    ],
+)
 def test_data_miou_is_what_the_difficulty_says(level: str, low: float, high: float) -> None:
     assert low < data_miou(small_scenes(level)) < high
 
@@ -228,6 +236,7 @@ def test_a_third_of_the_masks_is_wrong_and_perfect_labels_would_do() -> None:
     assert mean_iou(truths, ceilings) > 0.85
 
 
+@pytest.mark.slow
 def test_more_difficult_means_more_wrong_and_never_one_wrong_label_less() -> None:
     levels = (0.0, 0.3, 0.6, 1.0)
     by_level = [tuple(make_scene(i, replace(SMALL, difficulty=level)) for i in range(16)) for level in levels]

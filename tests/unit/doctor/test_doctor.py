@@ -807,7 +807,15 @@ def test_label_maps_among_the_images(data, capsys, end, kind):
 
 
 @pytest.mark.parametrize(
-    "format", ["voc", "ade20k", "huggingface", "fiftyone", "folder", "coco", "cvat-mask", "label-studio"]
+    "format",
+    [
+        "voc",
+        "coco",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("ade20k", "huggingface", "fiftyone", "folder", "cvat-mask", "label-studio")
+        ),
+    ],
 )
 def test_our_own_exports_beside_the_images(data, project, capsys, tmp_path, format):
     """What was exported is examined with the images it is about, and the printed command makes a project of both."""

@@ -321,6 +321,7 @@ def test_panoptic_ids_by_plain_loops(rng):
     assert panoptic_ids(pixels).tolist() == plain
 
 
+@pytest.mark.slow
 def test_large_maps_are_read_in_parts(tmp_path, rng):
     size = {"width": 2300, "height": 2100}
     ids = np.kron(rng.integers(0, 4, (21, 23), dtype=np.uint32), np.ones((100, 100), dtype=np.uint32)) * 70_000

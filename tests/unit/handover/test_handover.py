@@ -668,6 +668,7 @@ def test_names_that_a_tool_cannot_hold_are_refused(project, tmp_path, format, na
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_many_classes_get_colours_of_their_own():
     classes = ClassTable(tuple(map(str, range(3000))), ((1, 2, 3),) * 3000, tuple(range(3000)), 65535)
     assert len({label.color for label in labels_of(classes, "cvat-mask")}) == 3001

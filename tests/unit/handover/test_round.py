@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from a2lc.formats.rle import brush_of_mask, mask_of_brush
 from a2lc.handover import hand_over, take_back
@@ -10,6 +11,7 @@ from a2lc.rounds.loop import Loop
 from a2lc.rounds.recorder import Recorder
 
 
+@pytest.mark.slow
 def test_a_round_goes_on_with_what_was_drawn_elsewhere(scored, tmp_path):
     with scored.project("handed-over.a2lc") as project:
         loop = Loop(project, scored.plan(project, 6, method="random", kind="human"))

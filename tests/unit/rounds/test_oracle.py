@@ -99,6 +99,7 @@ def answers(order, rate, seed=3):
     return {a.query_id: said(a) for a in found}
 
 
+@pytest.mark.slow
 def test_order_and_interruption_change_no_answer():
     whole = answers(range(400), 0.4)
     assert answers(reversed(range(400)), 0.4) == whole

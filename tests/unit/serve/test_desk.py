@@ -384,6 +384,7 @@ def at_train(desk, rounds=1):
     return loop
 
 
+@pytest.mark.slow
 def test_a_round_begun_ahead_keeps_the_plan_it_was_begun_with(open_desk, scored):
     desk = open_desk(budget=100)
     loop = at_train(desk)
@@ -407,6 +408,7 @@ def test_questions_asked_ahead_are_not_asked_for_twice(open_desk):
     assert len(desk.project.ledger.queries(2)) == 471
 
 
+@pytest.mark.slow
 def test_masks_are_checked_once_though_nobody_has_answered_yet(open_desk):
     desk = open_desk(budget=200, settings={"gold": 0.2})
     loop = at_train(desk)
@@ -415,6 +417,7 @@ def test_masks_are_checked_once_though_nobody_has_answered_yet(open_desk):
     assert len(again) == 18 == len(set(again))
 
 
+@pytest.mark.slow
 def test_what_is_asked_ahead_freezes_nothing(open_desk):
     desk = open_desk(budget=60)
     loop = at_train(desk)
