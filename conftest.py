@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,10 @@ import pytest
 # One process a core is what the tests run in: threads of their libraries would only wait for one another.
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
+
+# Many processes are started, each of which would compile every module again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "lightning", "segmentation_models_pytorch", "cv2", "kneed"), "train"),
