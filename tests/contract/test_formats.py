@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,9 +135,10 @@ QUICK = {
 }  # maps, polygons or runs, and an archive: the others are held to the same, marked slow
 
 
-def also_slow(*quick: str) -> list:
+def also_slow(*quick: str, without: Set[str] = frozenset()) -> list:
     """Formats as parameters, those that are not named marked slow."""
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in GENERAL]
+    names = [name for name in GENERAL if name not in without]
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_round_trip_to_the_bit(format, kind, made, tmp_path):
             np.testing.assert_array_equal(again.corrected_labels(image.image_id), expected)
 
 
-@pytest.mark.parametrize("format", sorted(set(GENERAL) - {"folder", "voc"}))
+@pytest.mark.parametrize("format", also_slow("coco", without={"folder", "voc"}))
 def test_classes_that_the_format_brings_along(format, made, tmp_path):
     """Read without --classes, every pixel has a class of the same name."""
     project = made(TABLES["few"])
@@ -294,7 +296,7 @@ def test_missing_tiles_are_told(tmp_path, left):
 # ---- without images ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format", sorted(set(GENERAL) - {"ade20k"}))
+@pytest.mark.parametrize("format", also_slow("coco", without={"ade20k"}))
 def test_labels_without_images(format, tmp_path):
     make_set(tmp_path / "user", TABLES["few"])
     create_project(tmp_path / "p.a2lc", Sources(labels=tmp_path / "user/labels"), TABLES["few"])

@@ -89,7 +89,9 @@ def answers_of(project):
     return [(a.query_id, a.kind, a.classes) for a, _ in project.ledger.answers()]
 
 
-@pytest.mark.parametrize("method", ["a2lc", "alc", "random", "entropy"])
+@pytest.mark.parametrize(
+    "method", ["a2lc", *(pytest.param(m, marks=pytest.mark.slow) for m in ("alc", "random", "entropy"))]
+)
 def test_rounds_ask_what_the_budget_pays_for_and_improve_labels(made, project, method):
     assert Loop(project, plan(made, method)).run(2)
     status = project_status(project)
