@@ -75,5 +75,8 @@ def test_the_entry_point_makes_it_known_to_the_command_line(folder, monkeypatch,
     assert _main(["init", "cli.a2lc", "--images", "streets", "--format", "suffixed", *classes]) == 0
     assert _main(["export", "cli.a2lc", "--out", "out", "--format", "suffixed"]) == 0
     assert len(list((folder / "out" / "masks").iterdir())) == len(NAMES)
+    capsys.readouterr()
+    assert _main(["doctor", "streets", "--classes", "road,car,tree"]) == 0
+    assert "layout suffixed (its files have names such as IMAGE_mask)" in capsys.readouterr().out
     assert _main(["init", "--help"]) == 0
     assert "suffixed" in capsys.readouterr().out

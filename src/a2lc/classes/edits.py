@@ -240,7 +240,7 @@ def split(view: ClassView, name: str, into: Sequence[str], taken: Iterable[int] 
     """
     index = view.table.index(name)
     if len(into) < 2 or len(set(into)) < len(into):
-        raise InputError(f"Splitting {name!r} needs two different names at least: --into car,van")
+        raise InputError(f"Splitting {name!r} needs two different names at least, such as `into` car,van")
     rows: list[dict[str, Any]] = [{"name": _free_name(view, into[0], except_index=index)}]
     used = {*taken}
     for place, new in enumerate(into[1:]):
@@ -282,10 +282,10 @@ def _new_row(
     if value is None:
         value = next(free for free in range(max(table.file_values) + 1, 65536 + len(used)) if free not in used)
     if not 0 <= value <= 65535:
-        raise InputError(f"Value {value} of class {name!r} does not fit 16 bits. Pass --id with a free one.")
+        raise InputError(f"Value {value} of class {name!r} does not fit 16 bits. Name a free one as `id`.")
     if value in used:
         what = "means no class" if value == table.ignore else "stands for something else in the label files"
-        raise InputError(f"Value {value} {what}. Give class {name!r} another one with --id.")
+        raise InputError(f"Value {value} {what}. Give class {name!r} another one as `id`.")
     row: dict[str, Any] = {"id": value, "name": _free_name(view, name), "color": list(colour or class_colour(code))}
     ClassTable.from_json({"classes": [row], "ignore": table.ignore}, "the new class")
     return row

@@ -227,7 +227,7 @@ def read_classes(path: Path) -> ClassTable:
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark before the first name
     except (FileNotFoundError, IsADirectoryError):
         raise MissingFileError(
-            f"No classes file at {path}. Give --classes a JSON, YAML or text file with the class names."
+            f"No classes file at {path}. Name as `classes` a JSON, YAML or text file with the class names."
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not a text file; expected JSON, YAML, or a class name a line.") from None

@@ -69,7 +69,7 @@ def room_for(batch: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        lower = f"Lower --batch ({batch} now)" if batch > 1 else "Take smaller weights, or --device cpu"
+        lower = f"Lower `batch` ({batch} now)" if batch > 1 else "Take smaller weights, or the `device` cpu"
         raise InputError(f"The GPU has too little memory. {lower}; the same command goes on.") from None
 
 

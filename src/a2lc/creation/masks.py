@@ -43,11 +43,11 @@ __all__ = [
 ]
 
 MASK_METHODS = {
-    "seeds": "superpixels by SEEDS, about --count an image",
-    "slic": "superpixels by SLIC, about --count an image",
-    "grid": "squares of --size pixels",
+    "seeds": "superpixels by SEEDS, about `count` an image",
+    "slic": "superpixels by SLIC, about `count` an image",
+    "grid": "squares of `size` pixels",
     "components": "connected components of the labels",
-    "sam": "masks of everything by SAM or SAM 2, from a grid of --points a side; needs the extra foundation",
+    "sam": "masks of everything by SAM or SAM 2, from a grid of `points` a side; needs the extra foundation",
 }
 """Ways to make masks, by name."""
 
@@ -119,7 +119,7 @@ def make_masks(
     settings |= {"seeds": {"count": count}, "slic": {"count": count}, "grid": {"size": size}}.get(method, {})
     if method == "sam":
         if sam is None:
-            raise InputError("--method sam needs weights: name them with --segmenter.")
+            raise InputError("Masks by SAM need weights: name them as `segmenter`.")
         settings |= _sam_settings(sam, count)
     if project.mended_masks == settings:
         # This very command was killed at its end, and opening the project did the rest.
@@ -127,7 +127,7 @@ def make_masks(
         return len(project.masks)
     if len(project.masks) and not replace:
         raise InputError(
-            f"{project.folder} has {len(project.masks):,} masks already. Pass --replace to make others in their place."
+            f"{project.folder} has {len(project.masks):,} masks already. Set `replace` to make others in their place."
         )
     if method == "sam" and sam is not None:
         kept = _kept(project, settings)
@@ -188,7 +188,7 @@ def _write(project: Project, folder: Path, method: str, count: int, size: int, t
         for found in in_order(pool, one, images):
             columns.append(found)
             advance()
-    nothing = "the labels carry no class anywhere. Make masks from the images: --method seeds"
+    nothing = "the labels carry no class anywhere. Make masks from the images: `method` seeds"
     return save_tables(folder, columns, project.has_ground_truth, nothing)
 
 
@@ -251,7 +251,7 @@ def _write_sam(project: Project, folder: Path, kept: Path, sam: SamMasks, count:
             masks = read_ids(path, max_pixels=project.config.sources.max_pixels).astype(np.uint16)
             columns.append(_keep(project, image, masks, folder))
             advance()
-    nothing = "the model was sure of none. Lower --min-iou or --min-stability, or cover the rest: --cover slic"
+    nothing = "the model was sure of none. Lower `min_iou` or `min_stability`, or cover the rest: `cover` slic"
     return save_tables(folder, columns, project.has_ground_truth, nothing)
 
 

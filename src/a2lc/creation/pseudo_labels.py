@@ -103,7 +103,7 @@ def check_project(project: Project, *, replace: bool) -> None:
     if replace or not (labelled or len(project.masks)):
         return
     raise InputError(
-        f"{project.folder} has {'labels' if labelled else f'{len(project.masks):,} masks'} already. Pass --replace to put "
+        f"{project.folder} has {'labels' if labelled else f'{len(project.masks):,} masks'} already. Set `replace` to put "
         "others in their place; your own files stay as they are."
     )
 
@@ -183,7 +183,7 @@ def preview(
     from a2lc.creation.montage import draw
 
     if number < 1:
-        raise InputError(f"--preview is {number}; expected 1 image or more.")
+        raise InputError(f"`preview` is {number}; expected 1 image or more.")
     job = Job.of(project, settings, detector, segmenter)
     images = project.images[:number]
     record_commits(project.folder, (detector, segmenter))
@@ -327,8 +327,8 @@ def _compose_all(job: Job, folder: Path, looked: int, track: Track) -> PseudoSum
             objects, empty, labelled = objects + number, empty + (number == 0), labelled + carried
             advance()
     nothing = (
-        f"the detector found nothing with a score of {job.settings.box_threshold:g}. Lower --box-threshold, give the classes "
-        "synonyms, or cover the images: --cover slic"
+        f"the detector found nothing with a score of {job.settings.box_threshold:g}. Lower `box_threshold`, give the classes "
+        "synonyms, or cover the images: `cover` slic"
     )
     masks = save_tables(folder, columns, has_truth, nothing)
     summary = PseudoSummary(
@@ -357,7 +357,7 @@ def _file_values(project: Project) -> NDArray[Any]:
         if value is None:
             raise InputError(
                 f"{project.folder / 'project.yaml'}: value_map leaves no value that is read as {wanted}. Make a new project "
-                "without --map."
+                "without `value_map`."
             )
         found.append(value)
     return np.array(found, dtype=np.uint8 if max(found) <= 255 else np.uint16)

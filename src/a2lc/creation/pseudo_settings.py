@@ -91,9 +91,9 @@ class PseudoSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 to 1.")
         if not 1 <= self.cover_count <= MAX_MASKS:
-            raise InputError(f"--cover-count is {self.cover_count:,}; expected 1 to {MAX_MASKS:,}.")
+            raise InputError(f"`cover_count` is {self.cover_count:,}; expected 1 to {MAX_MASKS:,}.")
         if self.batch is not None and self.batch < 1:
-            raise InputError(f"--batch is {self.batch}; expected 1 or more.")
+            raise InputError(f"`batch` is {self.batch}; expected 1 or more.")
         if not 32 <= self.shortest <= self.longest:
             raise InputError(
                 f"Images of {self.shortest} to {self.longest} pixels a side; expected 32 or more, and the shortest first."

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,23 +11,18 @@ import numpy as np
 
 from a2lc.errors import InputError
 from a2lc.formats.base import Sources
+from a2lc.formats.detection import CLASSES_FILES, AnnotationFile, Clue, Detected, FolderView
+from a2lc.formats.registry import find_format, load_formats
 from a2lc.images.label_maps import colour_codes
-from a2lc.images.opening import ID_SUFFIXES, IMAGE_SUFFIXES
+from a2lc.images.opening import IMAGE_SUFFIXES
 from a2lc.images.rgb import read_rgb
 
 __all__ = ["Layout", "find_layout", "maps_among_images", "other_splits", "unknown_annotations", "with_images"]
 
-_IMAGES = ("images", "image", "imgs", "img", "img_dir", "rgb", "photos", "pictures", "frames")
-_LABELS = ("labels", "label", "annotations", "annotation", "ann_dir", "pseudo_labels", "labelmaps", "segmentation")
-_MASKS = ("masks", "mask", "mask_maps")
-_TRUTH = ("ground_truth", "groundtruth", "gt", "truth")
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
-_OWN = ("provenance", "crops", "void")  # of an export of ours, beside the labels
-_OTHER_JSON = ("manifest.json", "dataset_infos.json")
-_WHOLE = 64 << 20  # a JSON file is read whole up to so many bytes, to tell its format
-_CLASSES = ("classes.json", "classes.yaml", "classes.yml", "classes.txt")
-# Of plain folders alone: formats that bring classes along read such files themselves.
+# Of formats that do not say what their classes are: others read such files themselves.
 _CLASSES_BESIDE = ("_classes.csv", "id2label.json", "labelmap.txt", "class_names.txt", "labels.txt", "label_names.txt")
+_NO_ANNOTATIONS = (*CLASSES_FILES, *_CLASSES_BESIDE, "manifest.json", "dataset_infos.json", "handover.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,80 +43,57 @@ class Layout:
 def find_layout(folder: Path) -> Layout | None:
     """Detect the layout of a folder from what lies in it; None if nothing in it is known.
 
+    Names of a format's own decide, then ZIP and JSON files, then folders that are called images or labels, then those of
+    the first split, and at last image files.
+
     Args:
         folder: It exists.
     """
-    entries = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")}
-    classes = next((entries[name] for name in (*_CLASSES, *_CLASSES_BESIDE) if name in entries), None)
-
-    def layout(
-        format: str,
-        why: str,
-        images: Path | None,
-        labels: Path | None = None,
-        masks: Path | None = None,
-        ground_truth: Path | None = None,
-    ) -> Layout:
-        sources = Sources(format=format, images=images, labels=labels, masks=masks, ground_truth=ground_truth)
-        names = (*_CLASSES, *(_CLASSES_BESIDE if format in {"folder", "voc"} else ()))
-        return Layout(sources=sources, classes=next((entries[n] for n in names if n in entries), None), why=why)
-
-    truth = _first(entries, _TRUTH)
-    images = _first(entries, _IMAGES)
-    if "jpegimages" in entries:
-        return layout("voc", "it holds JPEGImages", folder, ground_truth=truth)
-    if "labelmap.txt" in entries and "segmentationclass" in entries:
-        return layout("cvat-mask", "it holds labelmap.txt and SegmentationClass", images, labels=folder)
-    if "segmentationclass" in entries:
-        # As `a2lc export` writes VOC: label maps alone, and images are where they were.
-        return layout(
-            "folder", "it holds SegmentationClass", images, labels=entries["segmentationclass"], ground_truth=truth
-        )
-    if "leftimg8bit" in entries:
-        return layout("cityscapes", "it holds leftImg8bit", folder)
-    if "gtfine" in entries:
-        return layout("cityscapes", "it holds gtFine", images, labels=folder)
-    if "mask_targets.json" in entries:
-        own = "data" in entries
-        return layout(
-            "fiftyone", "it holds mask_targets.json", folder if own else images, labels=None if own else folder
-        )
-    if "annotations.xml" in entries:
-        return layout("cvat-xml", "it holds annotations.xml", images, labels=entries["annotations.xml"])
-    if any(entry.suffix == ".parquet" for entry in _within(folder)):
-        return layout("huggingface", "it holds parquet files", folder)
-    if (folder / "annotations" / "training").is_dir():
-        own = (folder / "images").is_dir()
-        why = "it holds annotations/training"
-        return layout("ade20k", why, folder if own else images, labels=None if own else folder)
-    for path in _within(folder):
-        if path.suffix.lower() == ".zip":
-            return layout(_zip_format(path), f"it holds {path.name}", images, labels=path)
-    for path in _within(folder):
-        if path.suffix.lower() != ".json" or path == classes or path.name in _OTHER_JSON:
-            continue
-        format = _json_format(path)
-        # PNGs beside a panoptic file are its segments.
-        beside = images or (folder if _has_images(folder, (*_OWN, path.stem)) else None)
-        if format == "labelme":
-            return layout("labelme", f"{path.name} has shapes", beside)
-        if format is not None:
-            return layout(format, f"{path.name} has what {format} has", beside, labels=path)
-    labels, masks = _first(entries, _LABELS), _first(entries, _MASKS)
-    if labels is None and masks is not None:
-        # Most tools call label maps masks; only beside labels are they mask maps.
-        labels, masks = masks, None
-    if images is not None or labels is not None:
-        names = [path.name for path in (images, labels, masks, truth) if path is not None]
-        return layout("folder", f"it holds {', '.join(names)}", images, labels=labels, masks=masks, ground_truth=truth)
-    splits = [entries[name] for name in _SPLITS if name in entries and entries[name].is_dir()]
+    view = FolderView(folder)
+    found = _by_names(view)
+    if found is None or found[1].clue == Clue.NAMES:
+        found = _by_file(view) or found
+    if found is not None:
+        return _layout(view, *found)
+    splits = [view.entries[name] for name in _SPLITS if name in view.entries and view.entries[name].is_dir()]
     if splits:
         inner = find_layout(splits[0])
         if inner is not None:
-            return replace(inner, classes=inner.classes or classes)
-    if _has_images(folder):
-        return layout("folder", "there are image files in it", folder)
+            beside = next((view.entries[n] for n in (*CLASSES_FILES, *_CLASSES_BESIDE) if n in view.entries), None)
+            return replace(inner, classes=inner.classes or beside)
+    if view.has_images():
+        return _layout(view, "folder", Detected(why="there are image files in it", images=folder))
     return None
+
+
+def _by_names(view: FolderView) -> tuple[str, Detected] | None:
+    """Find the format with the strongest clue in the names of a folder; of equals, the first."""
+    found: tuple[str, Detected] | None = None
+    for name, format in load_formats().items():
+        here = format.detect(view)
+        if here is not None and (found is None or here.clue > found[1].clue):
+            found = name, here
+    return found
+
+
+def _by_file(view: FolderView) -> tuple[str, Detected] | None:
+    """Find the format of the first ZIP file or, without one, of the first JSON file that is of any."""
+    for file in view.annotations():
+        for name, format in load_formats().items():
+            here = format.detect_file(view, file)
+            if here is not None:
+                return name, here
+    return None
+
+
+def _layout(view: FolderView, name: str, found: Detected) -> Layout:
+    names = (*CLASSES_FILES, *(() if find_format(name).brings_classes else _CLASSES_BESIDE))
+    sources = Sources(
+        format=name, images=found.images, labels=found.labels, masks=found.masks, ground_truth=found.ground_truth
+    )
+    return Layout(
+        sources=sources, classes=next((view.entries[n] for n in names if n in view.entries), None), why=found.why
+    )
 
 
 def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
@@ -138,21 +108,22 @@ def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
         The layout with what its format needs to find both; plain folders where images are not laid out as it has them.
     """
     own = layout.sources
-    if own.format == "huggingface" and not any(path.suffix == ".parquet" for path in _within(images)):
+    format = find_format(own.format)
+    if own.format == "huggingface" and format.detect(FolderView(images)) is None:
         return replace(layout, why=f"{layout.why}; images lie in those, and `images` has no place")
-    held = {"voc": "JPEGImages", "cityscapes": "leftImg8bit", "ade20k": "images"}.get(own.format)
+    held, maps_held = format.holds
     labels = own.labels
-    if held is not None and not (images / held).is_dir():
-        maps = {"voc": folder / "SegmentationClass", "ade20k": folder / "annotations"}.get(own.format)
+    if held and not (images / held).is_dir():
+        maps = folder / maps_held
         if images.name == held:
             images = images.parent
-        elif maps is not None and maps.is_dir():
+        elif maps_held and maps.is_dir():
             inner = maps / "training"
             labels = own.labels if own.format == "voc" and own.labels is not None else maps
             labels = inner if inner.is_dir() and not (images / "training").is_dir() else labels
             plain = replace(own, format="folder", images=images, labels=labels)
             return replace(layout, sources=plain, why=f"{layout.why}; its label maps are read as a plain folder")
-    if own.format in {"cityscapes", "ade20k", "fiftyone", "labelme"} and labels is None:
+    if format.beside and labels is None:
         labels = folder
     return replace(layout, sources=replace(own, images=images, labels=labels))
 
@@ -221,68 +192,15 @@ def other_splits(sources: Sources) -> dict[str, Sources]:
 
 def unknown_annotations(folder: Path) -> list[Path]:
     """JSON, XML and ZIP files directly in a folder that are of no format that is read: empty, damaged, or of another tool."""
+    view = FolderView(folder)
     return [
         entry
-        for entry in sorted(folder.iterdir())
+        for name, entry in view.entries.items()
         if entry.is_file()
         and entry.suffix.lower() in {".json", ".xml", ".zip"}
-        and entry.name.lower() not in (*_CLASSES, *_CLASSES_BESIDE, *_OTHER_JSON, "handover.json", "mask_targets.json")
-        and (entry.suffix.lower() != ".json" or _json_format(entry) is None)
+        and name not in (*_NO_ANNOTATIONS, "mask_targets.json")
+        and (
+            entry.suffix.lower() != ".json"
+            or all(one.detect_file(view, AnnotationFile(entry)) is None for one in load_formats().values())
+        )
     ]
-
-
-def _first(entries: dict[str, Path], names: Iterable[str]) -> Path | None:
-    return next((entries[name] for name in names if name in entries and entries[name].is_dir()), None)
-
-
-def _within(folder: Path) -> list[Path]:
-    """Files in a folder and in the folders in it."""
-    found = []
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_file():
-            found.append(entry)
-        elif entry.is_dir():
-            found += [path for path in sorted(entry.iterdir()) if path.is_file()]
-    return found
-
-
-def _has_images(folder: Path, but: Iterable[str] = _OWN) -> bool:
-    """Whether there are image files in a folder or in those in it, besides what an export of ours adds."""
-    names = frozenset(but)
-    return any(
-        path.suffix.lower() in IMAGE_SUFFIXES | ID_SUFFIXES and path.parent.name not in names
-        for path in _within(folder)
-    )
-
-
-def _zip_format(path: Path) -> str:
-    """CVAT's two formats come as archives: one has XML, the other one colours."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return "cvat-mask"  # whose reader says what is wrong with it
-    return "cvat-xml" if any(name.endswith("annotations.xml") for name in names) else "cvat-mask"
-
-
-def _json_format(path: Path) -> str | None:
-    """Format of a JSON file by its first keys; only its beginning is read."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            head = file.read(1 << 16)
-    except (OSError, UnicodeDecodeError):
-        return None
-    if head.lstrip().startswith("["):
-        known = ('"annotations"', '"completed_by"', '"predictions"')
-        return "label-studio" if any(name in head for name in known) else None
-    if '"shapes"' in head:
-        return "labelme"
-    text = head
-    if path.stat().st_size <= _WHOLE:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    if '"images"' not in text or '"annotations"' not in text:
-        return None
-    # A damaged file is told by its names all the same: the reader of its format says where it is damaged.
-    return "coco-panoptic" if '"segments_info"' in text else "coco"

@@ -105,7 +105,7 @@ def data_root(protocol: Protocol, home: Path, given: Path | None) -> Path | None
     data = protocol.data
     if isinstance(data, ScenesData):
         if given is not None:
-            raise InputError(f"--data {given}: the protocol's scenes are made up, so no folder of data is read.")
+            raise InputError(f"`data` {given}: the protocol's scenes are made up, so no folder of data is read.")
         return None
     return given.absolute() if given is not None else (home / data.root).absolute() if data.root else None
 
@@ -166,7 +166,7 @@ def sources_of(data: ScenesData | FilesData, out: Path, root: Path | None) -> tu
         )
         return given, scene_classes()
     if root is None:
-        raise InputError("The protocol names no folder of data: pass --data DIR.")
+        raise InputError("The protocol names no folder of data: name it as `data`.")
 
     def place(name: str | None) -> Path | None:
         return None if name is None else root / name
@@ -183,7 +183,7 @@ def sources_of(data: ScenesData | FilesData, out: Path, root: Path | None) -> tu
     for folder in (sources.images, sources.labels, sources.masks, sources.ground_truth):
         if folder is not None and not folder.is_dir():
             raise InputError(
-                f"No folder {folder}: the protocol expects it there. Pass the data's own folder: --data DIR."
+                f"No folder {folder}: the protocol expects it there. Name the folder of the data as `data`."
             )
     if data.classes is None:
         return sources, voc_classes()

@@ -97,7 +97,9 @@ class Bench:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise LockedError(f"Another a2lc bench works in {self.out}. Wait for it, or name another --out.") from None
+            raise LockedError(
+                f"Another a2lc bench works in {self.out}. Wait for it, or name another folder as `out`."
+            ) from None
         try:
             finished = [run for run in runs if _finished(self.out, run)]
             self.say(f"{len(runs)} runs, {len(finished)} of them finished before")
@@ -205,7 +207,7 @@ def _check_begun(out: Path, runs: Iterable[Run]) -> None:
         begun = read_state(run_folder(out, run)).get("digest")
         if begun is not None and begun != run.digest:
             raise ConfigError(
-                f"Run {run.name} in {out} was begun with other settings than the protocol has now. Name another --out, "
+                f"Run {run.name} in {out} was begun with other settings than the protocol has now. Name another folder as `out`, "
                 f"or delete {run_folder(out, run)}."
             )
 

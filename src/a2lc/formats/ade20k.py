@@ -14,6 +14,7 @@ import numpy as np
 from a2lc.classes.table import ClassTable, class_colour
 from a2lc.errors import ConfigError, ImageFileError, InputError, MissingFileError
 from a2lc.formats.base import Found, Sources, images_in, root_of
+from a2lc.formats.detection import Detected, FolderView
 from a2lc.formats.folder import match
 from a2lc.formats.registry import Format, register
 from a2lc.formats.writing import Corrected, class_values, write_map
@@ -226,6 +227,17 @@ class AdeWriter:
         return replace(self.classes, file_values=tuple(self.values), ignore=0)
 
 
+def _detect(folder: FolderView) -> Detected | None:
+    if not (folder.folder / "annotations" / "training").is_dir():
+        return None
+    own = (folder.folder / "images").is_dir()
+    return Detected(
+        why="it holds annotations/training",
+        images=folder.folder if own else folder.images,
+        labels=None if own else folder.folder,
+    )
+
+
 register(
     Format(
         name="ade20k",
@@ -235,5 +247,8 @@ register(
         writes="grey PNGs with 0 for void under `annotations/training/`, and their names",
         writer=AdeWriter,
         labels="annotations/training",
+        detect=_detect,
+        holds=("images", "annotations"),
+        beside=True,
     )
 )

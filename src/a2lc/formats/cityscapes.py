@@ -12,6 +12,7 @@ import numpy as np
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError, first_names
 from a2lc.formats.base import Found, Sample, Sources, find_files, images_in, maps_in, root_of
+from a2lc.formats.detection import Detected, FolderView
 from a2lc.formats.registry import Format, register
 from a2lc.formats.writing import Corrected, class_values, require_eight_bits, write_map
 from a2lc.images.rgb import write_rgb
@@ -244,6 +245,14 @@ class CityscapesWriter:
         """Nothing is left to write."""
 
 
+def _detect(folder: FolderView) -> Detected | None:
+    if "leftimg8bit" in folder.entries:
+        return Detected(why="it holds leftImg8bit", images=folder.folder)
+    if "gtfine" in folder.entries:
+        return Detected(why="it holds gtFine", images=folder.images, labels=folder.folder)
+    return None
+
+
 register(
     Format(
         name="cityscapes",
@@ -253,5 +262,8 @@ register(
         writes="`*_gtFine_labelIds.png` (or `labelTrainIds`) and `*_gtFine_color.png` under `gtFine/`",
         writer=CityscapesWriter,
         labels="gtFine",
+        detect=_detect,
+        holds=("leftImg8bit", ""),
+        beside=True,
     )
 )

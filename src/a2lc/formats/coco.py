@@ -30,6 +30,7 @@ from a2lc.formats.annotated import (
     unique_names,
 )
 from a2lc.formats.base import Found, Sources
+from a2lc.formats.detection import AnnotationFile, Detected, FolderView
 from a2lc.formats.registry import Format, register
 from a2lc.formats.rle import coco_counts, mask_of_counts
 from a2lc.formats.shapes import check_size, look_up, paint, points_of, polygon_counts, row_blocks
@@ -420,6 +421,18 @@ class PanopticWriter:
         )
 
 
+def _detect_file(folder: FolderView, file: AnnotationFile, *, panoptic: bool) -> Detected | None:
+    if file.head.lstrip().startswith("[") or '"shapes"' in file.head:
+        return None  # of Label Studio or LabelMe
+    if (
+        any(key not in file.text for key in ('"images"', '"annotations"'))
+        or ('"segments_info"' in file.text) != panoptic
+    ):
+        return None
+    why = f"{file.path.name} has what {'coco-panoptic' if panoptic else 'coco'} has"
+    return Detected(why=why, images=folder.images_beside(file.path), labels=file.path)
+
+
 register(
     Format(
         name="coco",
@@ -429,6 +442,7 @@ register(
         writes="`annotations.json` with run lengths: a region for each class of an image",
         writer=CocoWriter,
         labels="annotations.json",
+        detect_file=bound(_detect_file, panoptic=False),
     )
 )
 
@@ -441,5 +455,6 @@ register(
         writes="`panoptic.json`, and PNGs of segments under `panoptic/`: one for each class",
         writer=PanopticWriter,
         labels="panoptic",
+        detect_file=bound(_detect_file, panoptic=True),
     )
 )

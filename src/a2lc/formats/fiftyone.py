@@ -17,6 +17,7 @@ from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError
 from a2lc.formats.annotated import Annotated, Category, give_values, join_classes, samples
 from a2lc.formats.base import Found, Sources, maps_in
+from a2lc.formats.detection import Detected, FolderView
 from a2lc.formats.registry import Format, register
 from a2lc.formats.writing import Corrected, class_values
 from a2lc.images.archive import parse_json, read_bounded
@@ -159,6 +160,17 @@ class FiftyOneWriter:
         write_text(self.folder / "import_fiftyone.py", _SCRIPT)
 
 
+def _detect(folder: FolderView) -> Detected | None:
+    if "mask_targets.json" not in folder.entries:
+        return None
+    own = "data" in folder.entries
+    return Detected(
+        why="it holds mask_targets.json",
+        images=folder.folder if own else folder.images,
+        labels=None if own else folder.folder,
+    )
+
+
 register(
     Format(
         name="fiftyone",
@@ -168,5 +180,7 @@ register(
         writes="masks under `labels/` with 0 for void, `mask_targets.json` and `import_fiftyone.py`",
         writer=FiftyOneWriter,
         labels="labels",
+        detect=_detect,
+        beside=True,
     )
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError
 from a2lc.formats.base import Found, Sample, Sources, images_in, maps_in
+from a2lc.formats.detection import Clue, Detected, FolderView
 from a2lc.formats.registry import Format, register
 from a2lc.formats.writing import Corrected
 from a2lc.images.label_maps import write_ids
@@ -222,6 +223,22 @@ class FolderWriter:
         """Nothing is left to write."""
 
 
+def _detect(folder: FolderView) -> Detected | None:
+    images, labels, masks, truth = folder.images, folder.labels, folder.masks, folder.ground_truth
+    if "segmentationclass" in folder.entries:
+        # As `a2lc export` writes VOC: label maps alone, and images are where they were.
+        maps = folder.entries["segmentationclass"]
+        why = "it holds SegmentationClass"
+        return Detected(clue=Clue.EXPORT, why=why, images=images, labels=maps, ground_truth=truth)
+    if labels is None and masks is not None:
+        # Most tools call label maps masks; only beside labels are they mask maps.
+        labels, masks = masks, None
+    if images is None and labels is None:
+        return None
+    why = f"it holds {', '.join(path.name for path in (images, labels, masks, truth) if path is not None)}"
+    return Detected(clue=Clue.NAMES, why=why, images=images, labels=labels, masks=masks, ground_truth=truth)
+
+
 register(
     Format(
         name="folder",
@@ -231,5 +248,7 @@ register(
         writes="label maps of the kind they came in, under `labels/`",
         writer=FolderWriter,
         labels="labels",
+        detect=_detect,
+        brings_classes=False,
     )
 )

@@ -21,6 +21,7 @@ from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError, first_names
 from a2lc.formats.annotated import Category, join_classes, name_of, safe_path
 from a2lc.formats.base import Found, Sample, Sources, maps_in
+from a2lc.formats.detection import Detected, FolderView
 from a2lc.formats.registry import Format, register
 from a2lc.formats.writing import Corrected, class_values, stored_bytes
 from a2lc.images.archive import parse_json, read_bounded
@@ -429,6 +430,12 @@ class HuggingFaceWriter:
         write_text(self.folder / "README.md", text)
 
 
+def _detect(folder: FolderView) -> Detected | None:
+    if not any(path.suffix == ".parquet" for path in folder.files):
+        return None
+    return Detected(why="it holds parquet files", images=folder.folder)
+
+
 register(
     Format(
         name="huggingface",
@@ -438,5 +445,6 @@ register(
         writes="`data/train-*.parquet` with images and label maps, `id2label.json` and a `README.md`",
         writer=HuggingFaceWriter,
         labels="data",
+        detect=_detect,
     )
 )

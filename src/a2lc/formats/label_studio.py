@@ -30,6 +30,7 @@ from a2lc.formats.annotated import (
     samples,
 )
 from a2lc.formats.base import Found, Sources, images_in
+from a2lc.formats.detection import AnnotationFile, Detected, FolderView
 from a2lc.formats.registry import Format, register
 from a2lc.formats.rle import brush_of_mask, mask_of_brush
 from a2lc.formats.shapes import box_points, check_size, ellipse_points, number, paint, points_of, polygon_mask
@@ -404,6 +405,14 @@ class LabelStudioWriter:
         self.file.close()
 
 
+def _detect_file(folder: FolderView, file: AnnotationFile) -> Detected | None:
+    keys = ('"annotations"', '"completed_by"', '"predictions"')
+    if not file.head.lstrip().startswith("[") or not any(key in file.head for key in keys):
+        return None
+    why = f"{file.path.name} has what label-studio has"
+    return Detected(why=why, images=folder.images_beside(file.path), labels=file.path)
+
+
 register(
     Format(
         name="label-studio",
@@ -413,5 +422,6 @@ register(
         writes="`tasks.json` with a brush region for each class, and `label_config.xml`",
         writer=LabelStudioWriter,
         labels="tasks.json",
+        detect_file=_detect_file,
     )
 )

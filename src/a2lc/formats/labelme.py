@@ -23,6 +23,7 @@ from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, first_names
 from a2lc.formats.annotated import Annotated, Category, entries, join_classes, of_types, samples
 from a2lc.formats.base import Found, Sources, find_files, images_in
+from a2lc.formats.detection import AnnotationFile, Detected, FolderView
 from a2lc.formats.registry import Format, register
 from a2lc.formats.shapes import check_size, paint, points_of
 from a2lc.images.archive import parse_json, read_bounded
@@ -232,11 +233,19 @@ def _stored_mask(
     return mask
 
 
+def _detect_file(folder: FolderView, file: AnnotationFile) -> Detected | None:
+    if '"shapes"' not in file.head or file.head.lstrip().startswith("["):
+        return None
+    return Detected(why=f"{file.path.name} has shapes", images=folder.images_beside(file.path))
+
+
 register(
     Format(
         name="labelme",
         title="labelme",
         reads=("the folder of images and JSON files", "the folder of the JSON files, if it is another one"),
         reader=read_labelme,
+        detect_file=_detect_file,
+        beside=True,
     )
 )

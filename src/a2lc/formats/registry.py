@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from a2lc.formats.base import Reader
+    from a2lc.formats.detection import AnnotationFile, Detected, FolderView
     from a2lc.formats.writing import Writer
     from a2lc.project.project import Project
 
@@ -45,6 +46,11 @@ class Format:
         writer: Creates a writer from a project and a new folder; None for a format that is only read. It raises an
             `InputError` if the format cannot hold the labels.
         labels: Folder that written label maps lie in, or the file that holds all of them.
+        detect: Says whether a folder is of the format by the names in it, and where its files are; for `a2lc doctor`.
+        detect_file: Says so by a ZIP or JSON file in the folder.
+        holds: Folders of images and of label maps that lie in the one that `images` names, if the format names any.
+        beside: Whether `labels` names the whole folder where images lie elsewhere.
+        brings_classes: Whether a data set of it says what its classes are.
     """
 
     name: str
@@ -54,6 +60,11 @@ class Format:
     writes: str = ""
     writer: Callable[[Project, Path], Writer] | None = None
     labels: str = ""
+    detect: Callable[[FolderView], Detected | None] = lambda folder: None
+    detect_file: Callable[[FolderView, AnnotationFile], Detected | None] = lambda folder, file: None
+    holds: tuple[str, str] = ("", "")
+    beside: bool = False
+    brings_classes: bool = True
 
 
 BUILT_IN = {

@@ -13,6 +13,7 @@ import numpy as np
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError
 from a2lc.formats.base import Found, Sources, images_in, maps_in, root_of
+from a2lc.formats.detection import Detected, FolderView
 from a2lc.formats.folder import match, own_palette
 from a2lc.formats.registry import Format, register
 from a2lc.formats.writing import Corrected, require_eight_bits, stored_bytes
@@ -173,6 +174,12 @@ class VocWriter:
         write_text(self.folder / "ImageSets" / "Segmentation" / "train.txt", names)
 
 
+def _detect(folder: FolderView) -> Detected | None:
+    if "jpegimages" not in folder.entries:
+        return None
+    return Detected(why="it holds JPEGImages", images=folder.folder, ground_truth=folder.ground_truth)
+
+
 register(
     Format(
         name="voc",
@@ -182,5 +189,8 @@ register(
         writes="palette PNGs under `SegmentationClass/`, and `ImageSets/Segmentation/train.txt`",
         writer=VocWriter,
         labels="SegmentationClass",
+        detect=_detect,
+        holds=("JPEGImages", "SegmentationClass"),
+        brings_classes=False,
     )
 )

@@ -110,7 +110,7 @@ def compose(
         number += len(names)
     if number > MAX_MASKS:
         raise InputError(
-            f"{number:,} masks; at most {MAX_MASKS:,} fit a 16-bit mask map. Raise --box-threshold, or lower --cover-count."
+            f"{number:,} masks; at most {MAX_MASKS:,} fit a 16-bit mask map. Raise `box_threshold`, or lower `cover_count`."
         )
     whole = np.concatenate([origin, np.full(number - len(origin), -1)])
     return Composed(labels, masks.astype(np.uint16), whole.astype(np.int32))

@@ -62,11 +62,9 @@ def choose_device(name: str) -> str:
     except RuntimeError:
         raise InputError(f"No device {name!r}. Known: auto, cpu, cuda, cuda:0, ..") from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices. Take --device cpu."
-        )
+        raise InputError(f"`device` {name}: this machine has {torch.cuda.device_count()} CUDA devices. Take cpu.")
     if device.type not in {"cpu", "cuda"}:
-        raise InputError(f"--device {name}: only cpu and cuda were tried. Take one of them.")
+        raise InputError(f"`device` {name}: only cpu and cuda were tried. Take one of them.")
     return name
 
 

@@ -160,7 +160,7 @@ def _prompt(phrases: dict[int, tuple[str, ...]], tokenizer: Any, window: int) ->
     if len(ids) > window:
         raise InputError(
             f"{len(ids)} tokens in a prompt of at most {window}: this tokenizer counts words otherwise in a text than alone. "
-            "Take --one-class-per-prompt."
+            "Set `one_class_per_prompt`."
         )
     found = []
     for index, phrase, begin, end in places:

@@ -55,7 +55,7 @@ class AutomaticSettings:
             InputError: One is.
         """
         if not 1 <= self.points <= 256:
-            raise InputError(f"--points is {self.points}; expected 1 to 256 points a side of the grid.")
+            raise InputError(f"`points` is {self.points}; expected 1 to 256 points a side of the grid.")
         for name in ("min_iou", "min_stability", "nms"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1.")

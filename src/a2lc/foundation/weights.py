@@ -193,7 +193,7 @@ def check_license(weights: Weights, accepted: Collection[str]) -> None:
         f"are under {weights.license}" if weights.license else "are not in a2lc's list, so their licence is not known"
     )
     raise InputError(
-        f"The weights {weights.name} {what}. Read the licence on their page, and pass --accept-license {weights.name} "
+        f"The weights {weights.name} {what}. Read the licence on their page, and accept it with `accept_license` {weights.name} "
         "if it allows your use."
     )
 
@@ -249,7 +249,7 @@ def obtain(
         )
     if not download and not (ask is not None and ask(weights)):
         raise MissingFileError(
-            f"The weights {weights.name} are not in the cache of this machine. Pass --download to fetch them "
+            f"The weights {weights.name} are not in the cache of this machine. Set `download` to fetch them "
             f"({describe(weights)}), or name a folder with their files: --{weights.job} FOLDER"
         )
     return _fetch(weights, cache)

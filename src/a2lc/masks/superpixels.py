@@ -74,7 +74,7 @@ def seeds(
         create = cv2.ximgproc.createSuperpixelSEEDS
     except (ImportError, AttributeError):  # OpenCV without its contributed modules has no ximgproc
         raise MissingExtraError(
-            "SEEDS needs OpenCV with its contributed modules: pip install 'a2lc[train]'. Or take --method slic."
+            "SEEDS needs OpenCV with its contributed modules: pip install 'a2lc[train]'. Or take the `method` slic."
         ) from None
     levels_used, asked = plan
     counts = np.bincount(pixels.ravel(), minlength=256)

@@ -49,7 +49,7 @@ class Until:
         if end is None or not (end >= self.value if upwards else end < self.value):
             return ""
         side = "at least" if upwards else "at most"
-        return f"{said} {side} {end:.4g}, as --until {self.figure}{'=' if upwards else '<'}{self.value:g} asks"
+        return f"{said} {side} {end:.4g}, as `until` {self.figure}{'=' if upwards else '<'}{self.value:g} asks"
 
 
 def parse_until(text: str) -> Until:
@@ -61,15 +61,15 @@ def parse_until(text: str) -> Until:
     """
     found = re.fullmatch(r"\s*([a-z_]+)\s*(=|>=|<)\s*([0-9.]+(?:e-?[0-9]+)?)\s*", text)
     if found is None:
-        raise InputError(f"--until {text}: expected a rule such as accuracy=0.95, miou=0.7, gain<0.1 or errors<200.")
-    figure = require_known("figure of --until", found[1], _RULES)
+        raise InputError(f"`until` {text}: expected a rule such as accuracy=0.95, miou=0.7, gain<0.1 or errors<200.")
+    figure = require_known("figure of `until`", found[1], _RULES)
     upwards = _RULES[figure][1]
     if upwards == (found[2] == "<"):
-        raise InputError(f"--until {text}: write {figure}{'=' if upwards else '<'}{found[3]}.")
+        raise InputError(f"`until` {text}: write {figure}{'=' if upwards else '<'}{found[3]}.")
     try:
         value = float(found[3])
     except ValueError:
-        raise InputError(f"--until {text}: {found[3]} is no number.") from None
+        raise InputError(f"`until` {text}: {found[3]} is no number.") from None
     if figure in {"accuracy", "miou"} and value > 1:
-        raise InputError(f"--until {text}: {figure} is a share, up to 1.")
+        raise InputError(f"`until` {text}: {figure} is a share, up to 1.")
     return Until(figure=figure, value=value)

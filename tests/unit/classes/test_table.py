@@ -132,7 +132,7 @@ def test_not_text(tmp_path):
 
 def test_missing(tmp_path):
     for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(MissingFileError, match=r"No classes file at .*Give --classes a JSON, YAML or text file"):
+        with pytest.raises(MissingFileError, match=r"No classes file at .*Name as `classes` a JSON, YAML or text file"):
             read_classes(path)
 
 

@@ -100,14 +100,14 @@ def test_without_labels_init_leads_to_masks_and_masks_to_a_method_for_it(scenes,
     assert capsys.readouterr().out == (
         f"48 masks of 256 pixels on average in 4 images\nnext: a2lc run {folder} --method classbal\n"
     )
-    mistake(capsys, ["masks", folder, "--method", "slic"], r"has 48 masks already\. Pass --replace")
+    mistake(capsys, ["masks", folder, "--method", "slic"], r"has 48 masks already\. Set `replace`")
     assert _main(["masks", str(folder), "--method", "slic", "--count", "30", "--replace"]) == 0
     assert re.match(r"\d+ masks of \d+ pixels", capsys.readouterr().out)
 
 
 def test_masks_of_a_project_with_labels(scenes, project, capsys):
     arguments = ["masks", str(project), "--method", "components"]
-    mistake(capsys, arguments, r"masks already\. Pass --replace to make others in their place")
+    mistake(capsys, arguments, r"masks already\. Set `replace` to make others in their place")
     mistake(capsys, ["masks", project, "--method", "sead"], "No way to make masks 'sead'. Did you mean 'seeds'")
     assert _main([*arguments, "--replace"]) == 0
     assert capsys.readouterr().out.endswith(f"next: a2lc run {project}\n")

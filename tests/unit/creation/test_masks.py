@@ -168,10 +168,10 @@ def refused(folder, snapshot, error, message, method="grid", **settings):
 def test_masks_that_are_there_stay_unless_told(tiny_project_dir, snapshot):
     with Project(tiny_project_dir) as project:
         number = len(project.masks)
-    message = rf"has {number:,} masks already\. Pass --replace to make others in their place\.$"
+    message = rf"has {number:,} masks already\. Set `replace` to make others in their place\.$"
     refused(tiny_project_dir, snapshot, InputError, message)
     made(tiny_project_dir, size=16, replace=True)
-    refused(tiny_project_dir, snapshot, InputError, r"has 48 masks already\. Pass --replace", size=16)
+    refused(tiny_project_dir, snapshot, InputError, r"has 48 masks already\. Set `replace`", size=16)
 
 
 def test_after_a_round_was_opened_masks_stay(tiny_project_dir, snapshot):
@@ -192,7 +192,7 @@ def test_settings_out_of_range(tiny_project_dir, snapshot):
 
 
 def test_components_of_no_labels(unlabelled, snapshot):
-    message = "No mask came out: the labels carry no class anywhere. Make masks from the images: --method seeds"
+    message = "No mask came out: the labels carry no class anywhere. Make masks from the images: `method` seeds"
     refused(unlabelled, snapshot, InputError, message, "components")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -563,6 +564,9 @@ def test_annotation_files_that_nobody_knows(data, capsys, content):
         (["annotations.xml", "images/a.png"], "cvat-xml"),
         (["labelmap.txt", "SegmentationClass/a.png"], "cvat-mask"),
         (["export.zip"], "cvat-mask"),
+        (["images/a.png", "labels/a.png", "images.zip"], "folder"),
+        (["leftImg8bit/train/x/a_leftImg8bit.png", "leftImg8bit.zip", "notes.json"], "cityscapes"),
+        (["JPEGImages/a.jpg", "SegmentationClass/a.png", "labelmap.txt"], "voc"),
         (["mask_targets.json", "labels/a.png"], "fiftyone"),
         (["images/a.png", "masks/a.png"], "folder"),
         (["train/images/a.png", "train/labels/a.png"], "folder"),
@@ -593,6 +597,20 @@ def test_layouts_of_json(tmp_path, text, format):
     (tmp_path / "result.json").write_text(text)
     found = find_layout(tmp_path)
     assert found.sources.format == format and "result.json" in found.why
+
+
+def test_archives_by_what_they_hold(tmp_path):
+    for name, held, format in (
+        ("annotations.xml", "annotations.xml", "cvat-xml"),
+        ("masks", "SegmentationClass/a.png", "cvat-mask"),
+        ("photos", "a.jpg", None),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        with zipfile.ZipFile(folder / "some.zip", "w") as archive:
+            archive.writestr(held, b"x")
+        found = find_layout(folder)
+        assert (None if found is None else found.sources.format) == format
 
 
 def test_void_ids_of_a_format_are_no_fault(data, capsys, tmp_path):

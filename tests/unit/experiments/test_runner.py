@@ -185,7 +185,7 @@ def test_more_rounds_go_on_and_other_settings_are_refused(tmp_path):
     assert [x for x, _ in curve_of(made.outcomes()[0], "clicks", "data_miou")] == [0, 3]
     other = bench(tmp_path, seeds=[0], methods=[{"name": "random"}], budget=4)
     for refused in (lambda: other.run(other.plan()), other.outcomes):
-        with pytest.raises(ConfigError, match=r"Run random-0 in .* other settings .*--out, or delete .*random-0\.a2lc"):
+        with pytest.raises(ConfigError, match=r"Run random-0 in .* other settings .*`out`, or delete .*random-0\.a2lc"):
             refused()
 
 
@@ -359,9 +359,9 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, capsys):
     own, out = str(tmp_path / "own.toml"), str(tmp_path / "out")
     for arguments, says in (
         ([own, "--seeds", "1,x"], "--seeds 1,x: expected whole numbers"),
-        ([own, "--data", "here"], "--data here: the protocol's scenes are made up"),
+        ([own, "--data", "here"], "`data` here: the protocol's scenes are made up"),
         ([own, "--report-only"], "There are no results in"),
-        (["camvid_cpu"], "names no folder of data: pass --data DIR"),
+        (["camvid_cpu"], "names no folder of data: name it as `data`. (option: --data)"),
         (["camvid_cpu", "--data", str(tmp_path)], "No folder"),
     ):
         assert _main(["bench", *arguments, "--out", out]) == 2

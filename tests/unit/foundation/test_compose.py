@@ -172,7 +172,7 @@ def test_more_than_255_masks_do_not_wrap():
 def test_more_masks_than_a_map_can_number(monkeypatch):
     monkeypatch.setattr(module, "MAX_MASKS", 3)
     superpixels = np.arange(1, HEIGHT * WIDTH + 1).reshape(HEIGHT, WIDTH)
-    message = r"35 masks; at most 3 fit a 16-bit mask map\. Raise --box-threshold, or lower --cover-count\."
+    message = r"35 masks; at most 3 fit a 16-bit mask map\. Raise `box_threshold`, or lower `cover_count`\."
     with pytest.raises(InputError, match=message):
         compose(
             objects(),

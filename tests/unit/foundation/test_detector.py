@@ -207,7 +207,7 @@ def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert choose_device("auto") == choose_device("cpu") == "cpu"
-    with pytest.raises(InputError, match=r"--device cuda: this machine has 0 CUDA devices\. Take --device cpu"):
+    with pytest.raises(InputError, match=r"`device` cuda: this machine has 0 CUDA devices\. Take cpu"):
         choose_device("cuda")
     with pytest.raises(InputError, match="No device 'gpu'"):
         choose_device("gpu")

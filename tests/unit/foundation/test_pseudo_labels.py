@@ -316,7 +316,7 @@ def test_values_that_are_read_as_others(scenes_dir, tmp_path, make):
 def test_labels_that_are_there_stay_unless_told(tiny_project_dir, project, make, snapshot):
     with Project(tiny_project_dir) as other, other.lock():
         before = snapshot(tiny_project_dir)
-        with pytest.raises(InputError, match=r"has labels already\. Pass --replace to put others in their place"):
+        with pytest.raises(InputError, match=r"has labels already\. Set `replace` to put others in their place"):
             make(other)
         assert snapshot(tiny_project_dir) == before
         make(other, replace=True)
@@ -353,8 +353,8 @@ def test_settings_out_of_range(project, make):
     for change, message in (
         ({"box_threshold": 1.2}, r"--box-threshold is 1\.2; expected 0 to 1"),
         ({"nms": -1}, "--nms is -1; expected 0 to 1"),
-        ({"cover_count": 0}, r"--cover-count is 0; expected 1 to 65,535"),
-        ({"batch": 0}, "--batch is 0; expected 1 or more"),
+        ({"cover_count": 0}, r"`cover_count` is 0; expected 1 to 65,535"),
+        ({"batch": 0}, "`batch` is 0; expected 1 or more"),
         ({"shortest": 2000}, "Images of 2000 to 96 pixels a side"),
     ):
         with pytest.raises(InputError, match=message):
@@ -426,7 +426,7 @@ def test_a_preview_changes_nothing_and_is_gone_on_from(project, make, ready, sna
     picture = np.asarray(Image.open(path))
     assert picture.shape == (2 * (360 + 18), 960, 3) and len(np.unique(picture[:378, 480:].reshape(-1, 3), axis=0)) > 5
     assert make(project).looked_at == 2
-    with pytest.raises(InputError, match="--preview is 0; expected 1 image or more"):
+    with pytest.raises(InputError, match="`preview` is 0; expected 1 image or more"):
         preview(project, SETTINGS, ready("detector"), ready("sam2"), 0)
 
 

@@ -61,7 +61,7 @@ def test_names():
 def test_licences_are_accepted_by_name(models):
     check_license(KNOWN["sam-vit-huge"], [])
     check_license(find_weights(str(models / "sam"), "segmenter"), [])
-    with pytest.raises(InputError, match=r"not in a2lc's list.*pass --accept-license someone/thing if"):
+    with pytest.raises(InputError, match=r"not in a2lc's list.*accept it with `accept_license` someone/thing if"):
         check_license(OTHER, ["someone/else"])
     check_license(OTHER, ["someone/thing"])
     custom = replace(OTHER, license="a custom licence")
@@ -120,7 +120,7 @@ def test_nothing_is_fetched_unasked(monkeypatch, tmp_path):
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
-    message = r"not in the cache of this machine\. Pass --download to fetch them \(.*about 184 MB.*--segmenter FOLDER$"
+    message = r"not in the cache of this machine\. Set `download` to fetch them \(.*about 184 MB.*--segmenter FOLDER$"
     for ask in (None, lambda weights: False):
         with pytest.raises(MissingFileError, match=message) as caught:
             obtain(KNOWN["sam2.1-hiera-small"], ask=ask, cache=tmp_path)

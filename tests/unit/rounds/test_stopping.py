@@ -27,10 +27,10 @@ def test_rules_are_read(text, rule):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("better", InputError, r"^--until better: expected a rule such as accuracy=0.95"),
+        ("better", InputError, r"^`until` better: expected a rule such as accuracy=0.95"),
         ("acuracy=0.9", UnknownNameError, r"Did you mean 'accuracy'\?"),
-        ("accuracy<0.9", InputError, "^--until accuracy<0.9: write accuracy=0.9"),
-        ("gain=0.1", InputError, "^--until gain=0.1: write gain<0.1"),
+        ("accuracy<0.9", InputError, "^`until` accuracy<0.9: write accuracy=0.9"),
+        ("gain=0.1", InputError, "^`until` gain=0.1: write gain<0.1"),
         ("accuracy=95", InputError, "accuracy is a share, up to 1"),
         ("gain<1.2.3", InputError, "1.2.3 is no number"),
     ],

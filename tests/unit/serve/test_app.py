@@ -910,7 +910,7 @@ def test_a_port_is_held_before_anything_is_served(client):
     try:
         assert server.port > 0 and server.address == f"127.0.0.1:{server.port}"
         assert set(server.hosts) == {f"127.0.0.1:{server.port}", f"localhost:{server.port}", f"[::1]:{server.port}"}
-        with pytest.raises(InputError, match=rf"Cannot listen at 127.0.0.1 port {server.port}: .*--port"):
+        with pytest.raises(InputError, match=rf"Cannot listen at 127.0.0.1 port {server.port}: .*`port`"):
             Server("127.0.0.1", server.port)
     finally:
         server.close()

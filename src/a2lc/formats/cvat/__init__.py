@@ -5,6 +5,8 @@ Facts of both are from CVAT's documentation of formats, and from what it writes.
 
 from __future__ import annotations
 
+from functools import partial as bound
+
 from a2lc.formats.cvat.reading import (
     BACKGROUND,
     LABELMAP,
@@ -22,6 +24,7 @@ from a2lc.formats.cvat.reading import (
     whole,
 )
 from a2lc.formats.cvat.writing import CvatMaskWriter, CvatXmlWriter
+from a2lc.formats.detection import AnnotationFile, Detected, FolderView
 from a2lc.formats.registry import Format, register
 
 __all__ = [
@@ -43,6 +46,32 @@ __all__ = [
     "whole",
 ]
 
+
+def _detect_mask(folder: FolderView) -> Detected | None:
+    if not {"labelmap.txt", "segmentationclass"} <= folder.entries.keys():
+        return None
+    return Detected(why="it holds labelmap.txt and SegmentationClass", images=folder.images, labels=folder.folder)
+
+
+def _detect_xml(folder: FolderView) -> Detected | None:
+    if "annotations.xml" not in folder.entries:
+        return None
+    return Detected(why="it holds annotations.xml", images=folder.images, labels=folder.entries["annotations.xml"])
+
+
+def _detect_archive(folder: FolderView, file: AnnotationFile, *, xml: bool) -> Detected | None:
+    """Both formats come as archives: one has XML, the other one colours. Beside label maps, others lie there too."""
+    has_xml = any(name.endswith("annotations.xml") for name in file.names)
+    has_masks = any("SegmentationClass" in name or name.endswith("labelmap.txt") for name in file.names)
+    if (
+        file.path.suffix.lower() != ".zip"
+        or has_xml != xml
+        or (not has_xml and not has_masks and (file.names or folder.labels))
+    ):
+        return None
+    return Detected(why=f"it holds {file.path.name}", images=folder.images, labels=file.path)
+
+
 register(
     Format(
         name="cvat-mask",
@@ -52,6 +81,8 @@ register(
         writes="`annotations.zip` as *Segmentation mask 1.1*, and `void/` for what it cannot hold",
         writer=CvatMaskWriter,
         labels="annotations.zip",
+        detect=_detect_mask,
+        detect_file=bound(_detect_archive, xml=False),
     )
 )
 
@@ -64,5 +95,7 @@ register(
         writes="`annotations.xml` as *CVAT for images 1.1*: a mask for each class of an image",
         writer=CvatXmlWriter,
         labels="annotations.xml",
+        detect=_detect_xml,
+        detect_file=bound(_detect_archive, xml=True),
     )
 )
