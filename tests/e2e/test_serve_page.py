@@ -770,6 +770,7 @@ def test_names_of_classes_are_text(looked, visit, shoot):
     expect(robin["search-option"].first).to_have_text(HOSTILE[0])
     robin.press("Escape", "Escape")
     robin["tab-spread"].click()
+    expect(robin["spread-pair"].first).to_be_visible()  # two requests at once would get in each other's way
     old = looked.ask("/api/spread")["pairs"][0]["old"]
     expect(robin["spread-pair"].first).to_contain_text(names[old])
     robin["tab-dashboard"].click()
