@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("PIL", "numba", "matplotlib", "httpx", "huggingface_hub", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.showwarning = _note  # type: ignore[assignment]
     code = _main(arguments)
     gc.freeze()  # the interpreter's last collection would walk through all modules: a quarter of a short command's time
     sys.exit(code)
@@ -140,6 +142,14 @@ def _main(arguments: list[str] | None) -> int:
             return int(getattr(error, "exit_code", 1))
         traceback.print_exc()
         return 1
+
+
+def _note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """Print a warning of ours as a line for people; others as Python does."""
+    if category is UserWarning:
+        print(f"note: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _mistake(message: str, code: int = 2) -> int:

@@ -72,7 +72,7 @@ def read_source(source: MapSource, classes: ClassTable | None, options: ReadingO
         InputError: It cannot be read without a guess.
     """
     if isinstance(source, DrawnMap):
-        return source.draw(), 0
+        return source.values(), 0
     table = None
     if classes is not None and options.colours:
         table = list(zip(classes.colours, classes.file_values, strict=True))
