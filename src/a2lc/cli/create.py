@@ -182,11 +182,11 @@ def init(
     if without:
         print_line("no labels: all pixels start unlabeled")
     elif summary.unlabelled:
-        print_line(f"{summary.unlabelled:,} images have no label map: their pixels start unlabeled")
+        print_line(f"{summary.unlabelled:,} images have no label map; their pixels start unlabeled")
     if 0 < summary.with_truth < summary.images:
-        print_line(f"{summary.with_truth:,} images have ground truth: metrics use these alone")
+        print_line(f"{summary.with_truth:,} images have ground truth; metrics use only these")
     if without and summary.quality is not None:
-        print_line("with ground truth, answers can be simulated, and labels are measured once there are any")
+        print_line("ground truth found: answers can be simulated, and labels can be measured once there are any")
     elif summary.quality is not None:
         quality = summary.quality
         print_line(
@@ -440,7 +440,7 @@ def _same_source(project: Project, images: Path | None, table: ClassTable | None
         )
     if table is not None and table != project.classes:
         raise InputError(
-            f"{project.folder} has other classes than --classes. Omit --classes to continue with those of its project.yaml, "
+            f"{project.folder} has classes other than --classes. Omit --classes to continue with those of its project.yaml, "
             "where names, synonyms and priorities can be changed, or name another folder."
         )
 
@@ -476,7 +476,7 @@ def demo(
     if not scenes.exists():
         write_scenes(scenes, settings)
     print_line(
-        f"{images} synthetic street scenes in {scenes}; a weak labeller chose the classes of their masks, some of them wrong"
+        f"{images} synthetic street scenes in {scenes}; their masks have classes from a weak labeller, some of them wrong"
     )
     if not (project_folder / "project.yaml").is_file():
         sources = Sources(

@@ -125,7 +125,7 @@ def test_labels_for_some_images(scenes, tmp_path, capsys):
     mistake(capsys, arguments, "1 images without labels.* or `partial` to start those without labels")
     assert _main([*arguments, "--partial"]) == 0
     out = capsys.readouterr().out
-    assert "1 images have no label map: their pixels start unlabeled" in out
+    assert "1 images have no label map; their pixels start unlabeled" in out
     assert out.endswith(f"next: a2lc run {tmp_path / 'p.a2lc'}\n")
 
 

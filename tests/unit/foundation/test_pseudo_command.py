@@ -132,7 +132,7 @@ def test_another_project_is_not_gone_on_with(pseudo, tmp_path, scenes_dir, class
     assert pseudo("--replace", "--images", tmp_path / "other") == 2
     assert "was created from the images in" in capsys.readouterr().err
     assert pseudo("--replace", "--classes", "road,tree") == 2
-    assert "has other classes than --classes" in capsys.readouterr().err
+    assert "has classes other than --classes" in capsys.readouterr().err
 
 
 def test_a_command_killed_at_its_end_is_done_by_the_next(pseudo, tmp_path, scenes_dir, classes, capsys, monkeypatch):
