@@ -211,7 +211,7 @@ class Project(base.Project):
         names = self.classes.names
         if isinstance(name, int):
             if not 0 <= name < len(names):
-                raise InputError(f"Class index {name}: expected 0..{len(names) - 1}.")
+                raise InputError(f"There is no class index {name}; expected 0..{len(names) - 1}.")
             return name
         return names.index(require_known("class", name, names))
 

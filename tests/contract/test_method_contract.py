@@ -245,13 +245,13 @@ def test_views_and_methods_are_frozen(make_stats):
 def test_misspelt_setting_names_the_nearest(name):
     right = fields(METHODS[name])[0].name
     wrong = right[:-2] + right[-1] + right[-2]
-    message = rf"No setting of method '{name}', '{wrong}'. Did you mean '{right}'\? Known: .*{right}"
+    message = rf"Unknown setting of method '{name}': '{wrong}'. Did you mean '{right}'\? Known: .*{right}"
     with pytest.raises(UnknownNameError, match=message):
         create_method(name, {wrong: "abc"})
 
 
 def test_misspelt_method_names_the_nearest():
-    with pytest.raises(UnknownNameError, match=r"No method 'a2cl'. Did you mean 'a2lc'\? Known: a2lc, alc"):
+    with pytest.raises(UnknownNameError, match=r"Unknown method 'a2cl'. Did you mean 'a2lc'\? Known: a2lc, alc"):
         create_method("a2cl")
 
 
@@ -274,7 +274,7 @@ RANKED = [name for name in sorted(METHODS) if "acquisition" in {field.name for f
 
 @pytest.mark.parametrize("name", RANKED)
 def test_unknown_acquisition_of_a_method(name):
-    with pytest.raises(UnknownNameError, match=r"^No acquisition function 'abd'. Did you mean 'abc'\?"):
+    with pytest.raises(UnknownNameError, match=r"^Unknown acquisition function 'abd'. Did you mean 'abc'\?"):
         create_method(name, {"acquisition": "abd"})
 
 

@@ -231,7 +231,7 @@ def masks(
     from a2lc.creation.masks import MASK_METHODS, SamMasks, make_masks
     from a2lc.project.project import Project
 
-    require_known("way to make masks", method, MASK_METHODS)
+    require_known("mask method", method, MASK_METHODS)
     sam, mended = None, None
     if method == "sam":
         from a2lc.creation.pseudo_labels import record_commits, recorded_commits

@@ -109,7 +109,7 @@ def make_masks(
         InputError: There are masks already, a setting is out of range, or no mask came out.
         MissingExtraError: SEEDS needs OpenCV; SAM needs transformers.
     """
-    require_known("way to make masks", method, MASK_METHODS)
+    require_known("mask method", method, MASK_METHODS)
     if project.ledger.rounds():
         raise StageError(
             f"{project.folder} has rounds already, and its ledger names masks by their numbers, so the masks stay. "

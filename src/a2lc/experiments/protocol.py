@@ -77,7 +77,7 @@ class MasksConfig(_Strict):
     @field_validator("method")
     @classmethod
     def _known(cls, value: str) -> str:
-        return require_known("way to make masks", value, MASK_METHODS)
+        return require_known("mask method", value, MASK_METHODS)
 
 
 class SubsetConfig(_Strict):

@@ -350,4 +350,4 @@ class CvatMaskExport(_CvatExport):
 
     def _what(self, code: int) -> str:
         value = self.colours.get(code)
-        return "no label of its labelmap.txt" if value is None else f"label {value!r}, which was not handed over"
+        return "not a label of its labelmap.txt" if value is None else f"label {value!r}, which was not handed over"

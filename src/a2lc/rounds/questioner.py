@@ -169,7 +169,7 @@ class OneShot:
         if method.corrects:
             parts.append(f"{len(changes.rows)} automatic corrections")
         if len(left_out):
-            parts.append(f"{len(left_out)} left out by hand")
+            parts.append(f"{len(left_out)} excluded in review")
         return Corrections(changes=changes, details=details, summary=", ".join(parts))
 
 
@@ -271,7 +271,7 @@ class Questioners:
 
 
 def within_limits(context: Context, changes: Changes, limits: Limits) -> tuple[Changes, NDArray[np.int64]]:
-    """Return corrections without those that were left out by hand, and the rows of these."""
+    """Return corrections without those that were excluded in review, and the rows of these."""
     out = (changes.confidences < limits.threshold) & (changes.classes != FIRST)
     if limits.rejected:
         pairs = zip(*(labels.tolist() for labels in old_and_new(context, changes)), strict=True)

@@ -88,7 +88,7 @@ def test_add_and_split():
     views, _ = play(lambda v: added(v, "sky", 11, (9, 9, 9)), lambda v: split(v, "car", ["sedan", "taxi", "suv"], {12}))
     view = views[2]
     assert view.table.names == ("road", "sedan", "van", "tree", "sky", "taxi", "suv")
-    assert view.table.file_values == (7, 8, 3, 4, 11, 13, 14), "12 stands for something else"
+    assert view.table.file_values == (7, 8, 3, 4, 11, 13, 14), "12 has another meaning"
     change = class_change(views[0], view)
     assert change.shape == (7, 4) and change.sum(axis=0).tolist() == [1] * 4 and change[4:].sum() == 0
 
@@ -119,17 +119,17 @@ def test_codes_are_not_given_out_twice():
     ("make", "said"),
     [
         (lambda v: renamed(v, "cra", "x"), "Did you mean 'car'"),
-        (lambda v: renamed(v, "car", "van"), "There is a class 'van' already"),
-        (lambda v: renamed(v, "car", " "), "needs a name"),
-        (lambda v: renamed(v, "car", "a\nb"), "needs a name that can be printed on one line"),
-        (lambda v: added(v, "void"), "called void everywhere"),
-        (lambda v: merged(v, ["car"], "car"), "Nothing to merge"),
-        (lambda v: merged(v, ["bus"], "car"), "No class 'bus'"),
+        (lambda v: renamed(v, "car", "van"), "A class 'van' exists already"),
+        (lambda v: renamed(v, "car", " "), "must be printable"),
+        (lambda v: renamed(v, "car", "a\nb"), "must be printable and fit on one line"),
+        (lambda v: added(v, "void"), "stands for pixels without a class"),
+        (lambda v: merged(v, ["car"], "car"), "no class to merge"),
+        (lambda v: merged(v, ["bus"], "car"), "Unknown class 'bus'"),
         (lambda v: added(v, "car"), "There is a class 'car'"),
         (lambda v: added(v, "sky", 3), "Value 3 stands for something else"),
-        (lambda v: added(v, "sky", 255), "Value 255 means no class"),
-        (lambda v: split(v, "car", ["x"]), "needs two different names"),
-        (lambda v: split(v, "car", ["x", "x"]), "needs two different names"),
+        (lambda v: added(v, "sky", 255), "Value 255 is the ignore value"),
+        (lambda v: split(v, "car", ["x"]), "name at least two different classes"),
+        (lambda v: split(v, "car", ["x", "x"]), "name at least two different classes"),
         (lambda v: split(v, "car", ["x", "van"]), "There is a class 'van'"),
     ],
 )
@@ -413,7 +413,7 @@ def test_commands(scored, project, capsys):
     for arguments, said in (
         (["rename", place, "plnt", "x"], "Did you mean 'plant'"),
         (["add", place, "x", "--color", "1,2"], "expected three numbers in 0..255"),
-        (["merge", place, "road", "--into", "road"], "Nothing to merge"),
+        (["merge", place, "road", "--into", "road"], "no class to merge"),
     ):
         assert _main(["classes", *arguments]) == 2
         captured = capsys.readouterr().err

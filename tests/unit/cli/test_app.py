@@ -108,7 +108,7 @@ def test_without_labels_init_leads_to_masks_and_masks_to_a_method_for_it(scenes,
 def test_masks_of_a_project_with_labels(scenes, project, capsys):
     arguments = ["masks", str(project), "--method", "components"]
     mistake(capsys, arguments, r"masks already\. Set `replace` to make others in their place")
-    mistake(capsys, ["masks", project, "--method", "sead"], "No way to make masks 'sead'. Did you mean 'seeds'")
+    mistake(capsys, ["masks", project, "--method", "sead"], "Unknown mask method 'sead'. Did you mean 'seeds'")
     assert _main([*arguments, "--replace"]) == 0
     assert capsys.readouterr().out.endswith(f"next: a2lc run {project}\n")
     run = ["run", str(project), "--rounds", "0", "--probabilities", str(scenes / "probs")]
@@ -131,7 +131,7 @@ def test_labels_for_some_images(scenes, tmp_path, capsys):
 
 def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, ["run", tmp_path / "none"], "No project at .*none: project.yaml is missing")
-    mistake(capsys, ["run", project, "--method", "a2cl"], "No method 'a2cl'. Did you mean 'a2lc'")
+    mistake(capsys, ["run", project, "--method", "a2cl"], "Unknown method 'a2cl'. Did you mean 'a2lc'")
     mistake(capsys, ["run", project, "--budge", 5], "No such option: --budge .*--budget")
     mistake(capsys, ["rnu", project], "No such command 'rnu'. Did you mean 'run'")
     mistake(capsys, ["run", project, "--set", "training.iteration=3"], "Did you mean 'iterations'")
@@ -144,7 +144,7 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, ["run", project, "--min-precision", "1.5"], r"min_precision must be in \[0, 1\), found 1.5")
     mistake(capsys, ["run", project, "--set", "nonsense"], "expected KEY=VALUE")
     mistake(capsys, ["run", project, "--budget", "many"], "Invalid value for '--budget'")
-    mistake(capsys, ["run", project, "--annotator", "robot"], "No annotator 'robot'")
+    mistake(capsys, ["run", project, "--annotator", "robot"], "Unknown annotator 'robot'")
     mistake(capsys, ["run", project, "--preset", "cpus"], "Did you mean 'cpu'")
     mistake(capsys, ["run", project, "--budget", 100000], "need 500000 more masks, but only")
     mistake(capsys, init_arguments(scenes, project), "holds a project already")
@@ -153,7 +153,7 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, init_arguments(scenes, tmp_path / "x", map="34"), "--map 34: expected VALUE=VALUE")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", labels=tmp_path / "nothing"), "No folder of labels")
     unknown = ["export", project, "--out", tmp_path / "o", "--format", "cocoa"]
-    mistake(capsys, unknown, "No export format 'cocoa'. Did you mean 'coco'")
+    mistake(capsys, unknown, "Unknown export format 'cocoa'. Did you mean 'coco'")
     mistake(capsys, ["undo", project, 1], "There is no round 1")
     mistake(capsys, ["diff", project, 0, 1], "There is no round")
     mistake(capsys, ["score", project], "at its stage 'train', not at 'score'")

@@ -187,7 +187,7 @@ def test_ignore_value_that_is_read_as_a_class(make_dataset, snapshot):
     data.path("labels", "a").unlink()
     data.map("labels", "b", data.labels_of("b"))
     data.image("b")
-    message = r"^`value_map` 255=1 leaves no value for images without labels: 255 is the ignore value\. Give"
+    message = r"^`value_map` 255=1 leaves no value for images without labels, because 255 is the ignore value\. Use"
     refused(data, snapshot, InputError, message, ReadingOptions(value_map={255: 1}, partial=True))
     summary = data.create(ReadingOptions(value_map={255: 1, 99: 255}, partial=True))
     assert summary.unlabelled == 1
@@ -385,7 +385,7 @@ def test_same_stem_twice(make_dataset, snapshot, kind):
     data.path(kind, "b").rename(data.path(kind, "b", ".tif"))
     data.path(kind, "b").write_bytes(data.path(kind, "c").read_bytes())
     refused(
-        data, snapshot, InputError, rf"1 {kind}.* have the same name but for the suffix in .*{kind}: b\.png and b\.tif"
+        data, snapshot, InputError, rf"1 {kind}.* in .*{kind} have the same name apart from the suffix: b\.png and b\.tif"
     )
 
 
@@ -396,7 +396,7 @@ def test_empty_folder(make_dataset, snapshot, kind):
     (data.root / "labels").mkdir()
     if kind == "labels":
         data.image("a")
-    refused(data, snapshot, MissingFileError, rf"No {kind}.* in .*{kind}: expected files ending in ")
+    refused(data, snapshot, MissingFileError, rf"There are no {kind}.* in .*{kind}; expected files ending in ")
 
 
 def test_folder_that_is_not_there(make_dataset, snapshot):
@@ -407,11 +407,13 @@ def test_folder_that_is_not_there(make_dataset, snapshot):
 def test_same_image_in_training_and_validation(make_dataset, snapshot):
     data = make_dataset(truth=True)
     places = {"validation_images": data.root / "images", "validation_ground_truth": data.root / "ground_truth"}
-    refused(data, snapshot, InputError, "3 images are named the same in training and validation, such as a", **places)
+    refused(data, snapshot, InputError, "3 images have the same name in training and validation, such as a", **places)
 
 
 def test_unknown_format(make_dataset, snapshot):
-    refused(make_dataset(), snapshot, UnknownNameError, r"No format 'foldr'. Did you mean 'folder'\?", format="foldr")
+    refused(
+        make_dataset(), snapshot, UnknownNameError, r"Unknown format 'foldr'. Did you mean 'folder'\?", format="foldr"
+    )
 
 
 # ---- where the project goes --------------------------------------------------------------------------------------
@@ -587,8 +589,8 @@ def test_map_mends_them_and_keeps_the_file_as_it_was(make_dataset):
     ("value_map", "message"),
     [
         ({34: 77}, r"`value_map` 34=77: 77 is no class \(0, 1, 2\) and not ignore \(255\)"),
-        ({-1: 0}, r"`value_map` -1=0: values are 0\.\.65535"),
-        ({70000: 0}, r"`value_map` 70000=0: values are 0\.\.65535"),
+        ({-1: 0}, r"`value_map` -1=0: values must be in 0\.\.65535"),
+        ({70000: 0}, r"`value_map` 70000=0: values must be in 0\.\.65535"),
     ],
 )
 def test_map_to_nothing(make_dataset, snapshot, value_map, message):
@@ -685,13 +687,13 @@ def spoil(data, what, name="b"):
         return r"labels/b\.png: "
     if what == "no image":
         data.path("images", name).write_text("<html>404</html>")
-        return r"images/b\.png: not an image that can be read \(16 bytes\)"
+        return r"images/b\.png: not a readable image \(16 bytes\)"
     if what == "enormous image":
         data.image(name, size=(8, 9))
         return r"images/b\.png: 9 x 8 = 72 pixels is over the limit of 60\. Raise `max_pixels`"
     if what == "16-bit image":
         Image.fromarray(np.zeros((6, 9), dtype=np.uint16)).save(data.path("images", name))
-        return "more than 8 bits a channel"
+        return "more than 8 bits per channel"
     if what == "transparent labels":
         pixels = np.zeros((6, 9, 4), dtype=np.uint8)
         pixels[0, 0, 3] = 9

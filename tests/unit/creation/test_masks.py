@@ -182,7 +182,7 @@ def test_after_a_round_was_opened_masks_stay(tiny_project_dir, snapshot):
 
 
 def test_unknown_method(tiny_project_dir, snapshot):
-    refused(tiny_project_dir, snapshot, UnknownNameError, "No way to make masks 'seed'. Did you mean 'seeds'", "seed")
+    refused(tiny_project_dir, snapshot, UnknownNameError, "Unknown mask method 'seed'. Did you mean 'seeds'", "seed")
     assert set(MASK_METHODS) == {"seeds", "slic", "grid", "components", "sam"}
 
 

@@ -785,7 +785,7 @@ def test_faults_behind_faults(data, capsys):
 
 def test_a_map_to_no_class_is_refused(data, capsys):
     assert _main(["doctor", str(data.root), "--map", "34=99"]) == 2
-    assert "`value_map` 34=99: 99 is no class" in capsys.readouterr().err
+    assert "`value_map` 34=99: 99 is neither a class" in capsys.readouterr().err
 
 
 def test_a_link_to_nothing(data, capsys):

@@ -76,10 +76,10 @@ def test_published_settings_are_in_the_protocols():
         ("images = 4", "image = 4", r"own\.toml: unknown key 'data\.image'. Did you mean 'images'.*difficulty"),
         ('kind = "scenes"', 'kind = "scene"', r"own\.toml: data: .*'scenes', 'files'"),
         ("size = 16", "sise = 16", r"unknown key 'masks\.sise'. Did you mean 'size'\? Known: method, count, size"),
-        ('method = "grid"', 'method = "gird"', r"masks\.method: No way to make masks 'gird'. Did you mean 'grid'"),
+        ('method = "grid"', 'method = "gird"', r"masks\.method: Unknown mask method 'gird'. Did you mean 'grid'"),
         ('name = "random"', 'nam = "random"', r"unknown key 'methods\[0\]\.nam'. Did you mean 'name'|Field required"),
-        ('name = "random"', 'name = "rndom"', r"own\.toml: methods\[0\]: No method 'rndom'. Did you mean 'random'"),
-        ('name = "random"', 'name = "a2lc"\nsettings = { tau = 1 }', r"methods\[0\]: No setting of method 'a2lc', 'tau'"),
+        ('name = "random"', 'name = "rndom"', r"own\.toml: methods\[0\]: Unknown method 'rndom'. Did you mean 'random'"),
+        ('name = "random"', 'name = "a2lc"\nsettings = { tau = 1 }', r"methods\[0\]: Unknown setting of method 'a2lc': 'tau'"),
         ('name = "random"', 'name = "random"\n[[methods]]\nname = "random"', r"methods\[1\]\.label: 'random' is as 'random'"),
         ('name = "random"', 'name = "random"\nlabel = "a, b"', r"methods\[0\]\.label: 'a, b' has a comma in it"),
         ('name = "random"', 'name = "random"\ntraining = { steps = 1 }', r"methods\[0\]: training: unknown key 'steps'"),
@@ -105,7 +105,7 @@ def test_faults_are_one_line_with_file_and_key(tmp_path, old, new, says):
 
 
 def test_names_of_files_and_protocols(tmp_path):
-    with pytest.raises(UnknownNameError, match=r"No protocol 'smok'. Did you mean 'smoke'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown protocol 'smok'. Did you mean 'smoke'"):
         read_protocol("smok")
     with pytest.raises(MissingFileError, match=r"No protocol at .*none\.toml"):
         read_protocol(str(tmp_path / "none.toml"))

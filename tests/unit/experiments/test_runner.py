@@ -258,7 +258,7 @@ def test_a_run_ends_with_a_note_where_no_mask_is_left(tmp_path):
 def test_only_some_methods_and_seeds(tmp_path):
     made = bench(tmp_path)
     assert [run.name for run in made.plan([7, 3], ["entropy"])] == ["entropy-7", "entropy-3"]
-    with pytest.raises(UnknownNameError, match=r"No method of the protocol 'chance'. Did you mean 'Chance'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown method of the protocol 'chance'. Did you mean 'Chance'"):
         made.plan(methods=["chance"])
 
 

@@ -167,7 +167,7 @@ def test_an_image_three_pixels_high_is_not_taken_for_three_channels(detector):
 def test_refusals(ready, detector):
     with pytest.raises(InputError, match="holds a model of type 'sam'; a detector is of type 'grounding-dino'"):
         Detector(ready("sam"), {0: ("road",)}, 1)
-    with pytest.raises(UnknownNameError, match=r"No reduction 'men'\. Did you mean 'mean'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown reduction 'men'\. Did you mean 'mean'"):
         detector(reduction="men")
     with pytest.raises(InputError, match="Class 'road' takes 17 tokens"):
         Detector(ready("short"), {0: ("road", "car sign", "car pole", "car wheel", "bus sign sky")}, 1)

@@ -95,10 +95,10 @@ def test_refusals_come_before_anything_is_made(pseudo, tmp_path, scenes_dir, cla
     images = ("--images", scenes_dir / "images", "--classes", classes)
     refused("There is no project at ")
     refused("There is no project at ", "--images", scenes_dir / "images")
-    refused("No class 'ski'. Did you mean 'sky'", *images, "--background", "ski")
-    refused("No cover 'slick'. Did you mean 'slic'", *images, "--cover", "slick")
+    refused("Unknown class 'ski'. Did you mean 'sky'", *images, "--background", "ski")
+    refused("Unknown cover 'slick'. Did you mean 'slic'", *images, "--cover", "slick")
     refused("accept it with `accept_license` someone/thing", *images, "--detector", "someone/thing")
-    refused("No segmenter 'sam-vit-huger'", *images, "--segmenter", "sam-vit-huger")
+    refused("Unknown segmenter 'sam-vit-huger'", *images, "--segmenter", "sam-vit-huger")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     refused("HF_HUB_OFFLINE forbids to fetch them", *images, "--detector", "grounding-dino-tiny", "--download")
     refused(

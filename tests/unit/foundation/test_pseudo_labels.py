@@ -259,7 +259,7 @@ def test_background_and_no_cover(project, make):
     for image in project.images:
         assert (project.mask_map(image) > 0).all()
     assert (project.masks.label == 4).any()
-    with pytest.raises(UnknownNameError, match="No class 'ski'"):
+    with pytest.raises(UnknownNameError, match="Unknown class 'ski'"):
         make(project, replace(SETTINGS, background="ski"), replace=True)
 
 

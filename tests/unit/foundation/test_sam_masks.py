@@ -68,7 +68,7 @@ def test_a_killed_run_goes_on_at_the_image(project, sam, monkeypatch, snapshot):
 def test_refusals(project, sam):
     with pytest.raises(InputError, match="Masks by SAM need weights: name them as `segmenter`"):
         make_masks(project, "sam")
-    with pytest.raises(UnknownNameError, match="No cover 'slik'"):
+    with pytest.raises(UnknownNameError, match="Unknown cover 'slik'"):
         make_masks(project, "sam", sam=sam(cover="slik"))
     with pytest.raises(InputError, match="`points` is 300"):
         make_masks(project, "sam", sam=sam(automatic=AutomaticSettings(points=300)))

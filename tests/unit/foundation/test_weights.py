@@ -49,7 +49,7 @@ def test_names():
         "pinned here"
     )
     with pytest.raises(
-        UnknownNameError, match=r"No segmenter 'sam-vit-bas'. Did you mean 'sam-vit-base'\?.*or a folder"
+        UnknownNameError, match=r"Unknown segmenter 'sam-vit-bas'. Did you mean 'sam-vit-base'\?.*or a folder"
     ):
         find_weights("sam-vit-bas", "segmenter")
     with pytest.raises(InputError, match=r"sam-vit-base is a segmenter, not a detector\. Known: grounding-dino-tiny, "):

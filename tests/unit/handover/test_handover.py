@@ -656,8 +656,8 @@ def test_classes_of_one_colour_are_told_apart(project, tmp_path):
         ("cvat-mask", "a:b", r"'a:b' has a ':'.*Rename it in project\.yaml, or use cvat-xml\."),
         ("cvat-mask", "#a", "begins with '#'"),
         ("cvat-xml", "x" * 65, "has 65 characters, of which CVAT keeps 64"),
-        ("cvat-xml", "a\x00b", "has a sign"),
-        ("label-studio", "a\nb", "has a sign"),
+        ("cvat-xml", "a\x00b", "contains a character"),
+        ("label-studio", "a\nb", "contains a character"),
         ("label-studio", "a$b", r"has a '\$'"),
     ],
 )
@@ -797,10 +797,10 @@ def region(tasks, place=0):
         (lambda tasks: region(tasks).update(image_rotation=90), "turned by 90 degrees"),
         (lambda tasks: region(tasks)["value"].update(brushlabels=["dog"]), "label 'dog' was not handed over"),
         (lambda tasks: region(tasks)["value"].update(brushlabels=["sky", "car"]), "more than one label"),
-        (lambda tasks: region(tasks)["value"].update(rle=region(tasks)["value"]["rle"][:-9]), "was cut short"),
+        (lambda tasks: region(tasks)["value"].update(rle=region(tasks)["value"]["rle"][:-9]), "was truncated"),
         (
             lambda tasks: region(tasks)["value"].update(rle=brush_of_mask(np.ones((48, 63), bool))),
-            "where the image needs",
+            "but the image needs",
         ),
         (lambda tasks: region(tasks)["value"].update(rle="eJw"), "a list of whole numbers"),
         (lambda tasks: region(tasks)["value"].update(format="png"), "in format 'png'"),
@@ -810,7 +810,7 @@ def region(tasks, place=0):
             "choice '\\?' was not handed over",
         ),
         (lambda tasks: region(tasks).update(type="choices", value={"choices": ["a", "b"]}), "more than one choice"),
-        (lambda tasks: tasks[0].update(annotations="?"), "no list of objects"),
+        (lambda tasks: tasks[0].update(annotations="?"), "not a list of objects"),
         (
             lambda tasks: tasks[0]["annotations"].append(
                 {"result": [{"type": "choices", "value": {"choices": ["cannot tell"]}}]}
@@ -878,7 +878,7 @@ def test_json_nested_without_end_is_refused(project, tmp_path):
     hand_over(project, tmp_path / "out", "label-studio")
     path = tmp_path / "out" / "deep.json"
     path.write_text("[" * 200_000, encoding="utf-8")
-    with pytest.raises(InputError, match=r"nested too deeply|not whole JSON"):
+    with pytest.raises(InputError, match=r"nested too deeply|not complete JSON"):
         take_back(project, path, annotator="Ada")
 
 
@@ -886,7 +886,7 @@ def test_large_files_are_refused_unread(project, tmp_path, monkeypatch):
     hand_over(project, tmp_path / "out", "label-studio")
     export = LabelStudio(tmp_path / "out").export()
     monkeypatch.setattr(archive, "MAX_TEXT", 100)
-    with pytest.raises(InputError, match="at most 100 are read"):
+    with pytest.raises(InputError, match="at most 100 are supported"):
         take_back(project, export, annotator="Ada")
 
 
@@ -920,7 +920,7 @@ def first_mask(root):
     [
         (lambda root: root.find("image").set("width", "65"), "has 65 x 48 pixels; it was handed over with 64 x 48"),
         (lambda root: first_mask(root).set("label", "dog"), "label 'dog', which was not handed over"),
-        (lambda root: first_mask(root).set("rle", "1, 2"), "covers 3 pixels and its box has"),
+        (lambda root: first_mask(root).set("rle", "1, 2"), "covers 3 pixels, but its box has"),
         (lambda root: first_mask(root).set("rle", "1, x"), "not all whole numbers"),
         (lambda root: first_mask(root).set("rle", "9" * 5000), "not all whole numbers"),
         (lambda root: first_mask(root).set("left", "63"), "of an image of 64 x 48"),
@@ -970,8 +970,8 @@ def test_an_image_that_did_not_come_back_is_untouched(cvat, project):
         (b'<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><annotations>&y;</annotations>', "document type"),
         (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations/>', "document type"),
         ('<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a><annotations/>'.encode("utf-16"), "document type"),
-        (b"<annotations><image>", "not whole XML"),
-        (b"\x00\x01", "not whole XML"),
+        (b"<annotations><image>", "not complete XML"),
+        (b"\x00\x01", "not complete XML"),
         (b"<html/>", "its root is <html>"),
         (b"<annotations><track/></annotations>", "with tracks"),
         (b"<annotations/>", "none of its 0 images"),
@@ -1016,7 +1016,7 @@ def test_bad_label_maps_are_told_and_spoil_no_other(masks, project, tmp_path):
     name = map_of(project, 0)
     for data, match in (
         (png(tmp_path, small), "has 63 x 48 pixels; the image was handed over with 64 x 48"),
-        (png(tmp_path, odd), r"colour \(1, 2, 3\) is no label of its labelmap.txt"),
+        (png(tmp_path, odd), r"colour \(1, 2, 3\) is not a label of its labelmap.txt"),
         (png(tmp_path, odd)[:60], f"{name}: truncated or damaged"),
         (b"no picture", f"{name}: not an image"),
     ):
@@ -1092,11 +1092,11 @@ def test_bad_archives_are_refused(masks, project, change, match):
 
 def test_archives_are_bounded(masks, monkeypatch):
     monkeypatch.setattr(archive, "MAX_ENTRIES", 3)
-    with pytest.raises(InputError, match="6 files; at most 3 are read"):
+    with pytest.raises(InputError, match="6 files; at most 3 are supported"):
         masks(lambda files: None)
     monkeypatch.setattr(archive, "MAX_ENTRIES", 100)
     monkeypatch.setattr(archive, "MAX_EXPANDED", 10_000)
-    with pytest.raises(InputError, match="bytes unpacked; at most 10,000 are read"):
+    with pytest.raises(InputError, match="bytes; at most 10,000 are supported"):
         masks(lambda files: files.update({"bomb.png": bytes(1_000_000)}))
 
 

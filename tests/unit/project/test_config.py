@@ -176,7 +176,7 @@ def test_preset_by_setting_resets_what_it_fills_in():
         ({"trainng.iterations": 5}, ConfigError, r"^settings: unknown key 'trainng'. Did you mean 'training'\?"),
         ({"training.iterations": "many"}, ConfigError, r"^settings: training.iterations: .*found 'many'"),
         ({"seed.more": 1}, ConfigError, r"^seed.more: 'seed' has no settings below it"),
-        ({"training.preset": "papr"}, UnknownNameError, r"No preset 'papr'. Did you mean 'paper'\?"),
+        ({"training.preset": "papr"}, UnknownNameError, r"Unknown preset 'papr'. Did you mean 'paper'\?"),
     ],
 )
 def test_bad_settings(settings, error, message):

@@ -159,7 +159,7 @@ def test_no_ground_truth(make_dataset):
 
 def test_image_by_name(tiny_project):
     assert tiny_project.record("scene_00001").index == 1
-    with pytest.raises(UnknownNameError, match=r"No image 'scene_0001'. Did you mean 'scene_00001'\?"):
+    with pytest.raises(UnknownNameError, match=r"Unknown image 'scene_0001'. Did you mean 'scene_00001'\?"):
         tiny_project.record("scene_0001")
 
 
@@ -239,7 +239,7 @@ def test_two_imports_of_one_folder_do_not_meet(tmp_path):
 
     with new_folder(tmp_path / "x") as partial:
         partial.mkdir()
-        with pytest.raises(LockedError, match="Another process is making"), new_folder(tmp_path / "x"):
+        with pytest.raises(LockedError, match="Another process is creating"), new_folder(tmp_path / "x"):
             pass
         (partial / "file").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["x"] and (tmp_path / "x/file").exists()

@@ -237,7 +237,7 @@ def test_one_bad_answer_does_not_spoil_the_others(client, desk):
     assert [r["query_id"] for r in results] == [999, 1, 2, 3, 4, 999, 5]
     assert [r["status"] for r in results] == ["refused"] * 6 + ["recorded"]
     assert "no question 999" in results[0]["message"] and "Class 4711" in results[1]["message"]
-    assert "Parts belong to an answer 'classes'" in results[4]["message"] and list(desk.standing_answers) == [5]
+    assert "Only an answer 'classes' has parts" in results[4]["message"] and list(desk.standing_answers) == [5]
 
 
 @pytest.mark.parametrize(
@@ -515,8 +515,8 @@ def test_clicks_are_recorded(client, desk):
 @pytest.mark.parametrize(
     ("classes", "parts", "says"),
     [
-        ([1], [2], "names classes [1] and its parts [2]"),
-        ([2, 1], [1, 2], "names classes [2, 1] and its parts [1, 2]"),
+        ([1], [2], "names classes [1], but its parts have [2]"),
+        ([2, 1], [1, 2], "names classes [2, 1], but its parts have [1, 2]"),
         ([99], [99], "Class 99 of a part is none of the"),
         ([], [VOID], "No part has a class"),
         ([], [None], "No part has a class"),
@@ -910,11 +910,11 @@ def test_a_port_is_held_before_anything_is_served(client):
     try:
         assert server.port > 0 and server.address == f"127.0.0.1:{server.port}"
         assert set(server.hosts) == {f"127.0.0.1:{server.port}", f"localhost:{server.port}", f"[::1]:{server.port}"}
-        with pytest.raises(InputError, match=rf"Cannot listen at 127.0.0.1 port {server.port}: .*`port`"):
+        with pytest.raises(InputError, match=rf"Cannot listen on 127.0.0.1, port {server.port}: .*`port`"):
             Server("127.0.0.1", server.port)
     finally:
         server.close()
-    with pytest.raises(InputError, match=r"Cannot listen at 127.0.0.1 port 70000"):
+    with pytest.raises(InputError, match=r"Cannot listen on 127.0.0.1, port 70000"):
         Server("127.0.0.1", 70000)
 
 

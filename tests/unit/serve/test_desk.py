@@ -271,7 +271,7 @@ def test_what_a_person_leaves_out_is_not_made(open_desk):
     out = of_pair | (spread["probability"] < threshold)
     done = desk.accept_spread(threshold, [pair])
     assert done == {"changed": int((~out).sum()), "left_out": int(out.sum()), "message": done["message"]}
-    assert 0 < out.sum() < len(out) and f"{out.sum()} left out by hand" in done["message"]
+    assert 0 < out.sum() < len(out) and f"{out.sum()} excluded in review" in done["message"]
     state = desk.project.state()
     assert (state.classes[spread["rows"][out]] == FIRST).all() and (state.classes[spread["rows"][~out]] != FIRST).all()
     (details,) = [s.details for s in desk.project.ledger.stages() if (s.round, s.stage) == (1, "correct")]
