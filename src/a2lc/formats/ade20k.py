@@ -77,7 +77,7 @@ def read_ade20k(sources: Sources, *, partial: bool = False, classes: ClassTable 
     images_root = root / "images" / (split or "")
     own = _annotations(sources.labels or root)
     if own is None and sources.labels is not None:
-        raise MissingFileError(f"There is no folder annotations in {sources.labels}, as `format` ade20k expects.")
+        raise MissingFileError(f"There is no folder annotations in {sources.labels}. `format` ade20k expects one.")
     truth = None
     if sources.ground_truth is not None:
         truth = _annotations(sources.ground_truth) or sources.ground_truth

@@ -163,7 +163,7 @@ def root_of(sources: Sources, format: str, holds: str) -> Path:
     if sources.images is None:
         raise InputError(f"`images` is missing. With `format` {format}, it is the folder that contains {holds}.")
     if not (sources.images / holds).is_dir():
-        raise MissingFileError(f"There is no folder {holds} in {sources.images}, as `format` {format} expects.")
+        raise MissingFileError(f"There is no folder {holds} in {sources.images}. `format` {format} expects one.")
     return sources.images
 
 

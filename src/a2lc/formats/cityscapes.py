@@ -87,7 +87,7 @@ def read_cityscapes(sources: Sources, *, partial: bool = False, classes: ClassTa
     images_root = folder / split if split else folder
     label_root = _maps_root(sources.labels or root)
     if label_root is None and sources.labels is not None:
-        raise MissingFileError(f"There is no folder gtFine in {sources.labels}, as `format` cityscapes expects.")
+        raise MissingFileError(f"There is no folder gtFine in {sources.labels}. `format` cityscapes expects one.")
     is_truth = (
         sources.labels is None
         and sources.ground_truth is not None

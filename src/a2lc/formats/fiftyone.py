@@ -52,7 +52,9 @@ def read_fiftyone(sources: Sources, *, partial: bool = False, classes: ClassTabl
             "`labels` is missing. With `format` fiftyone, it is the folder that contains labels and mask_targets.json."
         )
     if not (root / "labels").is_dir() or not (root / TARGETS).is_file():
-        raise MissingFileError(f"There is no folder labels, or no {TARGETS}, in {root}, as `format` fiftyone expects.")
+        raise MissingFileError(
+            f"There is no folder labels, or no {TARGETS}, in {root}. `format` fiftyone expects both."
+        )
     where = str(root / TARGETS)
     data = parse_json(read_bounded(root / TARGETS), where)
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data.values()):

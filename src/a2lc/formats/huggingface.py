@@ -86,7 +86,7 @@ def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassT
     root = sources.images
     files = _files(root)
     if not files:
-        raise MissingFileError(f"There is no *.parquet in {root}, as `format` huggingface expects.")
+        raise MissingFileError(f"There is no *.parquet in {root}. `format` huggingface expects Parquet files.")
     splits = {path: _split(path.name) for path in files}
     notes = []
     left = [path.name for path, split in splits.items() if split == "test"]

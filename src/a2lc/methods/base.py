@@ -259,7 +259,7 @@ def _import_method(place: str, name: str) -> type[Method]:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"method {name!r}: {place} cannot be imported: {error}.") from None
     if not (isinstance(loaded, type) and issubclass(loaded, Method) and hasattr(loaded, "__dataclass_fields__")):
-        raise ConfigError(f"method {name!r}: {place} is no dataclass that derives from a2lc.methods.Method.")
+        raise ConfigError(f"method {name!r}: {place} is not a dataclass that derives from a2lc.methods.Method.")
     method: type[Method] = loaded
     if "name" not in method.__dict__:
         method.name = name

@@ -125,12 +125,12 @@ def test_codes_are_not_given_out_twice():
         (lambda v: added(v, "void"), "stands for pixels without a class"),
         (lambda v: merged(v, ["car"], "car"), "no class to merge"),
         (lambda v: merged(v, ["bus"], "car"), "Unknown class 'bus'"),
-        (lambda v: added(v, "car"), "There is a class 'car'"),
-        (lambda v: added(v, "sky", 3), "Value 3 stands for something else"),
+        (lambda v: added(v, "car"), "A class 'car' exists already"),
+        (lambda v: added(v, "sky", 3), "Value 3 has another meaning"),
         (lambda v: added(v, "sky", 255), "Value 255 is the ignore value"),
         (lambda v: split(v, "car", ["x"]), "name at least two different classes"),
         (lambda v: split(v, "car", ["x", "x"]), "name at least two different classes"),
-        (lambda v: split(v, "car", ["x", "van"]), "There is a class 'van'"),
+        (lambda v: split(v, "car", ["x", "van"]), "A class 'van' exists already"),
     ],
 )
 def test_edits_that_make_no_sense(make, said):
@@ -352,7 +352,7 @@ def test_probability_files_of_as_many_other_classes(scored, project, tmp_path):
         project.edit_classes(merged(project.view, ["car"], "road"))
         project.edit_classes(added(project.view, "unicorn"))
     with pytest.raises(
-        InputError, match=r"\.npy is older than the last edit of the classes.*Save the probabilities anew"
+        InputError, match=r"\.npy is older than the last edit of the classes.*Save the probabilities again"
     ):
         run(scored, project, 2)
     new = tmp_path / "new"

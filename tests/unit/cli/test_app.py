@@ -122,7 +122,7 @@ def test_labels_for_some_images(scenes, tmp_path, capsys):
     shutil.copytree(scenes / "scenes/labels", labels)
     next(iter(sorted(labels.rglob("*.png")))).unlink()
     arguments = init_arguments(scenes, tmp_path / "p.a2lc", labels=labels)
-    mistake(capsys, arguments, "1 images without labels.* or `partial` to start those without labels")
+    mistake(capsys, arguments, "1 images without labels.* or `partial` to accept those without labels")
     assert _main([*arguments, "--partial"]) == 0
     out = capsys.readouterr().out
     assert "1 images have no label map; their pixels start unlabeled" in out
@@ -130,7 +130,7 @@ def test_labels_for_some_images(scenes, tmp_path, capsys):
 
 
 def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
-    mistake(capsys, ["run", tmp_path / "none"], "No project at .*none: project.yaml is missing")
+    mistake(capsys, ["run", tmp_path / "none"], "There is no project at .*none: project.yaml is missing")
     mistake(capsys, ["run", project, "--method", "a2cl"], "Unknown method 'a2cl'. Did you mean 'a2lc'")
     mistake(capsys, ["run", project, "--budge", 5], "No such option: --budge .*--budget")
     mistake(capsys, ["rnu", project], "No such command 'rnu'. Did you mean 'run'")
@@ -147,7 +147,7 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, ["run", project, "--annotator", "robot"], "Unknown annotator 'robot'")
     mistake(capsys, ["run", project, "--preset", "cpus"], "Did you mean 'cpu'")
     mistake(capsys, ["run", project, "--budget", 100000], "need 500000 more masks, but only")
-    mistake(capsys, init_arguments(scenes, project), "holds a project already")
+    mistake(capsys, init_arguments(scenes, project), "contains a project already")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", classes=None), "`classes` is missing.*--classes")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", format="vco"), "Did you mean 'voc'")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", map="34"), "--map 34: expected VALUE=VALUE")

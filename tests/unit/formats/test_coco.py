@@ -342,10 +342,10 @@ def test_large_maps_are_read_in_parts(tmp_path, rng):
 @pytest.mark.parametrize(
     ("infos", "message"),
     [
-        ([], "segment 5 is not in the JSON in the JSON"),
+        ([], "segment 5 is not in the JSON file"),
         ([{"id": 5, "category_id": 99}], "category 99, which the file does not define"),
         ([{"id": 5, "category_id": 3}, {"id": 5, "category_id": 90}], "two segments have the id 5"),
-        ([{"id": 5, "category_id": 3}, {"id": 0, "category_id": 3}], "or one has 0"),
+        ([{"id": 5, "category_id": 3}, {"id": 0, "category_id": 3}], "or one has the id 0"),
         ([{"id": "5", "category_id": 3}], "id of a segment is of type str"),
     ],
 )
@@ -371,8 +371,8 @@ def test_panoptic_files_outside(tmp_path):
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([{"id": 3, "name": "dog\nFAULT"}, {"id": 4, "name": "sky"}], r"'dog\\nFAULT', contains line breaks"),
-        ([{"id": 3, "name": "dog\x1b[31m"}, {"id": 4, "name": "sky"}], r"x1b\[31m', contains line breaks or control"),
+        ([{"id": 3, "name": "dog\nFAULT"}, {"id": 4, "name": "sky"}], r"'dog\\nFAULT' contains line breaks"),
+        ([{"id": 3, "name": "dog\x1b[31m"}, {"id": 4, "name": "sky"}], r"x1b\[31m' contains line breaks or control"),
         ([{"id": -1, "name": "dog"}, {"id": 90, "name": "sky"}], "category 'dog' has the number -1"),
         ([{"id": 3, "name": "dog"}, {"id": 65535, "name": "sky"}], "category 'sky' has the number 65535"),
     ],

@@ -137,10 +137,10 @@ def test_xml_that_lies_is_refused(tmp_path, shapes, other, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<annotations><track/></annotations>", "made with tracks"),
+        ("<annotations><track/></annotations>", "contains tracks"),
         ("<other/>", "its root is <other>"),
         ("<annotations>", "not complete XML"),
-        ("<annotations></annotations>", "names no categories|names no image"),
+        ("<annotations></annotations>", "contains no categories|contains no images"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>', "document type"),
         ("", "not complete XML"),
     ],
@@ -238,9 +238,9 @@ def test_images_in_the_export(tmp_path):
 
 MASK_LIES = [
     ({"SegmentationClass/a b.png": png(np.full((H, W, 3), 9, np.uint8))}, r"colour \(9, 9, 9\) is not a label"),
-    ({"SegmentationClass/a b.png": b"no"}, "not an image"),
-    ({"labelmap.txt": "car:1,2::"}, "is not name:red,green,blue"),
-    ({"labelmap.txt": "car:1,2,300::"}, "is not name:red,green,blue"),
+    ({"SegmentationClass/a b.png": b"no"}, "not a readable image"),
+    ({"labelmap.txt": "car:1,2::"}, "expected name:red,green,blue"),
+    ({"labelmap.txt": "car:1,2,300::"}, "expected name:red,green,blue"),
     ({"labelmap.txt": "car:10,20,30::\ntree:10,20,30::"}, "two labels have the colour"),
     ({"labelmap.txt": b"\xff\xfe\xff"}, "not UTF-8"),
     ({"void/a b.png": png(np.zeros((2, 2), np.uint8))}, "has a different size"),

@@ -132,7 +132,7 @@ def test_missing_label_maps(tmp_path):
 
 
 def test_tables_that_lie(tmp_path):
-    with pytest.raises(MissingFileError, match=r"No \*\.parquet"):
+    with pytest.raises(MissingFileError, match=r"no \*\.parquet"):
         read(tmp_path)
     path = write(tmp_path, "train.parquet", rows(2))
     whole = path.read_bytes()

@@ -93,7 +93,7 @@ def test_the_last_annotation_counts_and_predictions_only_without(tmp_path):
     assert found["a b"][0, 0] == 1
     found, summary = read(tmp_path, [task(annotations=[], predictions=predictions)], table, "q.a2lc")
     assert found["a b"][0, 0] == 0 and any("from their predictions" in note for note in summary.notes)
-    with pytest.raises(InputError, match="names no image"):
+    with pytest.raises(InputError, match="contains no images"):
         read(tmp_path, [task(annotations=annotations[2:])], table, "r.a2lc")
 
 
@@ -135,12 +135,12 @@ def test_void_and_nothing_drawn(tmp_path):
 
 LIES = [
     ([3], "expected a list of tasks"),
-    ([{"image": "a"}], "not JSON-MIN"),
+    ([{"image": "a"}], "not as JSON-MIN"),
     ([task(3)], "has no 'image'"),
     ([task(regions=[region("car", box(0, 0, 2, 2), original_width=10**7, original_height=10**7)])], "over the limit"),
     ([task(regions=[region("car", box(0, 0, 2, 2), original_width=W + 1)])], "the brush RLE has 800 values"),
     ([task(regions=[region("car", box(0, 0, 2, 2), original_width=None)])], "expected whole numbers"),
-    ([task(regions=[region("car", box(0, 0, 2, 2), image_rotation=90)])], "turned by 90 degrees"),
+    ([task(regions=[region("car", box(0, 0, 2, 2), image_rotation=90)])], "rotated by 90 degrees"),
     ([task(regions=[region("car")])], "expected 'rle'"),
     (
         [task(regions=[region("car") | {"value": {"format": "rle", "rle": [300], "brushlabels": ["car"]}}])],

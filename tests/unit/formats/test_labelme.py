@@ -106,7 +106,7 @@ def test_image_data_where_there_is_no_image(tmp_path):
     one = [shape("car", "rectangle", [[0, 0], [9, 9]])]
     write(tmp_path, one, image=False, imageData=encoded(pixels), imageHeight=None, imageWidth=None)
     _, _, summary = read(tmp_path)
-    assert any("taken from imageData" in note for note in summary.notes)
+    assert any("read from imageData" in note for note in summary.notes)
     with Project(tmp_path / "p.a2lc") as project:
         assert (project.pixels(project.images[0]) == 50).all()
 
@@ -140,8 +140,8 @@ LIES = [
     ({"shapes": [shape("a", "polygon", "x")]}, "not pairs"),
     ({"shapes": [shape("a", "mask", RECTANGLE)]}, "mask is not text"),
     ({"shapes": [shape("a", "mask", RECTANGLE, mask="!!!")]}, "is not base64"),
-    ({"shapes": [shape("a", "mask", RECTANGLE, mask="AAAA")]}, "not an image"),
-    ({"shapes": [shape("a", "mask", RECTANGLE, mask=encoded(np.ones((3, 4), bool)))]}, "its box 10 x 10"),
+    ({"shapes": [shape("a", "mask", RECTANGLE, mask="AAAA")]}, "not a readable image"),
+    ({"shapes": [shape("a", "mask", RECTANGLE, mask=encoded(np.ones((3, 4), bool)))]}, "its box has 10 x 10"),
     (
         {"shapes": [shape("a", "mask", [[-2, 0], [1, 2]], mask=encoded(np.ones((3, 4), bool)))]},
         "is not inside the image",

@@ -175,7 +175,7 @@ def test_voc_trainval_alone_and_no_lists(tmp_path):
     assert (ids(found.train), found.validation) == (["a", "d"], [])
     found = read_voc(voc(tmp_path / "two", {}, labelled=("a", "c")))
     assert ids(found.train) == ["a", "c"]
-    assert "took the 2 images that have labels" in found.notes[0]
+    assert "the 2 images that have labels are used" in found.notes[0]
 
 
 def test_voc_labels_from_elsewhere(tmp_path):
@@ -209,7 +209,7 @@ def test_voc_lists_that_overlap(tmp_path):
 
 
 def test_voc_root_without_images(tmp_path):
-    with pytest.raises(MissingFileError, match=r"No folder JPEGImages in "):
+    with pytest.raises(MissingFileError, match=r"no folder JPEGImages in "):
         read_voc(Sources(format="voc", images=tmp_path))
 
 
@@ -258,4 +258,4 @@ def test_voc_with_some_labels(tmp_path):
         ("c", True),
         ("d", True),
     ]
-    assert "took all 4 images" in found.notes[0]
+    assert "all 4 images are used" in found.notes[0]

@@ -100,7 +100,7 @@ def test_refusals_come_before_anything_is_made(pseudo, tmp_path, scenes_dir, cla
     refused("accept it with `accept_license` someone/thing", *images, "--detector", "someone/thing")
     refused("Unknown segmenter 'sam-vit-huger'", *images, "--segmenter", "sam-vit-huger")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused("HF_HUB_OFFLINE forbids to fetch them", *images, "--detector", "grounding-dino-tiny", "--download")
+    refused("HF_HUB_OFFLINE forbids downloads", *images, "--detector", "grounding-dino-tiny", "--download")
     refused(
         "HF_HUB_OFFLINE forbids",
         *images,
@@ -159,7 +159,7 @@ def test_masks_by_sam(tmp_path, scenes_dir, models, capsys):
     sam = ("--method", "sam", "--segmenter", models / "sam", "--device", "cpu", "--points", 3)
     capsys.readouterr()
     assert run("masks", place, *sam, "--min-iou", 1) == 2
-    assert "the model was sure of none" in capsys.readouterr().err
+    assert "the model was not confident of any" in capsys.readouterr().err
     assert run("masks", place, *sam, "--min-iou", 1, "--cover", "slic", "--count", 10) == 0
     out = capsys.readouterr().out
     assert f"segmenter: your folder {models / 'sam'}" in out

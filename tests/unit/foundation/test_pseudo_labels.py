@@ -269,7 +269,7 @@ def test_nothing_found(project, make, monkeypatch):
     original = detector.class_scores
     monkeypatch.setattr(detector, "class_scores", lambda *args: original(*args) / 2)
     high = replace(SETTINGS, box_threshold=0.75)
-    with pytest.raises(InputError, match=r"No mask came out: the detector found nothing with a score of 0\.75\. Lower"):
+    with pytest.raises(InputError, match=r"the detector found nothing with a score of at least 0\.75\. Lower"):
         make(project, replace(high, cover="none"))
     assert not (project.folder / "tables" / "pseudo.json").exists()
     summary = make(project, high)
@@ -354,8 +354,8 @@ def test_settings_out_of_range(project, make):
         ({"box_threshold": 1.2}, r"--box-threshold is 1\.2; expected 0 to 1"),
         ({"nms": -1}, "--nms is -1; expected 0 to 1"),
         ({"cover_count": 0}, r"`cover_count` is 0; expected 1 to 65,535"),
-        ({"batch": 0}, "`batch` is 0; expected 1 or more"),
-        ({"shortest": 2000}, "Images of 2000 to 96 pixels a side"),
+        ({"batch": 0}, "`batch` is 0; expected at least 1"),
+        ({"shortest": 2000}, "`shortest` is 2000 and `longest` is 96"),
     ):
         with pytest.raises(InputError, match=message):
             make(project, replace(SETTINGS, **change))
@@ -369,7 +369,7 @@ def test_an_image_that_was_exchanged(project, make):
     kept = path.read_bytes()
     try:
         Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(path)
-        with pytest.raises(ShapeError, match="is 30 x 20 now and was 64 x 48 when the project was made"):
+        with pytest.raises(ShapeError, match="is 30 x 20 pixels, but was 64 x 48 when the project was created"):
             make(project)
     finally:
         path.write_bytes(kept)

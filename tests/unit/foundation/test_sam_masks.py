@@ -72,5 +72,5 @@ def test_refusals(project, sam):
         make_masks(project, "sam", sam=sam(cover="slik"))
     with pytest.raises(InputError, match="`points` is 300"):
         make_masks(project, "sam", sam=sam(automatic=AutomaticSettings(points=300)))
-    with pytest.raises(InputError, match=r"No mask came out: the model was sure of none\. Lower `min_iou`"):
+    with pytest.raises(InputError, match=r"No masks were found: the model was not confident of any\. Lower `min_iou`"):
         make_masks(project, "sam", sam=sam(automatic=AutomaticSettings(points=2, min_iou=1.0)))

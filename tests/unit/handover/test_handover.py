@@ -653,12 +653,12 @@ def test_classes_of_one_colour_are_told_apart(project, tmp_path):
 @pytest.mark.parametrize(
     ("format", "name", "match"),
     [
-        ("cvat-mask", "a:b", r"'a:b' has a ':'.*Rename it in project\.yaml, or use cvat-xml\."),
+        ("cvat-mask", "a:b", r"'a:b' contains ':'.*Rename it in project\.yaml, or use cvat-xml\."),
         ("cvat-mask", "#a", "begins with '#'"),
-        ("cvat-xml", "x" * 65, "has 65 characters, of which CVAT keeps 64"),
+        ("cvat-xml", "x" * 65, "has 65 characters, of which CVAT keeps only 64"),
         ("cvat-xml", "a\x00b", "contains a character"),
         ("label-studio", "a\nb", "contains a character"),
-        ("label-studio", "a$b", r"has a '\$'"),
+        ("label-studio", "a$b", r"contains '\$'"),
     ],
 )
 def test_names_that_a_tool_cannot_hold_are_refused(project, tmp_path, format, name, match):
@@ -736,7 +736,7 @@ def test_files_cut_short_are_told(handed):
     export = handed.tool.export({}) if handed.tool.format != "cvat-mask" else handed.tool.export()
     whole = export.read_bytes()
     export.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"not (a )?whole (JSON|XML|ZIP file)") as error:
+    with pytest.raises(InputError, match=r"not (a )?complete (JSON|XML|ZIP file)") as error:
         take_back(handed.project, export, annotator="Ada")
     assert str(export) in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(MissingFileError, match="Name the file that"):
@@ -793,8 +793,11 @@ def region(tasks, place=0):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda tasks: region(tasks).update(original_width=65), r"drawn on an image of 65 x 48 pixels; .* has 64 x 48"),
-        (lambda tasks: region(tasks).update(image_rotation=90), "turned by 90 degrees"),
+        (
+            lambda tasks: region(tasks).update(original_width=65),
+            r"drawn on an image of 65 x 48 pixels, but .* has 64 x 48",
+        ),
+        (lambda tasks: region(tasks).update(image_rotation=90), "rotated by 90 degrees"),
         (lambda tasks: region(tasks)["value"].update(brushlabels=["dog"]), "label 'dog' was not handed over"),
         (lambda tasks: region(tasks)["value"].update(brushlabels=["sky", "car"]), "more than one label"),
         (lambda tasks: region(tasks)["value"].update(rle=region(tasks)["value"]["rle"][:-9]), "was truncated"),
@@ -864,7 +867,7 @@ def test_tasks_of_others_are_left_alone(studio, project):
     [
         (lambda tasks: {"tasks": tasks}, "expected a list of tasks"),
         (lambda tasks: [1, 2], "expected a list of tasks"),
-        (lambda tasks: [{"image": "x", "class": []}], "not JSON-MIN"),
+        (lambda tasks: [{"image": "x", "class": []}], "not as JSON-MIN"),
         (lambda tasks: [task["data"].update(handover="?") for task in tasks] and None, "none of its 5 tasks belongs"),
         (lambda tasks: [{"data": {"image": "x"}}], "none of its 1 tasks belongs"),
     ],
@@ -973,7 +976,7 @@ def test_an_image_that_did_not_come_back_is_untouched(cvat, project):
         (b"<annotations><image>", "not complete XML"),
         (b"\x00\x01", "not complete XML"),
         (b"<html/>", "its root is <html>"),
-        (b"<annotations><track/></annotations>", "with tracks"),
+        (b"<annotations><track/></annotations>", "contains tracks"),
         (b"<annotations/>", "none of its 0 images"),
         (b'<annotations><image name="x.png"/></annotations>', "none of its 1 images"),
     ],
@@ -1018,7 +1021,7 @@ def test_bad_label_maps_are_told_and_spoil_no_other(masks, project, tmp_path):
         (png(tmp_path, small), "has 63 x 48 pixels; the image was handed over with 64 x 48"),
         (png(tmp_path, odd), r"colour \(1, 2, 3\) is not a label of its labelmap.txt"),
         (png(tmp_path, odd)[:60], f"{name}: truncated or damaged"),
-        (b"no picture", f"{name}: not an image"),
+        (b"no picture", f"{name}: not a readable image"),
     ):
         summary = masks(lambda files, data=data: files.update({name: data}), untouched="confirm")
         assert summary.refused == 4 and summary.recorded + summary.same == 1
@@ -1073,8 +1076,8 @@ def test_an_image_without_a_label_map_is_untouched(masks, project):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda files: files.update({"labelmap.txt": b"road:1,2::"}), "is not name:red,green,blue"),
-        (lambda files: files.update({"labelmap.txt": b"road:1,2,999::"}), "is not name:red,green,blue"),
+        (lambda files: files.update({"labelmap.txt": b"road:1,2::"}), "expected name:red,green,blue"),
+        (lambda files: files.update({"labelmap.txt": b"road:1,2,999::"}), "expected name:red,green,blue"),
         (lambda files: files.update({"labelmap.txt": b"road:1,2,3::\ncar:1,2,3::"}), "two labels have the colour"),
         (lambda files: files.update({"labelmap.txt": b"\xff\xfe"}), "is not UTF-8"),
         (lambda files: [files.pop(name) for name in list(files) if "Class/" in name], "contains neither"),

@@ -127,9 +127,7 @@ def test_an_answer_sent_twice_at_once_is_recorded_once(ledger):
 def test_another_answer_is_refused_and_says_how_to_replace(ledger, other):
     (query,) = ask(ledger, (0, 5))
     ledger.add_answers(1, [(reply(query), 1.0, [(0, 5, FIRST, 1)])])
-    message = (
-        rf"Question {query} was answered 'correct' by eve\. To change that, say that the new answer replaces answer 1"
-    )
+    message = rf"Question {query} was answered 'correct' by eve\. To change the answer, state that it replaces answer 1"
     with pytest.raises(AlreadyAnsweredError, match=message):
         ledger.add_answers(1, [(reply(query, **other), 1.0, [(0, 5, 1, 2)])])
     assert len(ledger.answers()) == len(ledger.correction_rows()) == 1
@@ -302,7 +300,7 @@ def test_a_newer_ledger_is_refused_and_left_alone(ledger):
     ledger.close()
     with sqlite3.connect(ledger.path) as connection:
         connection.execute("INSERT INTO schema_versions VALUES (?)", (LATEST + 3,))
-    message = rf"schema version {LATEST + 3}; this a2lc knows versions up to {LATEST}\. .*pip install -U a2lc"
+    message = rf"schema version {LATEST + 3}, but this a2lc knows versions up to {LATEST}\. .*pip install -U a2lc"
     for _ in range(2):
         with pytest.raises(NewerProjectError, match=message):
             Ledger(ledger.path)

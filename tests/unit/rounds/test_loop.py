@@ -177,7 +177,7 @@ def test_questions_settle_the_plan_of_a_round_and_nothing_before_does(made, proj
 def test_a_wrong_folder_of_probabilities_can_be_mended(made, project, tmp_path):
     wrong = dataclasses.replace(plan(made), training=TrainingConfig(model="probabilities", probabilities=str(tmp_path)))
     lines = []
-    with pytest.raises(MissingFileError, match="No probabilities of image"):
+    with pytest.raises(MissingFileError, match="no probabilities of image"):
         Loop(project, wrong, on_stage=lambda result: lines.extend(result.lines())).run(1)
     assert "model not measured" in lines[1]
     assert Loop(project, plan(made)).run(1)
@@ -288,7 +288,7 @@ def test_record_answer_refuses_what_fits_no_question(made, project):
         record_answer(project, Answer(query_id=999, annotator="a", kind=AnswerKind.VOID))
     with pytest.raises(InputError, match="Class 77"):
         record_answer(project, Answer(query_id=1, annotator="a", kind=AnswerKind.CORRECT, classes=(77,)))
-    with pytest.raises(InputError, match="names one class, found 0"):
+    with pytest.raises(InputError, match="needs exactly one class, found 0"):
         record_answer(project, Answer(query_id=1, annotator="a", kind=AnswerKind.CONFIRM))
 
 

@@ -150,7 +150,7 @@ def test_a_region_outside_is_refused(pictures, box):
 def test_a_lost_image_is_told(pictures, tiny_project):
     path = tiny_project.image_path(tiny_project.images[0])
     path.unlink()
-    with pytest.raises(MissingFileError, match=r"is gone. Put it back"):
+    with pytest.raises(MissingFileError, match=r"is missing. Restore it"):
         pictures.jpeg(0, None, size=64)
     mask = int(tiny_project.masks.mask_ids[0])
     assert pictures.geometry(question(0, [mask])).area == tiny_project.masks.area[0], "masks are still known"
