@@ -324,7 +324,7 @@ def test_what_is_asked(name, settings, kind):
         ("alc", {"ask": "image"}, "^method 'alc': ask: .*'mask' or 'pixel'"),
         ("a2lc", {"parts": "all"}, "^method 'a2lc': parts: .*'both'"),
         ("gain", {"min_precision": 1.0}, r"^min_precision must be in \[0, 1\), found 1.0"),
-        ("gain", {"certify": 0.5, "measure": 0.5}, "^certify and measure leave nothing to ask: 0.5 and 0.5"),
+        ("gain", {"certify": 0.5, "measure": 0.5}, r"^certify \(0.5\) and measure \(0.5\) leave no questions"),
         ("gain", {"confidence": 0.2}, r"^confidence must be in \[0.5, 1\), found 0.2"),
         ("gain", {"batch": 0}, "^batch must be 1 or more, found 0"),
         ("gain", {"ridge": 0}, "^ridge must be above 0, found 0"),

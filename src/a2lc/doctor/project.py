@@ -38,7 +38,7 @@ def examine_project(project: Project, *, track: Track = no_progress) -> Diagnosi
     images = project.all_images
     with (
         ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
-        track("looking at files", len(images)) as advance,
+        track("checking files", len(images)) as advance,
     ):
         for found in in_order(pool, look, images):
             advance()

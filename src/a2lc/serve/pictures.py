@@ -213,8 +213,8 @@ class Pictures:
                 pixels = self.project.pixels(record)
             if pixels.shape[:2] != (record.height, record.width):
                 raise InputError(
-                    f"{record.file} is {pixels.shape[1]} x {pixels.shape[0]} pixels and was {record.width} x {record.height} "
-                    "when the project was made. Restore the original file."
+                    f"{record.file} has {pixels.shape[1]} x {pixels.shape[0]} pixels, but had {record.width} x "
+                    f"{record.height} when the project was created. Restore the original file."
                 )
             return pixels
 

@@ -186,7 +186,9 @@ class Views:
             labels = pixel_labels(parts, crop, (record.height, record.width))
         used = sorted({label for label in named if label is not None and label != VOID})
         if used and used[-1] >= self.project.classes.num_classes:
-            raise InputError(f"Class {used[-1]} of a part is none of the {self.project.classes.num_classes} classes.")
+            raise InputError(
+                f"Class {used[-1]} of a part is not one of the {self.project.classes.num_classes} classes."
+            )
         if answer.classes != used:
             raise InputError(f"The answer names classes {shown(answer.classes)}, but its parts have {shown(used)}.")
         if not used:

@@ -426,7 +426,7 @@ def test_an_open_round_is_about_the_same_classes(scored, project, capsys):
     for stage in ("train", "evaluate", "score"):
         loop.run_stage(stage)
     assert _main(["classes", "rename", str(project.folder), "car", "x"]) == 2
-    assert "Round 1 is open at its stage 'select'. Finish it first" in capsys.readouterr().err
+    assert "Round 1 is open at stage 'select'. Finish it first" in capsys.readouterr().err
 
 
 def test_nothing_left_to_ask_opens_no_round(scored, project):
@@ -438,7 +438,7 @@ def test_nothing_left_to_ask_opens_no_round(scored, project):
     rows = [(int(project.masks.image[row]), int(project.masks.mask_ids[row])) for row in asked]
     project.ledger.add_queries(0, [Query(round=0, image=i, mask_ids=(m,), proposed=0, score=1.0) for i, m in rows])
     plan = scored.plan(project, 5, method="alc")
-    with pytest.raises(PoolExhaustedError, match="masks were asked about: round 1 has nothing to ask"):
+    with pytest.raises(PoolExhaustedError, match="masks have been asked about, so round 1 has nothing to ask"):
         Loop(project, plan).run_stage("score")
     assert [record.round for record in project.ledger.rounds()] == [0]
 

@@ -156,7 +156,7 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, unknown, "Unknown export format 'cocoa'. Did you mean 'coco'")
     mistake(capsys, ["undo", project, 1], "There is no round 1")
     mistake(capsys, ["diff", project, 0, 1], "There is no round")
-    mistake(capsys, ["score", project], "at its stage 'train', not at 'score'")
+    mistake(capsys, ["score", project], "at stage 'train', not at 'score'")
     assert not (tmp_path / "x").exists() and list(tmp_path.glob(".*partial")) == []
 
 
@@ -205,7 +205,7 @@ def test_run_status_log_diff_undo(finished, capsys):
     assert f"would change {found['rounds'][2]['manual_changed']} masks back" in capsys.readouterr().out
     assert _main(["undo", str(finished), "2"]) == 0
     assert f"changed {found['rounds'][2]['manual_changed']} masks back" in capsys.readouterr().out
-    mistake(capsys, ["undo", finished, 2], "taken back already")
+    mistake(capsys, ["undo", finished, 2], "already been undone")
     assert _main(["status", str(finished), "--json"]) == 0
     after = json.loads(capsys.readouterr().out)
     assert after["now"]["data_miou"] == pytest.approx(found["rounds"][1]["data_miou"])
@@ -259,7 +259,7 @@ def test_without_ground_truth_the_oracle_is_refused_and_a_person_awaited(scenes,
     probs = ["--probabilities", str(scenes / "probs"), "--budget", "3", "--rounds", "1"]
     mistake(capsys, ["run", folder, *probs], "no ground truth, so answers cannot be simulated")
     assert _main(["run", str(folder), "--annotator", "human", *probs]) == 0
-    assert "3 questions wait for a person" in capsys.readouterr().out
+    assert "3 questions are waiting for answers" in capsys.readouterr().out
     assert _main(["status", str(folder), "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["rounds"][1]
     assert row["data_miou"] is None and row["queries"] == 3 and row["clicks"] == 0

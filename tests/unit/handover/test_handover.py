@@ -383,10 +383,10 @@ def test_folders_and_formats_are_checked_before_anything_is_written(project, tmp
 def test_a_failed_hand_over_leaves_nothing(project, tool, tmp_path):
     shutil.copy(project.image_path(project.images[1]), tmp_path / "kept.png")
     project.image_path(project.images[2]).unlink()
-    with pytest.raises(MissingFileError, match="is gone"):
+    with pytest.raises(MissingFileError, match="is missing"):
         hand_over(project, tmp_path / "out", tool.format)
     Image.new("RGB", (10, 12)).save(project.image_path(project.images[2]))
-    with pytest.raises(ShapeError, match="10 x 12 pixels and was 64 x 48"):
+    with pytest.raises(ShapeError, match="10 x 12 pixels, but had 64 x 48"):
         hand_over(project, tmp_path / "out", tool.format)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
@@ -406,7 +406,7 @@ def test_turned_images_are_handed_over_upright(tool, make_dataset, tmp_path):
         hand_over(project, tmp_path / "out", tool.format)
         if tool is LabelStudio:
             shown = tmp_path / "out" / "images" / "a.png"
-            with pytest.raises(InputError, match="browsers turn this image"):
+            with pytest.raises(InputError, match="browsers rotate this image"):
                 hand_over(project, tmp_path / "no", tool.format, image_root=str(data.root))
         else:
             with zipfile.ZipFile(tmp_path / "out" / "images.zip") as file:
@@ -530,7 +530,7 @@ def test_erased_parts_keep_their_labels_and_are_told(handed):
     assert found[3].kind == AnswerKind.MIXED
     told = "\n".join(summary.messages)
     assert f"Question 1: {second.sum():,} of {mask.sum():,} pixels have no label in the drawing" in told
-    assert "Question 3: a part is void" in told
+    assert "Question 3: one part is void" in told
 
 
 def test_what_is_drawn_later_lies_above(handed):
@@ -692,7 +692,7 @@ def test_a_hand_over_of_another_project_is_refused(handed, make_dataset, tmp_pat
         (lambda facts: facts["images"][0]["questions"][0].update(key="0"), "question 1 is about other masks"),
         (lambda facts: facts["images"][0]["questions"][0].update(query_id=2), "question 2 is about other masks"),
         (lambda facts: facts.pop("labels"), "not as the hand-over wrote it: labels"),
-        (lambda facts: facts["labels"][0].update(class_index=11), "its labels are not as the hand-over wrote them"),
+        (lambda facts: facts["labels"][0].update(class_index=11), "its labels have been changed since the hand-over"),
         (lambda facts: facts.update(version=2), "not as the hand-over wrote it: version"),
     ):
         facts = json.loads(json.dumps(whole))
@@ -752,9 +752,9 @@ def test_a_file_of_another_tool_is_told(project, tmp_path):
     export = LabelStudio(tmp_path / "out").export()
     with pytest.raises(InputError, match="is an export as label-studio, not as cvat-xml"):
         take_back(project, export, annotator="Ada", format="cvat-xml")
-    with pytest.raises(InputError, match="and the hand-over was for cvat-xml"):
+    with pytest.raises(InputError, match="but the hand-over was for cvat-xml"):
         take_back(project, export, annotator="Ada", handover=tmp_path / "cvat" / "handover.json")
-    with pytest.raises(InputError, match="'confirm' is for CVAT"):
+    with pytest.raises(InputError, match="'confirm' is only for CVAT"):
         take_back(project, export, annotator="Ada", untouched="confirm")
 
 
@@ -921,7 +921,7 @@ def first_mask(root):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda root: root.find("image").set("width", "65"), "has 65 x 48 pixels; it was handed over with 64 x 48"),
+        (lambda root: root.find("image").set("width", "65"), "has 65 x 48 pixels, but was handed over with 64 x 48"),
         (lambda root: first_mask(root).set("label", "dog"), "label 'dog', which was not handed over"),
         (lambda root: first_mask(root).set("rle", "1, 2"), "covers 3 pixels, but its box has"),
         (lambda root: first_mask(root).set("rle", "1, x"), "not all whole numbers"),
@@ -947,7 +947,9 @@ def test_verdicts_that_differ_are_refused(cvat):
 
     summary = cvat(change)
     assert (summary.recorded, summary.refused) == (4, 1)
-    assert summary.messages == ("Question 1: its masks have the verdicts cannot tell and keep. Give them one.",)
+    assert summary.messages == (
+        "Question 1: its masks have different verdicts: cannot tell and keep. Give them the same one.",
+    )
 
 
 def test_unknown_questions_and_images_are_told(cvat):

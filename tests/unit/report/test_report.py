@@ -414,7 +414,7 @@ def test_image_files_that_cannot_be_shown(project: Project, change: str) -> None
         else:
             save(path, np.zeros((5, 4, 3), dtype=np.uint8))
     source = page(project)
-    expected = {"gone": "is gone", "damaged": "damaged", "other size": "is 4 x 5 now; it was imported with 36 x 24."}
+    expected = {"gone": "is missing", "damaged": "damaged", "other size": "is 4 x 5 now; it was imported with 36 x 24."}
     assert words(source).count("No picture.") == words(source).count(expected[change]) == 3
     assert source.count("data:image/png") == 6 and "data:image/jpeg" not in source
 

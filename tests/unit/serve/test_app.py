@@ -440,13 +440,13 @@ def test_a_lost_image_leaves_its_cards(client, desk, project):
     path.unlink()
     try:
         fresh = client_of(desk)
-        refused(fresh.get(f"/api/images/{card['image']}/whole.jpg"), 404, "no_image_file", "is gone")
+        refused(fresh.get(f"/api/images/{card['image']}/whole.jpg"), 404, "no_image_file", "is missing")
         assert good(fresh.get("/api/questions/1")) == card
         parts = {"method": "superpixels", "count": 4}
-        refused(fresh.post("/api/questions/1/parts", json=parts), 404, "no_image_file", "is gone")
+        refused(fresh.post("/api/questions/1/parts", json=parts), 404, "no_image_file", "is missing")
         said = {"query_id": 1, "kind": "classes", "classes": [1], "parts": parts | {"classes": [1] * 4}}
         (result,) = send(fresh, said)["results"]
-        assert result["status"] == "refused" and "is gone" in result["message"]
+        assert result["status"] == "refused" and "is missing" in result["message"]
     finally:
         path.write_bytes(kept)
     assert client.get(f"/api/images/{card['image']}/whole.jpg").status_code == 200
@@ -517,7 +517,7 @@ def test_clicks_are_recorded(client, desk):
     [
         ([1], [2], "names classes [1], but its parts have [2]"),
         ([2, 1], [1, 2], "names classes [2, 1], but its parts have [1, 2]"),
-        ([99], [99], "Class 99 of a part is none of the"),
+        ([99], [99], "Class 99 of a part is not one of the"),
         ([], [VOID], "No part has a class"),
         ([], [None], "No part has a class"),
     ],

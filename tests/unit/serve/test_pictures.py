@@ -155,7 +155,7 @@ def test_a_lost_image_is_told(pictures, tiny_project):
     mask = int(tiny_project.masks.mask_ids[0])
     assert pictures.geometry(question(0, [mask])).area == tiny_project.masks.area[0], "masks are still known"
     Image.new("RGB", (48, 64)).save(path)
-    with pytest.raises(InputError, match=r"is 48 x 64 pixels and was 64 x 48"):
+    with pytest.raises(InputError, match=r"has 48 x 64 pixels, but had 64 x 48"):
         pictures.pixels(0)
     path.write_bytes(b"no image")
     with pytest.raises(ImageFileError, match="not an image"):
