@@ -88,7 +88,7 @@ def read_fiftyone(sources: Sources, *, partial: bool = False, classes: ClassTabl
 
 
 _SCRIPT = '''\
-"""Makes a FiftyOne dataset of this folder. Run it where FiftyOne is installed: python import_fiftyone.py"""
+"""Create a FiftyOne dataset from this folder. Run it where FiftyOne is installed: python import_fiftyone.py"""
 
 import argparse
 import json
@@ -99,8 +99,8 @@ import fiftyone as fo
 HERE = Path(__file__).resolve().parent
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--name", default=None, help="Of the dataset.")
-parser.add_argument("--images", type=Path, default=None, help="Folder of images, if they are not where they were.")
+parser.add_argument("--name", default=None, help="Name of the dataset.")
+parser.add_argument("--images", type=Path, default=None, help="Folder of images, if they have moved.")
 options = parser.parse_args()
 
 targets = {int(value): name for value, name in json.loads((HERE / "mask_targets.json").read_text("utf-8")).items()}

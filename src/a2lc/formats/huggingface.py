@@ -350,7 +350,7 @@ task_categories:
 
 # {name}
 
-Images and their label maps, corrected with a2lc. `label` is a PNG of class ids, one a pixel; {ignore} is void (no class).
+Images and label maps, corrected with a2lc. `label` is a PNG with one class id per pixel; {ignore} is void (no class).
 Names are in `id2label.json`. Ids are used as they are: set `do_reduce_labels=False` in image processors, and have the loss
 ignore {ignore}.
 
