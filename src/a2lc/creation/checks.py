@@ -190,9 +190,9 @@ def size_line(image: str, size: tuple[int, int], path: str, what: str, other: tu
         hint = "; rotated by 90 degrees"
     elif other[0] * size[1] == other[1] * size[0]:
         ratio = size[0] / other[0]
-        scale = f"{'a' if ratio > 1 else 'enlarged from a'} clean scale of {max(ratio, 1 / ratio):g}"
+        scale = f"scaled {'down' if ratio > 1 else 'up'} by {max(ratio, 1 / ratio):g}"
         hint = f"; {scale}: resize {what} with nearest-neighbour interpolation"
-    return f"{image} is {size[0]} x {size[1]}, but its {what} {path} is {other[0]} x {other[1]}{hint}"
+    return f"{image} is {size[0]} x {size[1]}, but {path} ({what}) is {other[0]} x {other[1]}{hint}"
 
 
 def raise_faults(faults: Faults, classes: ClassTable, options: ReadingOptions, total: int) -> None:

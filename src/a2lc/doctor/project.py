@@ -51,7 +51,7 @@ def examine_project(project: Project, *, track: Track = no_progress) -> Diagnosi
         "file-damaged": "Restore the project folder from a copy.",
     }
     texts = {
-        "image-gone": "images are gone",
+        "image-gone": "images are missing",
         "image-changed": "images differ from those that the project was created from",
         "file-gone": "files of the project are missing",
         "file-damaged": "files of the project cannot be read, or differ in size from their image",

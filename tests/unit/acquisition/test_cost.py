@@ -297,5 +297,5 @@ def test_no_regions():
 
 
 def test_maps_of_two_shapes():
-    with pytest.raises(ShapeError, match=r"Ground truth of shape \(3, 4\), mask map of shape \(4, 3\)"):
+    with pytest.raises(ShapeError, match=r"Ground truth has shape \(3, 4\), but the mask map has shape \(4, 3\)"):
         region_clicks(np.zeros((3, 4), dtype=int), np.zeros((4, 3), dtype=int), np.empty((0, 2), dtype=int))

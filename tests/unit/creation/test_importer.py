@@ -202,7 +202,7 @@ def test_labels_that_carry_no_class_are_still_refused(make_dataset, snapshot):
     data = make_dataset(("a", "b"))
     data.map("labels", "a", np.full((6, 9), 255, dtype=np.uint8))
     data.path("labels", "b").unlink()
-    message = "no mask in 2 images, so nothing to ask about: the labels carry no class anywhere"
+    message = "no masks in 2 images, so there is nothing to ask about: the labels carry no class"
     refused(data, snapshot, InputError, message, ReadingOptions(partial=True))
 
 
@@ -459,16 +459,16 @@ def test_a_project_is_not_made_twice(make_dataset, snapshot):
     [
         ((9, 6), "; rotated by 90 degrees"),
         ((3, 3), ""),
-        ((12, 18), "; enlarged from a clean scale of 2: resize WHAT with nearest-neighbour interpolation"),
-        ((2, 3), "; a clean scale of 3: resize WHAT with nearest-neighbour interpolation"),
-        ((4, 6), "; a clean scale of 1.5: resize WHAT with nearest-neighbour interpolation"),
+        ((12, 18), "; scaled up by 2: resize WHAT with nearest-neighbour interpolation"),
+        ((2, 3), "; scaled down by 3: resize WHAT with nearest-neighbour interpolation"),
+        ((4, 6), "; scaled down by 1.5: resize WHAT with nearest-neighbour interpolation"),
     ],
 )
 def test_another_size_than_the_image(make_dataset, snapshot, kind, size, hint):
     data = make_dataset(masks=True, truth=True)
     data.map(kind, "b", np.zeros(size, dtype=np.uint8))
     what = kind.replace("_", " ")
-    message = rf"^1 files differ in size from their image: .*b\.png is 9 x 6, its {what} .*b\.png {size[1]} x {size[0]}"
+    message = rf"^1 files differ in size from their image: .*b\.png is 9 x 6, but .*b\.png \({what}\) is {size[1]} x {size[0]}"
     message += re.escape(hint.replace("WHAT", what)) + r"\.$"
     refused(data, snapshot, ShapeError, message)
 
@@ -623,7 +623,7 @@ def binary(data, names="abc"):
 def test_0_and_255_alone_are_not_guessed_at(make_dataset, snapshot):
     data = make_dataset()
     binary(data)
-    message = r"only 0 and 255, and 255 is the ignore value. .*`value_map` 255=1 reads it as 'tree'\), or .*`value_map` 255=255\)"
+    message = r"only 0 and 255, and 255 is the ignore value. .*`value_map` 255=1 reads it as 'tree'\) or no class \(`value_map` 255=255\)"
     refused(data, snapshot, LabelRangeError, message)
     data.create(ReadingOptions(value_map={255: 1}))
     with opened(data) as project:
@@ -718,7 +718,7 @@ def test_unusable_file_is_named_and_refused(make_dataset, snapshot, what):
     data = make_dataset()
     reason = spoil(data, what)
     rules = ReadingOptions(max_pixels=60) if what == "enormous image" else None
-    message = rf"^1 of 3 images cannot be used: .*{reason}.* Fix them, or set `skip_bad` to go on without them\.$"
+    message = rf"^1 of 3 images cannot be used: .*{reason}.* Fix them, or set `skip_bad` to continue without them\.$"
     refused(data, snapshot, ImageFileError, message, rules)
 
 

@@ -168,7 +168,7 @@ def refused(folder, snapshot, error, message, method="grid", **settings):
 def test_masks_that_are_there_stay_unless_told(tiny_project_dir, snapshot):
     with Project(tiny_project_dir) as project:
         number = len(project.masks)
-    message = rf"has {number:,} masks already\. Set `replace` to make others in their place\.$"
+    message = rf"has {number:,} masks already\. Set `replace` to overwrite them\.$"
     refused(tiny_project_dir, snapshot, InputError, message)
     made(tiny_project_dir, size=16, replace=True)
     refused(tiny_project_dir, snapshot, InputError, r"has 48 masks already\. Set `replace`", size=16)
@@ -177,7 +177,7 @@ def test_masks_that_are_there_stay_unless_told(tiny_project_dir, snapshot):
 def test_after_a_round_was_opened_masks_stay(tiny_project_dir, snapshot):
     with Project(tiny_project_dir) as project:
         project.ledger.open_round(0, method="a2lc", config={}, model="m", seed=0, versions={"a2lc": "0"})
-    message = r"has rounds already, and its ledger names masks by their numbers, so the masks stay\. Make a new project"
+    message = r"has rounds already, and its ledger refers to masks by number, so they cannot be replaced"
     refused(tiny_project_dir, snapshot, StageError, message, replace=True)
 
 

@@ -414,7 +414,7 @@ def test_how_images_are_stored(data, capsys):
     Image.fromarray(picture(1)[..., 0]).save(data.path("images", "b"))
     code, found = doctor(data, capsys)
     assert code == 0
-    assert "1 are CMYK, 1 are grey: all are read as RGB" in finding(found, "image-mode")["message"]
+    assert "1 are CMYK, 1 are grey; all are read as RGB" in finding(found, "image-mode")["message"]
 
 
 def test_no_problems(data, capsys):

@@ -47,7 +47,7 @@ def test_pairs_are_added_to_the_value_map():
     options = ReadingOptions(value_map={1: 0})
     assert VOID.apply(options).value_map == {1: 0, 34: 255}
     assert options.value_map == {1: 0}
-    with pytest.raises(InputError, match="read 34 as 3 and as 255"):
+    with pytest.raises(InputError, match="read 34 both as 3 and as 255"):
         VOID.apply(ReadingOptions(value_map={34: 3}))
 
 

@@ -146,7 +146,7 @@ def test_tables_that_lie(tmp_path):
     pq.write_table(pa.table({"label": ["b"]}), path)
     with pytest.raises(InputError, match="column 'image' is not an image"):
         read(tmp_path)
-    for bad, message in ((b"no image", "not an image"), (None, "has no bytes")):
+    for bad, message in ((b"no image", "not a readable image"), (None, "has no bytes")):
         content = rows(2)
         content[0]["label"]["bytes"] = bad
         write(tmp_path, "train.parquet", content)

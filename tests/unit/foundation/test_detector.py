@@ -169,7 +169,7 @@ def test_refusals(ready, detector):
         Detector(ready("sam"), {0: ("road",)}, 1)
     with pytest.raises(UnknownNameError, match=r"Unknown reduction 'men'\. Did you mean 'mean'"):
         detector(reduction="men")
-    with pytest.raises(InputError, match="Class 'road' takes 17 tokens"):
+    with pytest.raises(InputError, match="Class 'road' needs 17 tokens"):
         Detector(ready("short"), {0: ("road", "car sign", "car pole", "car wheel", "bus sign sky")}, 1)
 
 

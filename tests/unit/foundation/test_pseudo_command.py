@@ -97,7 +97,7 @@ def test_refusals_come_before_anything_is_made(pseudo, tmp_path, scenes_dir, cla
     refused("There is no project at ", "--images", scenes_dir / "images")
     refused("Unknown class 'ski'. Did you mean 'sky'", *images, "--background", "ski")
     refused("Unknown cover 'slick'. Did you mean 'slic'", *images, "--cover", "slick")
-    refused("accept it with `accept_license` someone/thing", *images, "--detector", "someone/thing")
+    refused("set `accept_license` to someone/thing", *images, "--detector", "someone/thing")
     refused("Unknown segmenter 'sam-vit-huger'", *images, "--segmenter", "sam-vit-huger")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     refused("HF_HUB_OFFLINE forbids downloads", *images, "--detector", "grounding-dino-tiny", "--download")
@@ -121,7 +121,7 @@ def test_weights_are_told_before_they_are_asked_for(pseudo, tmp_path, scenes_dir
     out, err = capsys.readouterr()
     assert "IDEA-Research/grounding-dino-tiny, Apache-2.0, about 690 MB, commit a2bb814dd30d" in out
     assert "facebook/sam2.1-hiera-small, Apache-2.0, about 184 MB, commit ee5bba1d" in out
-    assert "Set `download` to fetch them" in err and not (tmp_path / "p.a2lc").exists()
+    assert "Set `download` to download them" in err and not (tmp_path / "p.a2lc").exists()
 
 
 def test_another_project_is_not_gone_on_with(pseudo, tmp_path, scenes_dir, classes, capsys):

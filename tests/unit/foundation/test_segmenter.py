@@ -149,7 +149,7 @@ def test_refusals(ready):
         Segmenter(ready("detector"))
     with pytest.raises(InputError, match="`points` is 0; expected 1 to 256"):
         AutomaticSettings(points=0).check()
-    with pytest.raises(InputError, match=r"min_iou is 1\.5; expected 0 to 1"):
+    with pytest.raises(InputError, match=r"`min_iou` is 1\.5; expected 0 to 1"):
         AutomaticSettings(min_iou=1.5).check()
 
 

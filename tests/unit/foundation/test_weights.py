@@ -61,7 +61,7 @@ def test_names():
 def test_licences_are_accepted_by_name(models):
     check_license(KNOWN["sam-vit-huge"], [])
     check_license(find_weights(str(models / "sam"), "segmenter"), [])
-    with pytest.raises(InputError, match=r"not in a2lc's list.*accept it with `accept_license` someone/thing if"):
+    with pytest.raises(InputError, match=r"not in a2lc's list.*set `accept_license` to someone/thing if"):
         check_license(OTHER, ["someone/else"])
     check_license(OTHER, ["someone/thing"])
     custom = replace(OTHER, license="a custom licence")

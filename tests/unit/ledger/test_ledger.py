@@ -177,7 +177,7 @@ def test_the_database_itself_keeps_one_standing_answer(full):
 def test_answers_to_nothing(ledger, bad):
     (query,) = ask(ledger, (0, 5))
     answer = reply(bad.get("query", query), replaces=bad.get("replaces"))
-    with pytest.raises(LedgerError, match=r"ledger refuses .*FOREIGN KEY"):
+    with pytest.raises(LedgerError, match=r"ledger rejected .*FOREIGN KEY"):
         ledger.add_answers(1, [(answer, 1.0, [])])
     assert ledger.answers() == []
 
@@ -277,9 +277,9 @@ def test_rounds_and_stages_come_back(ledger):
 
 def test_a_stage_ends_once_and_a_round_begins_once(ledger):
     ledger.finish_stage(1, "score", 0.1, {})
-    with pytest.raises(LedgerError, match=r"ledger refuses .*UNIQUE constraint failed: stages"):
+    with pytest.raises(LedgerError, match=r"ledger rejected .*UNIQUE constraint failed: stages"):
         ledger.finish_stage(1, "score", 0.1, {})
-    with pytest.raises(LedgerError, match=r"ledger refuses .*UNIQUE constraint failed: rounds"):
+    with pytest.raises(LedgerError, match=r"ledger rejected .*UNIQUE constraint failed: rounds"):
         ledger.open_round(1, method="a", config={}, model="", seed=0, versions={})
 
 

@@ -76,7 +76,7 @@ def test_names_in_any_script_survive(tmp_path):
             {"training": {"model": "probabilities"}},
             r"training: .model: probabilities. requires the folder",
         ),
-        ({"training": {"probabilities": "dir"}}, r"belong together"),
+        ({"training": {"probabilities": "dir"}}, r"requires the folder"),
         ({"annotator": {"error_rate": 1.0}}, r"annotator.error_rate: .*less than 1, found 1.0"),
         (
             {"sources": {"images": "a", "exif": "turn"}},
