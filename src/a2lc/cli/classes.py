@@ -76,7 +76,7 @@ def _say_counts(project: Project, kinds_before: int, now: np.ndarray) -> None:
 
 @class_app.command()
 def show(folder: ProjectDir, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the current classes with their numbers of masks, and the edits made so far."""
+    """List the current classes, their numbers of masks, and all edits."""
     from a2lc.classes.edits import described
     from a2lc.project.project import Project
 

@@ -227,7 +227,7 @@ def masks(
     download: Download = False,
     accept_license: AcceptLicense = None,
 ) -> None:
-    """Create masks from the images or from the labels, before the first round."""
+    """Create masks from the images or the labels. Possible only before the first round."""
     from a2lc.creation.masks import MASK_METHODS, SamMasks, make_masks
     from a2lc.project.project import Project
 
@@ -281,7 +281,7 @@ def pseudo(
     segmenter: Segmenter = "sam2.1-hiera-small",
     box_threshold: Annotated[float, typer.Option("--box-threshold", help="Minimum score of a box, from 0 to 1.")] = 0.2,
     one_class: Annotated[
-        bool, typer.Option("--one-class-per-prompt", help="Prompt for one class at a time. Slower.")
+        bool, typer.Option("--one-class-per-prompt", help="Prompt for one class at a time, which is slower.")
     ] = False,
     reduction: Annotated[
         str, typer.Option("--reduction", help="How the scores of a phrase's tokens are combined: mean or max.")
@@ -325,7 +325,7 @@ def pseudo(
     ] = "refuse",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip images that cannot be used.")] = False,
 ) -> None:
-    """Create labels and masks from images and class names with foundation models, before the first round."""
+    """Create labels and masks from class names with foundation models. Possible only before the first round."""
     from a2lc.creation.pseudo_labels import check_project, make_pseudo_labels, recorded_commits
     from a2lc.creation.pseudo_labels import preview as make_preview
     from a2lc.creation.pseudo_settings import PseudoSettings
@@ -461,7 +461,7 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of the scenes and of the run.")] = 0,
     method: MethodName = None,
 ) -> None:
-    """Repair synthetic street scenes with planted label errors; needs no GPU and no download."""
+    """Repair synthetic street scenes with planted label errors. Needs no GPU and no download."""
     from a2lc.creation.importer import create_project
     from a2lc.demo.looks import scene_classes
     from a2lc.demo.scenes import write_scenes

@@ -51,14 +51,14 @@ def takeback(
         str,
         typer.Option(
             "--untouched",
-            help="What to do with unchanged masks of CVAT: leave them open, or confirm them (leave, confirm).",
+            help="Unchanged masks of CVAT: leave (their questions stay open) or confirm.",
         ),
     ] = "leave",
     handed: Annotated[
         Path | None, typer.Option("--handover", help="Path of handover.json, if it is not beside the exported file.")
     ] = None,
 ) -> None:
-    """Record an export of Label Studio or CVAT as answers to the questions handed over."""
+    """Record the answers in an export of Label Studio or CVAT."""
     from a2lc.handover import take_back
     from a2lc.project.project import Project
 
@@ -95,7 +95,7 @@ def export(
         ),
     ] = False,
 ) -> None:
-    """Write the corrected labels, a list of the changes, and the provenance of each pixel."""
+    """Write the corrected labels, the changes, and their provenance."""
     from a2lc.export import export_project
     from a2lc.project.project import Project
 

@@ -216,8 +216,8 @@ def _print_preview(project: Project, changes: dict[str, Any]) -> None:
 
 
 stage_command("train", "Train a model on the current labels.")
-stage_command("score", "Score masks: reduce the model's probabilities to one row per mask.")
+stage_command("score", "Score masks: reduce probabilities to one row per mask.")
 stage_command("select", "Select the masks to ask about.")
 stage_command("answer", "Answer the open questions with the simulated annotator.")
-stage_command("correct", "Propagate the answers to masks that nobody was asked about, if the method does so.")
+stage_command("correct", "Propagate the answers to other masks, if the method does so.")
 stage_command("evaluate", "Measure labels and model against ground truth, if there is any.")

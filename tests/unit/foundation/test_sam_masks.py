@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_at_the_image(project, sam, monkeypatch, snapshot):
 
 
 def test_refusals(project, sam):
-    with pytest.raises(InputError, match="Masks by SAM need weights. Set `segmenter`"):
+    with pytest.raises(InputError, match="Masks by SAM need weights"):
         make_masks(project, "sam")
     with pytest.raises(UnknownNameError, match="Unknown cover 'slik'"):
         make_masks(project, "sam", sam=sam(cover="slik"))
