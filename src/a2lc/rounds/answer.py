@@ -92,7 +92,7 @@ def _at_once(context: Context, round_index: int, questioner: Questioner, began: 
             break
     if waiting and not rows and not answers:
         raise PoolExhaustedError(
-            f"A budget of {plan.budget:g} clicks pays for none of the {len(waiting)} queries; the cheapest answer "
+            f"A budget of {plan.budget:g} clicks pays for none of the {len(waiting)} questions; the cheapest answer "
             f"costs {cheapest:g}. Raise `budget`."
         )
     details = {"answers": len(rows) + len(answers), "clicks": spent, "budget": plan.budget}

@@ -220,7 +220,7 @@ class Loop:
         round_index, stage = next_stage(self.project)
         if stage not in {"train", "evaluate", "score"}:
             raise StageError(
-                f"Round {round_index} is at stage '{stage}'. Queries can be asked ahead only while a model is trained."
+                f"Round {round_index} is at stage '{stage}'. Questions can be asked ahead only while a model is trained."
             )
         following = round_index if stage == "score" else round_index + 1
         scored = following - 1

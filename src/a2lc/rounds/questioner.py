@@ -138,7 +138,7 @@ class OneShot:
             )
         queries, details = best_queries(context, self.round_index, self.scored, min(count, left))
         how = " at random, because there is no model yet" if details["warm_up"] else ""
-        return Selection(queries=queries, details=details, summary=f"{len(queries)} queries{_ahead(asked)}{how}")
+        return Selection(queries=queries, details=details, summary=f"{len(queries)} questions{_ahead(asked)}{how}")
 
     def more(self) -> list[Query]:
         """Return nothing: all queries were chosen before."""
@@ -198,7 +198,7 @@ class InBatches:
             raise PoolExhaustedError(
                 f"No mask of {project.folder} is left to ask about, so no further round is possible."
             )
-        return Selection(queries=queries, summary=f"{len(queries)} queries in the first batch{_ahead(asked)}")
+        return Selection(queries=queries, summary=f"{len(queries)} questions in the first batch{_ahead(asked)}")
 
     def more(self) -> list[Query]:
         """Return the next batch, or audits."""
