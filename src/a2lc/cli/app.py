@@ -53,7 +53,7 @@ def _global(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 on success, 2 for an error of input, printed in one line, 1 for a bug."""
-    gc.set_threshold(10_000, 20, 20)  # modules are made of long-lived objects: to look through them often finds nothing
+    gc.set_threshold(10_000, 20, 20)  # modules create long-lived objects: collect rarely
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("PIL", "numba", "matplotlib", "httpx", "huggingface_hub", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -127,7 +127,7 @@ def _main(arguments: list[str] | None) -> int:
             where = f" ({error.filename})" if error.filename else ""
             return _mistake(f"the disk is full{where}. Free some space, and repeat the command to resume.")
         if isinstance(error, PermissionError):
-            return _mistake(f"no permission: {error.filename}. Choose another folder, or fix its permissions.")
+            return _mistake(f"permission denied: {error.filename}. Choose another folder, or fix its permissions.")
         traceback.print_exc()
         return 1
     except Exception as error:

@@ -65,7 +65,7 @@ def find_layout(folder: Path) -> Layout | None:
             beside = next((view.entries[n] for n in (*CLASSES_FILES, *_CLASSES_BESIDE) if n in view.entries), None)
             return replace(inner, classes=inner.classes or beside)
     if view.has_images():
-        return _layout(view, "folder", Detected(why="there are image files in it", images=folder))
+        return _layout(view, "folder", Detected(why="it contains image files", images=folder))
     return None
 
 
@@ -124,7 +124,7 @@ def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
     own = layout.sources
     format = find_format(own.format)
     if own.format == "huggingface" and format.detect(FolderView(images)) is None:
-        return replace(layout, why=f"{layout.why}; images lie in those, and `images` has no place")
+        return replace(layout, why=f"{layout.why}; these contain the images, so `images` cannot be used")
     held, maps_held = format.holds
     labels = own.labels
     if held and not (images / held).is_dir():
@@ -136,7 +136,7 @@ def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
             labels = own.labels if own.format == "voc" and own.labels is not None else maps
             labels = inner if inner.is_dir() and not (images / "training").is_dir() else labels
             plain = replace(own, format="folder", images=images, labels=labels)
-            return replace(layout, sources=plain, why=f"{layout.why}; its label maps are read as a plain folder")
+            return replace(layout, sources=plain, why=f"{layout.why}; its label maps are read as plain files")
     if format.beside and labels is None:
         labels = folder
     return replace(layout, sources=replace(own, images=images, labels=labels))

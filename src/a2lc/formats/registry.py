@@ -146,7 +146,7 @@ def _load(entry: EntryPoint) -> None:
     if isinstance(loaded, Format) and loaded.name == entry.name:
         register(loaded)
     if entry.name not in _LOADED:
-        raise ConfigError(f"format {entry.name!r}: {entry.value} registers no format of that name.")
+        raise ConfigError(f"format {entry.name!r}: {entry.value} does not register a format of that name.")
 
 
 def _guarded(name: str, reader: Reader) -> Reader:

@@ -303,7 +303,7 @@ def create_method(name: str, settings: dict[str, Any] | None = None) -> Method:
     method = find_method(name)
     known = [field.name for field in fields(method)]  # type: ignore[arg-type]
     for key in settings or {}:
-        require_known(f"setting of method {name!r},", key, known)
+        require_known(f"setting of method {name!r}:", key, known)
     try:
         made: Method = TypeAdapter(method).validate_python(settings or {})
     except ValidationError as error:

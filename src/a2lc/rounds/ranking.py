@@ -43,10 +43,12 @@ def best_queries(context: Context, round_index: int, scored: int, count: int) ->
     images, mask_ids, scores = top_masks(ranking.scores(), count)
     if len(images) < count and not ranking.merges:
         raise RuntimeError(
-            f"{count - len(images)} masks have a score that is no number: method {context.plan.method!r}"
+            f"method {context.plan.method!r} gives {count - len(images)} masks a score that is not a number"
         )
     if not len(images):
-        raise PoolExhaustedError(f"No mask of {context.project.folder} is left to ask about. End the run.")
+        raise PoolExhaustedError(
+            f"No mask of {context.project.folder} is left to ask about, so no further round is possible."
+        )
     details = {
         "void_pixels": ranking.void_pixels,
         "pixels_per_class": ranking.pixels_per_class.tolist(),

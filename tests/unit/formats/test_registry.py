@@ -139,7 +139,7 @@ def test_an_entry_point_registers_its_own_name(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("empty", "empty_format", "a2lc.formats")
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    with pytest.raises(ConfigError, match="registers no format of that name"):
+    with pytest.raises(ConfigError, match="does not register a format of that name"):
         find_format("empty")
 
 
