@@ -2,7 +2,7 @@
 
     python examples/answer_from_python.py [FOLDER]
 
-`Project.queries` lists what waits for an answer, `Project.answer` records one, and `Project.run` goes on from there.
+`Project.queries` lists the queries without an answer, `Project.answer` records an answer, and `Project.run` continues.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from a2lc.records import Query
 
 
 def look_at(project: a2lc.Project, query: Query, data: Path) -> str | None:
-    """Return the class of the mask a query is about: the stand-in for a person, or for your own tool.
+    """Return the class of the mask that a query is about, in place of a person or of your own tool.
 
-    Here it is the most frequent true class; None says that the mask belongs to no class.
+    Here it is the most frequent true class; None means that the mask belongs to no class.
     """
     image = project.images[query.image]
     inside = np.isin(project.mask_map(image), query.mask_ids)
@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
             for query in waiting:
                 project.answer(query, look_at(project, query, data), annotator="script")
             print(f"answered {len(waiting)} queries")
-            result = project.run()  # goes on with the open round
+            result = project.run()  # continues the open round
         changed = sum(row["manual_changed"] for row in result.rounds)
         print(f"{changed} masks corrected by the answers")
 

@@ -1,7 +1,7 @@
-"""Made-up street scenes with planted label errors, and the probabilities of a mediocre model, for the other examples.
+"""Create synthetic street scenes with planted label errors, and the probabilities of a mediocre model.
 
-On your own data you have images and doubtful labels already, and a model: `Project.run(models=...)` takes any network of
-PyTorch, and `probabilities=` a folder of what a model of any kind predicted.
+The other examples use them. On your own data, you have images, doubtful labels and a model already:
+`Project.run(models=...)` takes any PyTorch network, and `probabilities=` a folder with the predictions of any model.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def make_data(folder: Path, images: int = 12, seed: int = 0) -> Path:
 
 
 def make_probabilities(data: Path, folder: Path, skill: float = 0.6, seed: int = 0) -> Path:
-    """Write IMAGE_ID.npy, (K, H, W) float16 each: what a model with this much skill, in [0, 1], would predict.
+    """Write IMAGE_ID.npy, (K, H, W) float16: predictions of a simulated model with this skill, in [0, 1].
 
-    It sees the truth through noise, so that it doubts many labels that are wrong and some that are right.
+    They are ground truth plus noise, so the model doubts many wrong labels and some right ones.
     """
     classes = scene_classes()
     rng = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
-"""Repair a data set from Python: create a project, run two rounds, look at the quality, and export.
+"""Repair a data set from Python: create a project, run two rounds, read the label quality, and export.
 
     python examples/repair_a_data_set.py [FOLDER]
 
-Answers come from the ground truth of made-up scenes, so nobody is needed. No GPU, no torch, no download.
+Answers come from the ground truth of synthetic scenes, so no annotator is needed. No GPU, no torch, no download.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The Python interface: create a project, run rounds, answer, and look at what came of it.
+"""The Python interface: create a project, run rounds, answer queries, and read the results.
 
-`from a2lc import Project, create_project` gives these. A project of this module can do all that the command line does;
-the other packages work on `a2lc.project.Project`, which only reads and writes the folder.
+Import it with `from a2lc import Project, create_project`. The other packages work on
+`a2lc.project.Project`, which only reads and writes the project folder.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class RunResult:
 
 
 class Project(base.Project):
-    """A project folder with all that can be done with it.
+    """A project folder, with everything that the command line does to it.
 
     Args:
-        folder: Of the project.
+        folder: The project folder.
 
     Example:
         >>> import a2lc
@@ -93,25 +93,25 @@ class Project(base.Project):
     ) -> RunResult:
         """Run rounds: score, select, answer, correct, train, evaluate.
 
-        Options that are given are kept in project.yaml, as those of the command line are. A run that was interrupted goes
-        on where it stopped.
+        Options are saved in project.yaml, as those of the command line are. An interrupted
+        run is resumed.
 
         Args:
-            rounds: Rounds to run beyond those that are finished; a round that was begun is finished first and counts.
+            rounds: Number of rounds to run, in addition to finished ones. An open round is finished first, and counts.
             method: Name of a method, see `a2lc methods`, or `package.module:Class`.
             budget: Clicks per round.
-            annotator: `oracle`, who answers from ground truth, or `human`.
+            annotator: `oracle` (simulated from ground truth) or `human`.
             preset: Training preset: `cpu`, `tiny` or `paper`.
-            probabilities: Folder of IMAGE_ID.npy, (K, H, W) floats, in place of a network.
-            settings: Other settings by their dotted names, such as `{"training.iterations": 600}`.
-            until: Stop early by audits, such as `accuracy=0.95`.
-            models: A model provider, or a network (`torch.nn.Module`) in place of the configured one.
-            workers: Processes that share the work on images; one per core by default. Results do not change.
+            probabilities: Folder of class probabilities, IMAGE_ID.npy of shape (K, H, W), instead of a network.
+            settings: Other settings by dotted name, such as `{"training.iterations": 600}`.
+            until: Stop early once audits show this, such as `accuracy=0.95`.
+            models: A model provider, or a network (`torch.nn.Module`) that replaces the configured one.
+            workers: Number of processes that share the work on images; default: one per core. Results are the same.
             on_stage: Called with the result of each stage.
-            track: Shows progress.
+            track: Progress reporter; default: none.
 
         Raises:
-            InputError: An option does not fit the project; a subclass says how.
+            InputError: An option does not fit the project; the subclass tells which.
             LockedError: Another process is changing the project.
         """
         with self.lock():
@@ -154,7 +154,7 @@ class Project(base.Project):
         return RunResult(finished=finished, stages=tuple(stages), rounds=self.status()["rounds"], stopped=loop.stopped)
 
     def queries(self) -> list[Query]:
-        """Return the queries that wait for an answer, in the order they are to be asked."""
+        """Return the queries without an answer, in the order in which to ask them."""
         return self.ledger.queries(unanswered=True)
 
     def answer(
@@ -169,10 +169,10 @@ class Project(base.Project):
 
         Args:
             query: The query, or its id.
-            answer: The class, by name or index; several classes for a query of kind `classes`; None if the mask belongs to
-                no class; `"skip"` if it cannot be told, `"mixed"` if no one class fits.
-            annotator: Who answers.
-            milliseconds: Time the answer took.
+            answer: The class, by name or index; several classes for a query of kind `classes`; None if the mask belongs
+                to no class; `"skip"` if the annotator cannot tell; `"mixed"` if no single class fits.
+            annotator: Name of the annotator.
+            milliseconds: Time that the answer took.
 
         Returns:
             False if the same answer was recorded before.
@@ -180,7 +180,7 @@ class Project(base.Project):
         Raises:
             InputError: There is no such query, or the answer does not fit it.
             UnknownNameError: There is no such class.
-            AlreadyAnsweredError: Another answer stands.
+            AlreadyAnsweredError: The query has a different answer already.
         """
         if isinstance(query, int):
             asked = {one.query_id: one for one in self.ledger.queries()}
@@ -211,31 +211,31 @@ class Project(base.Project):
         names = self.classes.names
         if isinstance(name, int):
             if not 0 <= name < len(names):
-                raise InputError(f"Class index {name}: expected 0..{len(names) - 1}.")
+                raise InputError(f"There is no class index {name}; expected 0..{len(names) - 1}.")
             return name
         return names.index(require_known("class", name, names))
 
     def status(self) -> dict[str, Any]:
-        """Return rounds, figures and what runs next, with the keys of `a2lc status --json`."""
+        """Return the rounds, their figures and the next stage, with the keys of `a2lc status --json`."""
         return status.project_status(self)
 
     def label_quality(self, round_index: int | None = None) -> dict[str, Any] | None:
-        """Estimate how good the labels are from audits and answers alone, see `a2lc.rounds.status.label_quality`.
+        """Estimate label quality from audits and answers alone; see `a2lc.rounds.status.label_quality`.
 
         Args:
-            round_index: At the end of this round; None for the last one that was audited.
+            round_index: Estimate the labels at the end of this round; None for the last audited round.
 
         Returns:
-            None if no round was audited.
+            The estimates, or None if no round was audited.
         """
         return status.label_quality(self, round_index)
 
     def report(self, path: str | os.PathLike[str] | None = None, *, through: int | None = None) -> Path:
-        """Write one self-contained HTML file on the project and return its path.
+        """Write a report on the project as one self-contained HTML file, and return its path.
 
         Args:
-            path: Where to; `report.html` in the project folder by default.
-            through: At the end of this round.
+            path: File to write; default: `report.html` in the project folder.
+            through: Use the state at the end of this round; default: the current state.
         """
         return write_report(self, self.folder / "report.html" if path is None else Path(path), through=through)
 
@@ -248,22 +248,22 @@ class Project(base.Project):
         changes_only: bool = False,
         track: Track = no_progress,
     ) -> ExportSummary:
-        """Write the corrected data set into a new folder, see `a2lc.export.export_project`.
+        """Write the corrected data set into a new folder; see `a2lc.export.export_project`.
 
         Args:
-            out: The folder; must not exist, or be empty.
+            out: Folder to write to; must not exist, or be empty.
             format: Name of a format.
-            through: At the end of this round.
-            changes_only: Only images whose labels changed, with pictures of each change.
-            track: Shows progress.
+            through: Use the state at the end of this round; default: the current state.
+            changes_only: Write only images whose labels changed, with pictures of each change.
+            track: Progress reporter; default: none.
         """
         return export_project(self, Path(out), format, through=through, changes_only=changes_only, track=track)
 
     def undo(self, round_index: int, source: str = "all") -> int:
-        """Undo the corrections of a round; later ones stay. Return how many masks change.
+        """Undo the corrections of a round, keep later ones, and return the number of masks that change.
 
         Args:
-            round_index: The round.
+            round_index: Round to undo.
             source: `manual`, `automatic` or `all`.
         """
         with self.lock():
@@ -286,28 +286,28 @@ def create_project(
     track: Track = no_progress,
     **reading: Any,
 ) -> Project:
-    """Check a data set and make a project of it; the files are read, never changed.
+    """Check a data set and create a project from it; the files are read, never changed.
 
     Args:
-        folder: Of the project; must not exist, or be empty.
-        images: Folder of images, the root of a format, or an address such as `s3://bucket/images`.
-        labels: Doubtful labels: a folder, or the file of a format; None to start without any.
+        folder: Project folder; must not exist, or be empty.
+        images: Folder of images, root folder of the format, or a URL such as `s3://bucket/images`.
+        labels: Labels to correct: a folder, or the file of the format; None to start without labels.
         masks: Folder of mask maps; None for the connected components of the labels.
         ground_truth: Folder of true labels, if there are any.
-        classes: A classes file, class names, or a table; None for the classes that the format brings along.
-        format: Name of the format.
-        validation_images: Images that only measure models.
-        validation_ground_truth: Their true labels.
-        name: Of the project; that of the folder by default.
-        seed: Of everything drawn at random.
-        track: Shows progress.
-        **reading: How files are read: fields of `a2lc.images.options.ReadingOptions`, such as `ignore=0` or `skip_bad=True`.
+        classes: A classes file, class names, or a class table; None for the classes that the format defines.
+        format: Format of the data set.
+        validation_images: Images used only to measure models.
+        validation_ground_truth: Ground truth of the validation images.
+        name: Name of the project; default: that of the folder.
+        seed: Seed of all random numbers.
+        track: Progress reporter; default: none.
+        **reading: Reading options, fields of `a2lc.images.options.ReadingOptions`, such as `skip_bad=True`.
 
     Returns:
-        The project, opened.
+        The open project.
 
     Raises:
-        InputError: A file is not as it must be; the message names it and says what to do. Nothing was written.
+        InputError: A file cannot be used; the message names it and says what to do. Nothing was written.
 
     Example:
         >>> import a2lc

@@ -127,11 +127,11 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> str:
         >>> require_known("method", "a2cl", ["a2lc", "alc"])
         Traceback (most recent call last):
         ...
-        a2lc.errors.UnknownNameError: No method 'a2cl'. Did you mean 'a2lc'? Known: a2lc, alc
+        a2lc.errors.UnknownNameError: Unknown method 'a2cl'. Did you mean 'a2lc'? Known: a2lc, alc
     """
     known = list(known)
     if name in known:
         return name
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise UnknownNameError(f"No {kind} {name!r}.{hint} Known: {', '.join(known)}")
+    raise UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}")

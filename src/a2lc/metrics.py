@@ -1,4 +1,4 @@
-"""Metrics of label maps, under the module path that stays: see `a2lc.statistics.metrics`."""
+"""Metrics of label maps under a stable module path; see `a2lc.statistics.metrics`."""
 
 from a2lc.statistics.metrics import ConfusionCounts
 

@@ -1,4 +1,4 @@
-"""Mask statistics, under the module path that stays: see `a2lc.statistics`."""
+"""Mask statistics under a stable module path; see `a2lc.statistics`."""
 
 from a2lc.statistics.mask_stats import MaskStats, mask_statistics
 

@@ -1,4 +1,4 @@
-"""The version of the package, and of what its figures depend on."""
+"""The version of the package, and versions of the libraries that its figures depend on."""
 
 from __future__ import annotations
 

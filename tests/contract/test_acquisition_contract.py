@@ -107,7 +107,7 @@ def test_random_is_uniform(make_stats):
 
 def test_unknown_name_and_wrong_weights(make_stats):
     with pytest.raises(
-        UnknownNameError, match=r"No acquisition function 'entropie'. Did you mean 'entropy'\? Known: .*abc"
+        UnknownNameError, match=r"Unknown acquisition function 'entropie'. Did you mean 'entropy'\? Known: .*abc"
     ):
         score("entropie", make_stats())
     with pytest.raises(ShapeError, match=r"a weight for each of 4 classes, found \(3,\)"):

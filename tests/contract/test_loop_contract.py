@@ -277,7 +277,7 @@ def test_columns_of_another_method_are_not_taken_for_ones_own(tmp_path):
         loop_of(project, "amss").run(1)
         other = loop_of(project, "classbal")
         other.run_stage("score")
-        message = r"Round 2 was scored for method 'classbal', and what method 'amss' asks by is not in it\. Go on"
+        message = r"Round 2 was scored for method 'classbal', and these scores do not serve method 'amss'\. Finish it"
         with pytest.raises(StageError, match=message):
             loop_of(project, "amss").run_stage("select")
         assert other.run_stage("select").complete, "the method it was scored for goes on"
@@ -342,7 +342,7 @@ def test_nobody_is_asked_to_draw_by_keys(tmp_path):
 
     with (
         make_project(tmp_path / "a", "classbal precise") as project,
-        pytest.raises(ConfigError, match=r"^Precise labels are drawn, not answered by keys"),
+        pytest.raises(ConfigError, match=r"^Precise labels are drawn and cannot be given by keys"),
     ):
         loop_of(project, "classbal precise", kind="human")
 
@@ -362,7 +362,7 @@ def test_a_person_may_tick_classes_until_the_clicks_are_spent(tmp_path):
         assert loop.run(1), "four clicks are spent, whatever questions are left"
         assert project_status(project)["rounds"][1]["queries"] == 2
         late = Answer(query_id=third.query_id, annotator="eve", kind=AnswerKind.CLASSES, classes=(2,))
-        with pytest.raises(InputError, match=r"was left over when the clicks of round 1 were spent"):
+        with pytest.raises(InputError, match=r"was not answered before the clicks of round 1 were spent"):
             record_answer(project, late)
 
 

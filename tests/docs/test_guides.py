@@ -75,7 +75,7 @@ def test_the_method_of_the_guide_runs_by_its_class(importable, tiny_project_dir,
 
     exec(registered, {"LeastLikely": LeastLikely})
     assert METHODS["least-likely"] is LeastLikely
-    exec(test, namespace := {"a2lc": a2lc, "probabilities_of": probabilities_of})
+    exec(test, namespace := {})
     (importable / "again").mkdir()
     namespace["test_least_likely"](importable / "again")
 

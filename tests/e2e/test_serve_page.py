@@ -478,7 +478,7 @@ def answer_thirty(eve, shoot):
     put_off = eve.caption()
     eve.press(" ")
     assert eve.caption() != put_off
-    expect(eve["history-entry"].first).to_contain_text("for later")
+    expect(eve["history-entry"].first).to_contain_text("skipped for now")
     query = eve.query()
     eve.say(["2"], "confirm" if query.suggestions[1] == query.proposed else "correct", [query.suggestions[1]])
     eve.say_class(eve.book.names.index("bicyclist"), search=True)
@@ -553,7 +553,7 @@ def use_grid(eve, shoot):
 
 def answer_the_rest(person):
     """Until the round's answers are in; what was put off and what was marked comes back."""
-    over = person.at("#resting-title").filter(has_text="The round is answered")
+    over = person.at("#resting-title").filter(has_text="All questions of the round are answered")
     for _ in range(130):
         expect(person["question"].or_(over).locator("visible=true").first).to_be_visible()
         if over.is_visible():
@@ -582,7 +582,7 @@ def look_and_accept(eve, shoot):
     expect(eve.at(".tiles.changes li")).to_have_count(min(24, pair["masks"]))
     shoot(eve, "spread-left-out")
     eve["spread-accept"].click()
-    expect(eve["toast"].last).to_contain_text("left out by hand")
+    expect(eve["toast"].last).to_contain_text("excluded in review")
     expect(eve["spread-accept"]).to_be_disabled()
     with Project(eve.server.folder) as project:
         state = project.state()
@@ -661,7 +661,7 @@ def test_nothing_is_lost_while_the_server_is_away(many, visit, shoot):
     for _ in range(3):
         pat.say_right()
     expect(pat["offline"]).to_contain_text("Offline – ")
-    expect(pat["offline"]).to_contain_text("stored, to be sent")
+    expect(pat["offline"]).to_contain_text("stored, not yet sent")
     shown = pat.caption()
     shoot(pat, "offline")
     kept = pat.page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('a2lc.queue.')).length")
@@ -770,6 +770,7 @@ def test_names_of_classes_are_text(looked, visit, shoot):
     expect(robin["search-option"].first).to_have_text(HOSTILE[0])
     robin.press("Escape", "Escape")
     robin["tab-spread"].click()
+    expect(robin["spread-pair"].first).to_be_visible()  # two requests at once would get in each other's way
     old = looked.ask("/api/spread")["pairs"][0]["old"]
     expect(robin["spread-pair"].first).to_contain_text(names[old])
     robin["tab-dashboard"].click()
@@ -1020,7 +1021,7 @@ def test_a_phone(many, visit):
     max_.keep(caption, "confirm", [query.proposed])
     caption = max_.caption()
     swipe(max_, -160)
-    expect(max_["history-entry"].first).to_contain_text("for later")
+    expect(max_["history-entry"].first).to_contain_text("skipped for now")
     assert max_.caption() != caption
     # A finger's tip finds every button that answers, and the answers need no scrolling.
     for testid in ("keep", "suggestion-1", "suggestion-2", "skip", "cannot-tell", "mixed", "void", "undo"):

@@ -173,7 +173,7 @@ def test_a_training_that_fails_is_told_and_answers_go_on_being_recorded(serve, t
     image.rename(image.with_suffix(".away"))
     server.answer(server.lease(6))
     told = server.until(lambda status: status["training"] and status["training"]["error"])
-    assert "is gone" in told and image.name in told
+    assert "is missing" in told and image.name in told
     assert server.stop() == 0
     image.with_suffix(".away").rename(image)
     with Project(tiny_project_dir) as project:

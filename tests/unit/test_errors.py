@@ -54,11 +54,11 @@ def test_known_name_is_returned():
 def test_message_of_an_unknown_name_is_not_quoted():
     with pytest.raises(UnknownNameError) as caught:
         require_known("class", "buss", ["bus", "car"])
-    assert str(caught.value) == "No class 'buss'. Did you mean 'bus'? Known: bus, car"
+    assert str(caught.value) == "Unknown class 'buss'. Did you mean 'bus'? Known: bus, car"
 
 
 def test_nothing_near_gives_no_hint():
-    with pytest.raises(UnknownNameError, match=r"^No class 'zzz'. Known: bus, car$"):
+    with pytest.raises(UnknownNameError, match=r"^Unknown class 'zzz'. Known: bus, car$"):
         require_known("class", "zzz", ["bus", "car"])
 
 

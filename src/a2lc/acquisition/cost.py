@@ -51,7 +51,8 @@ class ClickCost:
         """
         if not (self.confirm > 0 and self.correct > 0 and self.per_class > 0):
             raise ConfigError(
-                f"Clicks of an answer must be above 0, found {self.confirm} and {self.correct}, and {self.per_class} a class."
+                f"Clicks of an answer must be above 0, found {self.confirm} and {self.correct}, and {self.per_class} "
+                "per class."
             )
 
     @property
@@ -153,13 +154,13 @@ def break_even_error_rate(num_classes: int) -> float:
 
 def _two_or_more(num_classes: int) -> int:
     if num_classes < 2:
-        raise InputError(f"{num_classes} classes leave nothing to ask; expected 2 or more.")
+        raise InputError(f"With {num_classes} classes there is nothing to ask; expected at least 2.")
     return num_classes
 
 
 def _rate(error_rate: Rate) -> Rate:
     if not np.all((np.asarray(error_rate) >= 0) & (np.asarray(error_rate) <= 1)):
-        raise InputError(f"Error rate {error_rate} is not in 0..1.")
+        raise InputError(f"The error rate is {error_rate}; expected 0 to 1.")
     return error_rate
 
 
@@ -221,7 +222,7 @@ def polygon_vertices(truth: NDArray[Any], *, tolerance: float = 1.0) -> NDArray[
     from skimage.measure import regionprops
 
     if tolerance < 0:
-        raise InputError(f"Tolerance of outlines is {tolerance}; expected 0 pixels or more.")
+        raise InputError(f"The tolerance of outlines is {tolerance}; expected at least 0 pixels.")
     pieces = label(truth.astype(np.int64), background=-1, connectivity=2)  # type: ignore[no-untyped-call]
     found = [np.empty((0, 2), dtype=np.int64)]
     for piece in regionprops(pieces):  # type: ignore[no-untyped-call]
@@ -279,7 +280,7 @@ def region_clicks(truth: NDArray[Any], mask_map: NDArray[Any], vertices: NDArray
         Cai et al., CVPR 2021, for rectangles; walking along the border makes it fit regions of any shape.
     """
     if truth.shape != mask_map.shape:
-        raise ShapeError(f"Ground truth of shape {truth.shape}, mask map of shape {mask_map.shape}.")
+        raise ShapeError(f"Ground truth has shape {truth.shape}, but the mask map has shape {mask_map.shape}.")
     mask_ids, row = np.unique(mask_map, return_inverse=True)
     row = row.reshape(mask_map.shape)
     number = len(mask_ids)

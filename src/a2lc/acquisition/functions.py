@@ -91,7 +91,7 @@ def _entropy(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Score
     return np.asarray(stats.entropy_sum / stats.area, dtype=np.float64)
 
 
-@_register("margin", "bvsb_sum area", "mean ratio of second-best to best probability (BvSB)")
+@_register("margin", "bvsb_sum area", "mean ratio of the second-best to the best probability (BvSB)")
 def _margin(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     """Average second-best over best probability (BvSB) over the pixels, [0, 1]: u(s) of ClassBal and AMSS."""
     return np.asarray(stats.bvsb_sum / stats.area, dtype=np.float64)
@@ -103,25 +103,33 @@ def _softmin(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Score
     return 1.0 - stats.softmin.astype(np.float64)
 
 
-@_register("cil", "representative_doubt", "one minus the confidence in the label, at the representative pixel (CIL)")
+@_register("cil", "representative_doubt", "one minus the probability of the label, at the representative pixel (CIL)")
 def _cil(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     """CIL of ALC at the representative pixel, [0, 1] (arXiv:2403.10820)."""
     return stats.representative_doubt.astype(np.float64)
 
 
-@_register("lcil", "pair_doubt area", "one minus the confidence in the label, mean over the mask (LCIL)")
+@_register("lcil", "pair_doubt area", "one minus the probability of the label, mean over the mask (LCIL)")
 def _lcil(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     """LCIL of ALC: mean of CIL over the mask, [0, 1] (arXiv:2403.10820)."""
     return stats.sum_pairs(stats.pair_doubt) / stats.area
 
 
-@_register("sim", "pair_similar_representative", "CIL summed by likeness to the representative pixel (ALC)")
+@_register(
+    "sim",
+    "pair_similar_representative",
+    "CIL times similarity to the representative pixel, summed over pixels (ALC)",
+)
 def _sim(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     """SIM of ALC: sum of CIL times the cosine to the representative pixel, [0, area] (arXiv:2403.10820)."""
     return stats.sum_pairs(stats.pair_similar_representative)
 
 
-@_register("abc", "pair_similar pair_label", "CIL summed by likeness to the mask, rare classes weighted up (A2LC)")
+@_register(
+    "abc",
+    "pair_similar pair_label",
+    "CIL times similarity to the mask, summed over pixels, rare classes weighted up (A2LC)",
+)
 def _abc(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     """Score ABC of A2LC: the sum of w[label] times CIL times the cosine to the mask's direction (arXiv:2506.11599)."""
     if weights is None:
@@ -129,7 +137,7 @@ def _abc(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     return stats.sum_pairs(stats.pair_similar * np.asarray(weights, dtype=np.float64)[stats.pair_label])
 
 
-@_register("classbal", "bvsb_sum area dominant", "BvSB, less for classes that many masks are taken for (ClassBal)")
+@_register("classbal", "bvsb_sum area dominant", "BvSB, lower for classes that are predicted for many masks (ClassBal)")
 def _classbal(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     """ClassBal: u(s)·exp(−p(Do(s))), [0, 1], p the share of masks by dominant prediction (Cai et al., CVPR 2021)."""
     if weights is None:
@@ -137,7 +145,7 @@ def _classbal(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scor
     return np.asarray(score("margin", stats) * np.asarray(weights, dtype=np.float64)[stats.dominant])
 
 
-@_register("amss", "bvsb_sum area dominant", "BvSB, less for classes that many pixels are taken for (AMSS)")
+@_register("amss", "bvsb_sum area dominant", "BvSB, lower for classes that are predicted for many pixels (AMSS)")
 def _amss(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     """Score AMSS: u(s)·exp(−p(D(s))), [0, 1], p the share of pixels by dominant prediction (arXiv:2303.16817)."""
     if weights is None:
@@ -145,7 +153,9 @@ def _amss(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     return np.asarray(score("margin", stats) * np.asarray(weights, dtype=np.float64)[stats.dominant])
 
 
-@_register("pixbal", "pred_bvsb prob_sums area", "BvSB, each pixel less the more its class is predicted (MulActSeg)")
+@_register(
+    "pixbal", "pred_bvsb prob_sums area", "BvSB, lower for pixels of classes that are predicted often (MulActSeg)"
+)
 def _pixbal(stats: MaskStats, weights: NDArray[Any] | None, seed: int) -> Scores:
     """PixBal: mean over pixels of u(x)/(1 + ν·P(c_b(x)))², [0, 1] (arXiv:2309.09319)."""
     if weights is None:

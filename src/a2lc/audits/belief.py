@@ -73,8 +73,8 @@ class Belief:
         found = fitted.predict(features)
         if not np.isfinite(found).all():
             raise InputError(
-                f"The features of masks in round {self.round_index} are not all finite numbers: the model that "
-                "scored them has broken weights. Train it again."
+                f"Not all features of the masks in round {self.round_index} are finite numbers, so the model that "
+                "scored them is broken. Train it again."
             )
         # With a handful of answers, what was believed before still counts.
         trust = len(known.rows) / (len(known.rows) + 10)

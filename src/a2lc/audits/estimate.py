@@ -251,7 +251,7 @@ def expected_gain(
     predicted, realised = np.asarray(predicted, dtype=np.float64), np.asarray(realised, dtype=np.float64)
     if predicted.ndim != 1 or predicted.shape != realised.shape:
         raise ShapeError(
-            f"Predicted gains of shape {predicted.shape}, realised ones of {realised.shape}; expected (n,)."
+            f"Predicted gains have shape {predicted.shape} and actual ones {realised.shape}; expected (n,) for both."
         )
     if not (np.isfinite(predicted).all() and np.isfinite(realised).all() and (predicted >= 0).all()):
         raise InputError("Gains must be finite, and predicted ones 0 or more.")

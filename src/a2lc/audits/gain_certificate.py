@@ -234,7 +234,7 @@ def _audits(
             "expected (n,), (n,), (k,), (k,)."
         )
     if np.isnan(scores).any():
-        raise InputError("A score is NaN; expected numbers, the higher the surer.")
+        raise InputError("A score is NaN; expected numbers, where higher means more certain.")
     shares_of(stakes, len(drawn))
     if len(drawn) and not (drawn.min() >= 0 and drawn.max() < len(scores) and (stakes[drawn] > 0).all()):
         raise InputError(f"Audited rows must be in 0..{len(scores) - 1} and have a stake.")
@@ -242,7 +242,7 @@ def _audits(
         raise InputError("An effect exceeds its stake; both must rest on the same unions and IoUs.")
     _, first, which = np.unique(drawn, return_index=True, return_inverse=True)
     if not (effects == effects[first][which]).all():
-        raise InputError("A row drawn twice has two effects; expected one.")
+        raise InputError("A row that was drawn twice has two effects; expected one.")
     return scores, stakes, drawn, effects
 
 

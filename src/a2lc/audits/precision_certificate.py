@@ -103,11 +103,11 @@ def certify(
             f"Scores {scores.shape}, audits {drawn.shape}, answers {right.shape}; expected (n,), (k,), (k,)."
         )
     if np.isnan(scores).any():
-        raise InputError("A score is NaN; expected numbers, the higher the surer.")
+        raise InputError("A score is NaN; expected numbers, where higher means more certain.")
     total = len(scores)
     drawn = drawn.astype(np.int64)
     if len(drawn) and not (drawn.min() >= 0 and drawn.max() < total and len(np.unique(drawn)) == len(drawn)):
-        raise InputError(f"Audited rows must be different ones in 0..{total - 1}.")
+        raise InputError(f"Audited rows must be distinct and in 0..{total - 1}.")
     if total == 0 or len(drawn) == 0:
         return _nothing(total, "no audits" if total else "no proposals")
     if len(drawn) == total:

@@ -289,12 +289,12 @@ def check_inputs(
             raise LabelRangeError(f"A {name} is not in {VOID}..{classes - 1}.")
     if len(drawn):
         if not (drawn.min() >= 0 and drawn.max() < masks and len(np.unique(drawn)) == len(drawn)):
-            raise InputError(f"Audited rows must be different ones in 0..{masks - 1}.")
+            raise InputError(f"Audited rows must be distinct and in 0..{masks - 1}.")
         if (truth[drawn] == UNKNOWN).any():
-            raise InputError("An audited mask has no truth; leave it out only if it could not be drawn.")
+            raise InputError("An audited mask has no true class; leave it out only if it could not be drawn.")
         if not ((probabilities > 0) & (probabilities <= 1)).all():
-            raise InputError("Probabilities of the audits must be above 0, up to 1.")
+            raise InputError("Inclusion probabilities of the audits must be above 0, and at most 1.")
     if (now != labels)[truth == UNKNOWN].any():
-        raise InputError("A mask nobody was asked about changed its label after the audits were drawn.")
+        raise InputError("The label of a mask that nobody was asked about changed after the audits were drawn.")
     if not 0 < confidence < 1:
         raise InputError(f"Confidence {confidence} is not between 0 and 1.")

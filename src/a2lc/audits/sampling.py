@@ -80,7 +80,7 @@ def draw(probabilities: NDArray[Any], rng: np.random.Generator) -> NDArray[np.in
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise InputError("Probabilities of being drawn must be in 0..1.")
+        raise InputError("Inclusion probabilities must be in 0..1.")
     sure = np.flatnonzero(probabilities == 1)
     open_rows = rng.permutation(np.flatnonzero((probabilities > 0) & (probabilities < 1)))
     ends = np.cumsum(probabilities[open_rows])

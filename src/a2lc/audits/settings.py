@@ -39,7 +39,9 @@ class SessionSettings:
             if not 0 <= value < 1:
                 raise ConfigError(f"{name} must be in [0, 1), found {value}.")
         if self.certify + self.measure > 0.9:
-            raise ConfigError(f"certify and measure leave nothing to ask: {self.certify:g} and {self.measure:g}.")
+            raise ConfigError(
+                f"certify ({self.certify:g}) and measure ({self.measure:g}) leave no questions to choose by gain."
+            )
         if not 0.5 <= self.confidence < 1:
             raise ConfigError(f"confidence must be in [0.5, 1), found {self.confidence}.")
         for name, low in (("batch", 1), ("random_features", 1), ("anchors", 0), ("audit_weight", 0), ("alike", 0)):

@@ -29,13 +29,13 @@ def guarantee_line(details: Mapping[str, Any]) -> str:
         line += f"; {promise['kept']} from earlier rounds kept, as no later audit contradicts them"
     left_out = promise.get("left_out", 0)
     if left_out:
-        line += f", {left_out} left out by hand"
+        line += f", {left_out} excluded in review"
     if not promise["accepted"]:
         return f"{line}; {promise['proposed']} proposed: {promise['reason'] or 'nothing to correct'}"
     # The guarantee includes corrections of earlier rounds that were proved again, and those that were left out.
     line += f"; {promise['accepted']} masks without an answer "
     line += "would differ" if left_out else "differ"
-    line += f" from their initial labels{' with those left out' if left_out else ''}: "
+    line += f" from their initial labels{' with the excluded ones' if left_out else ''}: "
     if promise["kind"] == "precision":
         return f"{line}at least {rounded_down(promise['lower'], 2)} of them are right, {sure}"
     if promise["lower"] <= 0:
@@ -79,7 +79,7 @@ def guarantee_sentences(promise: Mapping[str, Any]) -> str:
     if promise.get("kept"):
         kept = f" {promise['kept']:,} from earlier rounds are kept; no later audit contradicts them."
     if promise.get("left_out"):
-        kept += f" {promise['left_out']:,} were left out by hand; the guarantee is for all of them."
+        kept += f" {promise['left_out']:,} were excluded in review; the guarantee covers them as well."
     if not accepted:
         reason = "too few audits" if reason == "too few" else reason or "all of them were asked about"
         required = (

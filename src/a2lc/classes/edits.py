@@ -208,7 +208,7 @@ def merged(view: ClassView, names: Sequence[str], into: str) -> ClassEdit:
     target = view.table.index(into)
     places = sorted({view.table.index(name) for name in names} - {target})
     if not places:
-        raise InputError(f"Nothing to merge into {into!r}: name other classes.")
+        raise InputError(f"There is no class to merge into {into!r}. Name at least one other class.")
     details = {"into": int(view.codes[target])}
     return ClassEdit(kind="merge", codes=tuple(int(view.codes[place]) for place in places), details=details)
 
@@ -240,7 +240,7 @@ def split(view: ClassView, name: str, into: Sequence[str], taken: Iterable[int] 
     """
     index = view.table.index(name)
     if len(into) < 2 or len(set(into)) < len(into):
-        raise InputError(f"Splitting {name!r} needs two different names at least, such as `into` car,van")
+        raise InputError(f"To split {name!r}, name at least two different classes, such as `into` car,van")
     rows: list[dict[str, Any]] = [{"name": _free_name(view, into[0], except_index=index)}]
     used = {*taken}
     for place, new in enumerate(into[1:]):
@@ -259,18 +259,20 @@ def taken_back(edits: Sequence[ClassEdit]) -> ClassEdit:
     gone = {edit.details["edit"] for edit in edits if edit.kind == "undo"}
     left = [edit for edit in edits if edit.kind != "undo" and edit.number not in gone]
     if not left:
-        raise InputError("No class was edited, so there is nothing to take back.")
+        raise InputError("No class was edited, so there is nothing to undo.")
     return ClassEdit(kind="undo", codes=left[-1].codes, details={"edit": left[-1].number})
 
 
 def _free_name(view: ClassView, name: str, except_index: int | None = None) -> str:
     name = name.strip()
     if not name or not on_one_line(name):
-        raise InputError(f"A class needs a name that can be printed on one line, found {name!r}.")
+        raise InputError(f"A class name must be printable and fit on one line, found {name!r}.")
     if name == "void":
-        raise InputError("Pixels without a class are called void everywhere: take another name for a class.")
+        raise InputError("The name void stands for pixels without a class. Choose another name for the class.")
     if any(known == name and index != except_index for index, known in enumerate(view.table.names)):
-        raise InputError(f"There is a class {name!r} already. Take another name, or merge: a2lc classes merge")
+        raise InputError(
+            f"A class {name!r} exists already. Choose another name, or merge the classes: a2lc classes merge"
+        )
     return name
 
 
@@ -282,10 +284,10 @@ def _new_row(
     if value is None:
         value = next(free for free in range(max(table.file_values) + 1, 65536 + len(used)) if free not in used)
     if not 0 <= value <= 65535:
-        raise InputError(f"Value {value} of class {name!r} does not fit 16 bits. Name a free one as `id`.")
+        raise InputError(f"Value {value} of class {name!r} does not fit into 16 bits. Set `id` to a free value.")
     if value in used:
-        what = "means no class" if value == table.ignore else "stands for something else in the label files"
-        raise InputError(f"Value {value} {what}. Give class {name!r} another one as `id`.")
+        what = "is the ignore value" if value == table.ignore else "has another meaning in the label files"
+        raise InputError(f"Value {value} {what}. Set `id` of class {name!r} to another value.")
     row: dict[str, Any] = {"id": value, "name": _free_name(view, name), "color": list(colour or class_colour(code))}
     ClassTable.from_json({"classes": [row], "ignore": table.ignore}, "the new class")
     return row

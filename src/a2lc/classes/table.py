@@ -166,7 +166,8 @@ class ClassTable:
                 raise ConfigError(f"{where}: class number {position} has no name.")
             if not on_one_line(row["name"].strip()):
                 raise ConfigError(
-                    f"{where}: class name {row['name']!r} has signs that cannot be printed, such as a line break. Rename it."
+                    f"{where}: class name {row['name']!r} contains characters that cannot be printed, such as a "
+                    "line break. Rename the class."
                 )
             unknown = set(row) - {"id", "name", "color", "synonyms", "priority"}
             if unknown:
@@ -180,7 +181,9 @@ class ClassTable:
             colour = row.get("color", class_colour(position))
             good = isinstance(colour, list | tuple) and len(colour) == 3
             if not good or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
-                raise ConfigError(f"{where}: class {row['name']!r} has color {colour!r}; expected three of 0..255.")
+                raise ConfigError(
+                    f"{where}: class {row['name']!r} has color {colour!r}; expected three numbers in 0..255."
+                )
             words = row.get("synonyms", [])
             if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w.strip() for w in words):
                 raise ConfigError(f"{where}: class {row['name']!r} has synonyms {words!r}; expected a list of words.")
@@ -198,7 +201,7 @@ class ClassTable:
                 raise ConfigError(f"{where}: two classes have the {what} {doubled[0]!r}.")
         ignore = data.get("ignore", 255 if max(ids) < 255 else 65535)
         if not isinstance(ignore, int) or isinstance(ignore, bool) or not 0 <= ignore <= 65535 or ignore in ids:
-            raise ConfigError(f"{where}: ignore is {ignore!r}; expected 0..65535 and none of the class ids.")
+            raise ConfigError(f"{where}: ignore is {ignore!r}; expected a value in 0..65535 that is not a class id.")
         # Without any, as a table of names alone has it: equal tables compare equal.
         return cls(
             tuple(names),
@@ -223,14 +226,16 @@ def read_classes(path: Path) -> ClassTable:
     """
     try:
         if path.is_file() and path.stat().st_size > _LARGEST:
-            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes; a classes file has at most {_LARGEST:,}.")
+            raise ConfigError(
+                f"{path} has {path.stat().st_size:,} bytes; a classes file may have at most {_LARGEST:,}."
+            )
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark before the first name
     except (FileNotFoundError, IsADirectoryError):
         raise MissingFileError(
-            f"No classes file at {path}. Name as `classes` a JSON, YAML or text file with the class names."
+            f"No classes file at {path}. Set `classes` to a JSON, YAML or text file with the class names."
         ) from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a text file; expected JSON, YAML, or a class name a line.") from None
+        raise ConfigError(f"{path}: not a text file; expected JSON, YAML, or one class name per line.") from None
     if path.suffix.lower() in {".json", ".yaml", ".yml"}:
         try:
             data = json.loads(text) if path.suffix.lower() == ".json" else read_yaml(text)
@@ -258,7 +263,7 @@ def read_classes(path: Path) -> ClassTable:
         # The first line names the columns.
         wrong = [row for row in cells[1:] if len(row) != 2 or not (row[0].isdecimal() and len(row[0]) <= 5)]
         if wrong or len(cells) < 2:
-            raise ConfigError(f"{path}: expected lines of a value and a name under `Pixel Value, Class`.")
+            raise ConfigError(f"{path}: expected a value and a name on each line below `Pixel Value, Class`.")
         rows = [{"id": int(value), "name": name} for value, name in cells[1:]]
         return ClassTable.from_json({"classes": rows}, str(path))
     names = lines

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -53,10 +54,11 @@ def _global(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 on success, 2 for an error of input, printed in one line, 1 for a bug."""
-    gc.set_threshold(10_000, 20, 20)  # modules are made of long-lived objects: to look through them often finds nothing
+    gc.set_threshold(10_000, 20, 20)  # modules create long-lived objects: collect rarely
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("PIL", "numba", "matplotlib", "httpx", "huggingface_hub", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.showwarning = _note  # type: ignore[assignment]
     code = _main(arguments)
     gc.freeze()  # the interpreter's last collection would walk through all modules: a quarter of a short command's time
     sys.exit(code)
@@ -126,7 +128,7 @@ def _main(arguments: list[str] | None) -> int:
             where = f" ({error.filename})" if error.filename else ""
             return _mistake(f"the disk is full{where}. Free some space, and repeat the command to resume.")
         if isinstance(error, PermissionError):
-            return _mistake(f"no permission: {error.filename}. Choose another folder, or fix its permissions.")
+            return _mistake(f"permission denied: {error.filename}. Choose another folder, or fix its permissions.")
         traceback.print_exc()
         return 1
     except Exception as error:
@@ -141,6 +143,14 @@ def _main(arguments: list[str] | None) -> int:
             return int(getattr(error, "exit_code", 1))
         traceback.print_exc()
         return 1
+
+
+def _note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """Print a warning of ours as a line for people; others as Python does."""
+    if category is UserWarning:
+        print(f"note: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _mistake(message: str, code: int = 2) -> int:

@@ -66,7 +66,7 @@ def _say_counts(project: Project, kinds_before: int, now: np.ndarray) -> None:
     rounds = project.ledger.rounds()
     if rounds and project.class_change_since(rounds[-1].round) is not None:
         typer.echo(
-            "the last model was trained on the previous classes: it scores the next round as far as its classes still exist, "
+            "the last model was trained on the previous classes; it scores the next round as far as its classes still exist, "
             "and the model after that is trained from scratch"
         )
     empty = [name for index, name in enumerate(project.classes.names) if not (now == index).any()]
@@ -76,7 +76,7 @@ def _say_counts(project: Project, kinds_before: int, now: np.ndarray) -> None:
 
 @class_app.command()
 def show(folder: ProjectDir, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the current classes with their numbers of masks, and the edits made so far."""
+    """List the current classes, their numbers of masks, and all edits."""
     from a2lc.classes.edits import described
     from a2lc.project.project import Project
 
@@ -126,7 +126,7 @@ def rename(
 def merge(
     folder: ProjectDir,
     names: Annotated[list[str], typer.Argument(metavar="NAME..", help="Classes to merge.")],
-    into: Annotated[str, typer.Option("--into", metavar="NAME", help="Class they are merged into.")],
+    into: Annotated[str, typer.Option("--into", metavar="NAME", help="Class to merge them into.")],
 ) -> None:
     """Merge classes into one. Their labels, answers and ground truth count as that class."""
     from a2lc.classes.edits import merged
@@ -139,10 +139,10 @@ def split(
     folder: ProjectDir,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Class to change.")],
     into: Annotated[
-        str, typer.Option("--into", metavar="A,B", help="New class names; existing labels get the first one.")
+        str, typer.Option("--into", metavar="A,B", help="Names of the new classes; existing labels get the first one.")
     ],
 ) -> None:
-    """Split a class into several. Its labels get the first name, and answered masks may be asked about again."""
+    """Split a class into several. Its labels get the first new class, and answered masks may be asked about again."""
     from a2lc.classes.edits import split as split_class
 
     parts = [part.strip() for part in into.split(",") if part.strip()]

@@ -182,11 +182,11 @@ def init(
     if without:
         print_line("no labels: all pixels start unlabeled")
     elif summary.unlabelled:
-        print_line(f"{summary.unlabelled:,} images have no label map: their pixels start unlabeled")
+        print_line(f"{summary.unlabelled:,} images have no label map; their pixels start unlabeled")
     if 0 < summary.with_truth < summary.images:
-        print_line(f"{summary.with_truth:,} images have ground truth: metrics use these alone")
+        print_line(f"{summary.with_truth:,} images have ground truth; metrics use only these")
     if without and summary.quality is not None:
-        print_line("with ground truth, answers can be simulated, and labels are measured once there are any")
+        print_line("ground truth found: answers can be simulated, and labels can be measured once there are any")
     elif summary.quality is not None:
         quality = summary.quality
         print_line(
@@ -227,11 +227,11 @@ def masks(
     download: Download = False,
     accept_license: AcceptLicense = None,
 ) -> None:
-    """Create masks from the images or from the labels, before the first round."""
+    """Create masks from the images or the labels. Possible only before the first round."""
     from a2lc.creation.masks import MASK_METHODS, SamMasks, make_masks
     from a2lc.project.project import Project
 
-    require_known("way to make masks", method, MASK_METHODS)
+    require_known("mask method", method, MASK_METHODS)
     sam, mended = None, None
     if method == "sam":
         from a2lc.creation.pseudo_labels import record_commits, recorded_commits
@@ -281,7 +281,7 @@ def pseudo(
     segmenter: Segmenter = "sam2.1-hiera-small",
     box_threshold: Annotated[float, typer.Option("--box-threshold", help="Minimum score of a box, from 0 to 1.")] = 0.2,
     one_class: Annotated[
-        bool, typer.Option("--one-class-per-prompt", help="Prompt for one class at a time. Slower.")
+        bool, typer.Option("--one-class-per-prompt", help="Prompt for one class at a time, which is slower.")
     ] = False,
     reduction: Annotated[
         str, typer.Option("--reduction", help="How the scores of a phrase's tokens are combined: mean or max.")
@@ -325,7 +325,7 @@ def pseudo(
     ] = "refuse",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip images that cannot be used.")] = False,
 ) -> None:
-    """Create labels and masks from images and class names with foundation models, before the first round."""
+    """Create labels and masks from class names with foundation models. Possible only before the first round."""
     from a2lc.creation.pseudo_labels import check_project, make_pseudo_labels, recorded_commits
     from a2lc.creation.pseudo_labels import preview as make_preview
     from a2lc.creation.pseudo_settings import PseudoSettings
@@ -440,7 +440,7 @@ def _same_source(project: Project, images: Path | None, table: ClassTable | None
         )
     if table is not None and table != project.classes:
         raise InputError(
-            f"{project.folder} has other classes than --classes. Omit --classes to continue with those of its project.yaml, "
+            f"{project.folder} has classes other than --classes. Omit --classes to continue with those of its project.yaml, "
             "where names, synonyms and priorities can be changed, or name another folder."
         )
 
@@ -461,7 +461,7 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of the scenes and of the run.")] = 0,
     method: MethodName = None,
 ) -> None:
-    """Repair synthetic street scenes with planted label errors; needs no GPU and no download."""
+    """Repair synthetic street scenes with planted label errors. Needs no GPU and no download."""
     from a2lc.creation.importer import create_project
     from a2lc.demo.looks import scene_classes
     from a2lc.demo.scenes import write_scenes
@@ -476,7 +476,7 @@ def demo(
     if not scenes.exists():
         write_scenes(scenes, settings)
     print_line(
-        f"{images} synthetic street scenes in {scenes}; a weak labeller chose the classes of their masks, some of them wrong"
+        f"{images} synthetic street scenes in {scenes}; their masks have classes from a weak labeller, some of them wrong"
     )
     if not (project_folder / "project.yaml").is_file():
         sources = Sources(

@@ -66,9 +66,9 @@ def doctor(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Report what is wrong with the files of a data set or project, and how to fix it.
+    """Report problems with the files of a data set or project.
 
-    Nothing is changed. Exits with status 2 if `a2lc init` would refuse the files.
+    Each problem is reported with a fix, and nothing is changed. Exits with status 2 if `a2lc init` would refuse the files.
     """
     from a2lc.doctor import examine, examine_project, find_layout, unknown_annotations, with_images
     from a2lc.formats.base import Sources

@@ -46,15 +46,19 @@ def handover(
 def takeback(
     folder: ProjectDir,
     source: Annotated[Path, typer.Option("--from", help="File exported by the tool, or the folder that contains it.")],
-    annotator: Annotated[str, typer.Option("--annotator", help="Name of the person whose answers they are.")],
+    annotator: Annotated[str, typer.Option("--annotator", help="Name of the person who gave the answers.")],
     untouched: Annotated[
-        str, typer.Option("--untouched", help="What to do with unchanged masks of CVAT: leave or confirm.")
+        str,
+        typer.Option(
+            "--untouched",
+            help="Unchanged masks of CVAT: leave (their questions stay open) or confirm.",
+        ),
     ] = "leave",
     handed: Annotated[
         Path | None, typer.Option("--handover", help="Path of handover.json, if it is not beside the exported file.")
     ] = None,
 ) -> None:
-    """Record an export of Label Studio or CVAT as answers to the questions handed over."""
+    """Record the answers in an export of Label Studio or CVAT."""
     from a2lc.handover import take_back
     from a2lc.project.project import Project
 
@@ -65,8 +69,8 @@ def takeback(
     for message in found.messages:
         print_line(message)
     print_line(
-        f"{found.recorded:,} recorded ({found.skipped:,} of them skipped), {found.same:,} recorded before, {found.conflict:,} "
-        f"answered otherwise, {found.refused:,} refused, {found.untouched:,} untouched; {found.outside:,} pixels drawn outside"
+        f"{found.recorded:,} recorded ({found.skipped:,} of them skipped), {found.same:,} already recorded, {found.conflict:,} "
+        f"answered differently before, {found.refused:,} refused, {found.untouched:,} untouched; {found.outside:,} pixels outside"
     )
 
 
@@ -87,11 +91,11 @@ def export(
     changes_only: Annotated[
         bool,
         typer.Option(
-            "--changes-only", help="Write only what changed, with pictures before and after, for the owner of the data."
+            "--changes-only", help="Write only the changes, with pictures before and after, for the owner of the data."
         ),
     ] = False,
 ) -> None:
-    """Write the corrected labels, a list of the changes, and the provenance of each pixel."""
+    """Write the corrected labels, the changes, and their provenance."""
     from a2lc.export import export_project
     from a2lc.project.project import Project
 

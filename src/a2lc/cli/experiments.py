@@ -23,7 +23,8 @@ def bench(
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the data; overrides the protocol.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="1,2", help="Seeds; overrides the protocol.")] = None,
     only: Annotated[
-        str | None, typer.Option("--methods", metavar="A,B", help="Labels of the methods to run; default: all.")
+        str | None,
+        typer.Option("--methods", metavar="A,B", help="Methods to run, by their labels in the protocol; default: all."),
     ] = None,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Only rewrite tables and curves from finished runs.")

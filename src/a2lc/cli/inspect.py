@@ -39,7 +39,7 @@ def log(
     full: Annotated[bool, typer.Option("--full", help="Include every answer and correction.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List what happened to the project, in order."""
+    """List the events of the project in order of time."""
     from a2lc.project.project import Project
 
     with Project(folder) as project:

@@ -39,7 +39,7 @@ Budget = Annotated[float | None, typer.Option("--budget", min=0, help="Clicks pe
 
 
 Annotator = Annotated[
-    str | None, typer.Option("--annotator", help="Who answers: oracle (simulated from ground truth) or human.")
+    str | None, typer.Option("--annotator", help="Annotator: oracle (simulated from ground truth) or human.")
 ]
 
 

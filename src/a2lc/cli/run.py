@@ -45,14 +45,17 @@ def run(
     settings: Settings = None,
     probabilities: Annotated[
         Path | None,
-        typer.Option("--probabilities", help="Folder of IMAGE_ID.npy, (K, H, W) each, used instead of a model."),
+        typer.Option(
+            "--probabilities",
+            help="Folder of class probabilities, IMAGE_ID.npy of shape (K, H, W), instead of a model.",
+        ),
     ] = None,
     min_precision: MinPrecision = None,
     confidence: Confidence = None,
     until: Annotated[
         str | None,
         typer.Option(
-            "--until", help="Stop early when audits show: accuracy=0.95, miou=0.7, gain<0.1 or errors<200 (gain)."
+            "--until", help="Stop once audits show accuracy=0.95, miou=0.7, gain<0.1 or errors<200 (method gain)."
         ),
     ] = None,
     workers: Workers = None,
@@ -95,7 +98,10 @@ def stage_command(stage: str, text: str) -> None:
         settings: Settings = None,
         probabilities: Annotated[
             Path | None,
-            typer.Option("--probabilities", help="Folder of IMAGE_ID.npy, (K, H, W) each, used instead of a model."),
+            typer.Option(
+                "--probabilities",
+                help="Folder of class probabilities, IMAGE_ID.npy of shape (K, H, W), instead of a model.",
+            ),
         ] = None,
         min_precision: MinPrecision = None,
         confidence: Confidence = None,
@@ -142,10 +148,11 @@ def serve(
         float, typer.Option("--lease", min=5, help="Seconds after which an unanswered question is offered to others.")
     ] = 120,
     names: Annotated[
-        list[str] | None, typer.Option("--name", help="Host name by which others reach this machine, such as host.lan.")
+        list[str] | None,
+        typer.Option("--name", help="Host name under which others reach this machine, such as host.lan."),
     ] = None,
     new_token: Annotated[
-        bool, typer.Option("--new-token", help="Create a new address; pages opened before lose access.")
+        bool, typer.Option("--new-token", help="Create a new address; pages that are already open lose access.")
     ] = False,
     method: MethodName = None,
     budget: Budget = None,
@@ -157,7 +164,7 @@ def serve(
     """Serve the page on which people answer questions in the browser.
 
     Several people may answer at once. Each answer is recorded immediately. Stop the server with Ctrl-C, and repeat the command to
-    resume. The address contains a token: whoever has it may answer.
+    resume. The address contains a token: anyone who has it can answer.
     """
     from a2lc.project.project import Project
     from a2lc.rounds.plan import RoundPlan
@@ -209,8 +216,8 @@ def _print_preview(project: Project, changes: dict[str, Any]) -> None:
 
 
 stage_command("train", "Train a model on the current labels.")
-stage_command("score", "Score masks: reduce the model's probabilities to one row per mask.")
+stage_command("score", "Score masks: reduce probabilities to one row per mask.")
 stage_command("select", "Select the masks to ask about.")
 stage_command("answer", "Answer the open questions with the simulated annotator.")
-stage_command("correct", "Propagate the answers to masks that nobody looked at, if the method does so.")
+stage_command("correct", "Propagate the answers to other masks, if the method does so.")
 stage_command("evaluate", "Measure labels and model against ground truth, if there is any.")

@@ -116,7 +116,7 @@ def make_loop(
         )
     if not project.has_images and config.training.model != "probabilities":
         raise InputError(
-            "The project has no images to train a model on. Pass the predictions of a model with --probabilities DIR, or create "
+            "The project has no images to train a model on. Pass a model's probabilities with --probabilities DIR, or create "
             "the project with --images."
         )
     plan = RoundPlan.of(config)
@@ -167,5 +167,5 @@ def run_rounds(project: Project, rounds: int, until: Until | None = None, worker
     if not done:
         number, _ = next_stage(project)
         print_line(
-            f"round {number} waits for answers: a2lc serve {project.folder}; repeat the command when they have been given"
+            f"round {number} waits for answers: a2lc serve {project.folder}; repeat the command when they are answered"
         )

@@ -18,7 +18,7 @@ def print_status(found: dict[str, Any]) -> None:
         "round",
         "method",
         "clicks",
-        "by hand",
+        "manual",
         "automatic",
         "precision",
         "data mIoU",
@@ -50,7 +50,7 @@ def print_status(found: dict[str, Any]) -> None:
     if audited and audited[-1]["after"]["audits"]:
         _print_quality(audited[-1])
     if found["undone"] and found["now"]:
-        print_line(f"after undoing: data mIoU {format_figure(found['now']['data_miou'])}")
+        print_line(f"data mIoU after undoing: {format_figure(found['now']['data_miou'])}")
 
 
 def _print_quality(quality: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ def _print_quality(quality: dict[str, Any]) -> None:
     if quality["undone"]:
         print_line("these figures describe the end of that round; corrections have been undone since")
     if quality["agreement"]["informative"] is False and quality["agreement"]["right"] > quality["agreement"]["chance"]:
-        print_line("audits do not show yet that the initial labels are right more often than chance")
+        print_line("audits do not yet show that the initial labels are right more often than chance")
     elif quality["agreement"]["informative"] is False:
         print_line(
             f"warning: the initial labels agree with the answers no more often than chance ({quality['agreement']['right']:.2f} "

@@ -1,4 +1,4 @@
-"""Corrections: what follows from an answer, and what the label correction module propagates to masks nobody looked at."""
+"""Corrections: those that follow from an answer, and those propagated to masks nobody was asked about."""
 
 from a2lc.correction.manual import manual_corrections
 from a2lc.correction.module import LabelCorrectionModule

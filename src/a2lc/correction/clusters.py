@@ -54,7 +54,7 @@ class ClusterSums:
     def __post_init__(self) -> None:
         if self.num_classes < 1 or self.depth < 1 or self.capacity < 1:
             raise InputError(
-                f"Expected at least one class, one number a feature and one feature kept, found {self.num_classes}, "
+                f"Expected at least one class, one number per feature and one feature kept, found {self.num_classes}, "
                 f"{self.depth} and {self.capacity}."
             )
         self.count = np.zeros(self.num_classes, dtype=np.int64)
@@ -91,10 +91,10 @@ class ClusterSums:
             return
         if classes.min() < 0 or classes.max() >= self.num_classes:
             raise InputError(
-                f"Classes must be in [0, {self.num_classes}), found {classes.min()}..{classes.max()}. Leave void out."
+                f"Classes must be in [0, {self.num_classes}), found {classes.min()}..{classes.max()}. Omit void."
             )
         if not np.isfinite(given).all() or given.min() < 0:
-            raise InputError("Expected weights of 0 and above, found a negative one, NaN or infinity.")
+            raise InputError("Expected weights of at least 0, found a negative one, NaN or infinity.")
         for c in np.unique(classes[given > 0]).tolist():
             mine = (classes == c) & (given > 0)
             self._add_class(c, features[mine], given[mine])

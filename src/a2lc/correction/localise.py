@@ -123,10 +123,10 @@ def _check(
     present[mask_map.ravel()] = True
     for mask, classes in answered.items():
         if not (0 < mask <= high and present[mask]):
-            raise InputError(f"Mask {mask} was answered and is not in the mask map of this image.")
+            raise InputError(f"Mask {mask} was answered but is not in the mask map of this image.")
         bad = [c for c in classes if not 0 <= c < len(class_logits)]
         if bad:
-            raise InputError(f"Class {bad[0]} of mask {mask} is none of the {len(class_logits)} classes.")
+            raise InputError(f"Class {bad[0]} of mask {mask} is not one of the {len(class_logits)} classes.")
 
 
 def _part(features: FeatureMap, window: Window) -> tuple[FeatureMap, Window]:

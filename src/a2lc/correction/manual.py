@@ -17,14 +17,14 @@ def check_answer(answer: Answer, num_classes: int) -> None:
     """
     bad = [c for c in answer.classes if not 0 <= c < num_classes]
     if bad:
-        raise InputError(f"Class {bad[0]} in an answer is none of the {num_classes} classes.")
+        raise InputError(f"Class {bad[0]} in an answer is not one of the {num_classes} classes.")
     count = len(answer.classes)
     if answer.kind in {AnswerKind.CONFIRM, AnswerKind.CORRECT} and count != 1:
-        raise InputError(f"An answer {answer.kind.value!r} names one class, found {count}.")
+        raise InputError(f"An answer {answer.kind.value!r} needs exactly one class, found {count}.")
     if answer.kind == AnswerKind.CLASSES and count == 0:
-        raise InputError("An answer 'classes' names at least one class.")
+        raise InputError("An answer 'classes' needs at least one class.")
     if answer.kind in {AnswerKind.VOID, AnswerKind.SKIP, AnswerKind.MIXED} and count:
-        raise InputError(f"An answer {answer.kind.value!r} names no class, found {count}.")
+        raise InputError(f"An answer {answer.kind.value!r} has no class, found {count}.")
 
 
 def answered_class(answer: Answer) -> int | None:

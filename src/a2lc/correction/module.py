@@ -126,7 +126,7 @@ class LabelCorrectionModule:
         """
         torch = _torch()
         if not hasattr(self, "_network"):
-            raise InputError("The label correction module was not fitted: call fit first.")
+            raise InputError("The label correction module is not fitted: call fit first.")
         with torch.no_grad():
             sure = torch.softmax(self._network(torch.from_numpy(stats.mean_probs)), dim=1)
         confidences, classes = sure.max(dim=1)

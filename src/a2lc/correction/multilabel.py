@@ -38,7 +38,7 @@ def trim_borders(mask_map: NDArray[Any], kernel: int = 5) -> NDArray[np.bool_]:
     if mask_map.ndim != 2:
         raise ShapeError(f"Expected a mask map (H, W), found an array of shape {mask_map.shape}.")
     if kernel < 1 or kernel % 2 == 0:
-        raise InputError(f"Boundaries are to be widened by a square of side {kernel}; expected an odd number from 1.")
+        raise InputError(f"The side of the square that widens boundaries is {kernel}; expected an odd number from 1.")
     band = np.zeros(mask_map.shape, dtype=bool)
     across, down = mask_map[:, 1:] != mask_map[:, :-1], mask_map[1:] != mask_map[:-1]
     band[:, 1:] |= across
@@ -91,7 +91,7 @@ def class_sets(
     mask_map, truth = np.asarray(mask_map), np.asarray(truth)
     ids = np.asarray(mask_ids).astype(np.int64).ravel()
     if truth.shape != mask_map.shape:
-        raise ShapeError(f"Mask map {mask_map.shape} and ground truth {truth.shape} are not of one image.")
+        raise ShapeError(f"Mask map {mask_map.shape} and ground truth {truth.shape} belong to different images.")
     kept = trim_borders(mask_map, kernel)
     asked = np.isin(mask_map, ids)
     order = np.argsort(ids, kind="stable")

@@ -43,7 +43,7 @@ def knee_threshold(confidences: NDArray[Any], *, points: int = 20, sensitivity: 
     if not np.isfinite(values).all():
         raise InputError("Expected confidences that are numbers, found NaN or infinity.")
     if points < 1:
-        raise InputError(f"The curve is to have {points} points; expected 1 or more.")
+        raise InputError(f"The curve has {points} points; expected at least 1.")
     try:
         from kneed import KneeLocator
     except ImportError:

@@ -1,1 +1,1 @@
-"""Create projects: import data sets, check and prepare files, make masks and pseudo labels."""
+"""Create projects: import data sets, check and prepare files, create masks and pseudo labels."""

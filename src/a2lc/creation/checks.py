@@ -131,7 +131,7 @@ def check_sample(
         faults.unreadable[sample.image_id] = str(error)
         return None
     except FileNotFoundError as error:
-        faults.unreadable[sample.image_id] = f"{error.filename}: gone, or a link to nothing"
+        faults.unreadable[sample.image_id] = f"{error.filename}: missing, or a broken link"
         return None
     sources = {"labels": sample.labels, "masks": sample.masks, "ground truth": sample.ground_truth}
     fits = next((array.shape[::-1] for array in maps.values() if array is not None), stored)
@@ -187,12 +187,12 @@ def size_line(image: str, size: tuple[int, int], path: str, what: str, other: tu
     """Return a line on a map whose width and height are not those of its image."""
     hint = ""
     if other == size[::-1]:
-        hint = "; turned by 90 degrees"
+        hint = "; rotated by 90 degrees"
     elif other[0] * size[1] == other[1] * size[0]:
         ratio = size[0] / other[0]
-        scale = f"{'a' if ratio > 1 else 'enlarged from a'} clean scale of {max(ratio, 1 / ratio):g}"
-        hint = f"; {scale}: resize {what} by nearest neighbour"
-    return f"{image} is {size[0]} x {size[1]}, its {what} {path} {other[0]} x {other[1]}{hint}"
+        scale = f"scaled {'down' if ratio > 1 else 'up'} by {max(ratio, 1 / ratio):g}"
+        hint = f"; {scale}: resize {what} with nearest-neighbour interpolation"
+    return f"{image} is {size[0]} x {size[1]}, but {path} ({what}) is {other[0]} x {other[1]}{hint}"
 
 
 def raise_faults(faults: Faults, classes: ClassTable, options: ReadingOptions, total: int) -> None:
@@ -208,12 +208,13 @@ def raise_faults(faults: Faults, classes: ClassTable, options: ReadingOptions, t
         raise ImageFileError(
             f"{len(reasons)} of {total} images cannot be used: {' | '.join(reasons[:5])}"
             + (f" | and {len(reasons) - 5} more" if len(reasons) > 5 else "")
-            + " Fix them, or set `skip_bad` to go on without them."
+            + " Fix them, or set `skip_bad` to continue without them."
         )
     if faults.turned:
         raise ShapeError(
-            f"{len(faults.turned)} of {total} images are shown turned by their EXIF orientation: "
-            f"{' | '.join(faults.turned[:5])}. Set `exif` apply to read them upright, or `exif` ignore as stored."
+            f"{len(faults.turned)} of {total} images are rotated by their EXIF orientation: "
+            f"{' | '.join(faults.turned[:5])}. Set `exif` apply to read them upright, or `exif` ignore to read "
+            "them as stored."
         )
     if faults.sizes:
         raise ShapeError(
@@ -228,17 +229,18 @@ def raise_faults(faults: Faults, classes: ClassTable, options: ReadingOptions, t
         worst = counts.most_common(1)[0][0]
         known = ", ".join(str(value) for value in classes.file_values[:12])
         raise LabelRangeError(
-            f"The {what} hold values that are no class and not ignore ({classes.ignore}): {' | '.join(lines)}. Classes are "
-            f"{known}{', ..' if classes.num_classes > 12 else ''}. Read one as another with `value_map` {worst}={classes.ignore}"
+            f"The {what} contain values that are neither a class nor the ignore value ({classes.ignore}): "
+            f"{' | '.join(lines)}. Classes are {known}{', ..' if classes.num_classes > 12 else ''}. To read one "
+            f"value as another, set for example `value_map` {worst}={classes.ignore}"
         )
     binary = faults.seen_values == {0, 255} and classes.ignore == 255 and 255 not in options.value_map
     if binary and 0 in classes.file_values:
         other = next((value for value in classes.file_values if value != 0), None)
         if other is None:
-            reading = "name a class for 0 and one for 255 in the classes file, and set `value_map` 255=1"
+            reading = "define classes for 0 and for 255 in the classes file, and set `value_map` 255=1"
         else:
             reading = f"`value_map` 255={other} reads it as {classes.names[classes.file_values.index(other)]!r}"
         raise LabelRangeError(
-            f"The labels hold only 0 and 255, and 255 is the ignore value: either 255 means a class ({reading}), or it does "
-            "mean no class (`value_map` 255=255)."
+            f"The labels contain only 0 and 255, and 255 is the ignore value. Set whether 255 means a class ({reading}) "
+            "or no class (`value_map` 255=255)."
         )

@@ -69,8 +69,8 @@ def room_for(batch: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        lower = f"Lower `batch` ({batch} now)" if batch > 1 else "Take smaller weights, or the `device` cpu"
-        raise InputError(f"The GPU has too little memory. {lower}; the same command goes on.") from None
+        lower = f"Lower `batch` (now {batch})" if batch > 1 else "Use smaller weights, or set `device` to cpu"
+        raise InputError(f"The GPU does not have enough memory. {lower}, and repeat the command to resume.") from None
 
 
 def groups_of(images: Sequence[ImageRecord], size: int) -> list[list[ImageRecord]]:
@@ -138,7 +138,7 @@ def compose_found(job: Job, image: ImageRecord, pixels: NDArray[np.uint8] | None
     settings, classes = job.settings, job.project.classes
     found = read_found(job.path(image), job.key(image), settings)
     if found is None:
-        raise InputError(f"{job.path(image)} has changed meanwhile. Give the same command again.")
+        raise InputError(f"{job.path(image)} has changed in the meantime. Repeat the command.")
     superpixels = None
     if settings.cover != "none":
         pixels = image_pixels(job.project, image) if pixels is None else pixels

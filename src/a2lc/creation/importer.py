@@ -100,8 +100,10 @@ def create_project(
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if (folder / "project.yaml").is_file():
-            raise InputError(f"{folder} holds a project already. Go on with it (a2lc run), or name another folder.")
-        raise InputError(f"{folder} exists and is not empty. Name a new folder for the project.")
+            raise InputError(
+                f"{folder} contains a project already. Continue with it (a2lc run), or choose another folder."
+            )
+        raise InputError(f"{folder} exists and is not empty. Choose a new folder for the project.")
     # What was fetched from elsewhere stays there until the project is complete: a killed import does not fetch it again.
     fetched = folder.with_name(f".{folder.name}.fetched")
     with new_folder(folder) as partial:
@@ -128,14 +130,14 @@ def _create(
     classes = given or found.classes
     if classes is None:
         raise ConfigError(
-            f"`classes` is missing, and format {sources.format!r} brings none along: a JSON, YAML or text file, or names with "
-            "commas."
+            f"`classes` is missing, and format {sources.format!r} does not define any. Set it to a JSON, YAML or "
+            "text file, or to names separated by commas."
         )
     broken = None if given is not None else next((name for name in classes.names if not on_one_line(name)), None)
     if broken is not None:
         raise ConfigError(
-            f"Class {broken[:80]!r}, of the files of format {sources.format}, has line ends or control characters in its name. "
-            "Name the classes with `classes`."
+            f"Class {broken[:80]!r} of the files of format {sources.format} has line breaks or control characters "
+            "in its name. Set `classes`."
         )
     if options.ignore is not None:
         classes = with_ignore(classes, options.ignore)
@@ -150,10 +152,13 @@ def _create(
             raise InputError(
                 f"{len(found.train)} images have all their files. "
                 + ". ".join(lines)
-                + ". Add or remove files so that names agree, or set `skip_bad` to go on without them"
-                + (", or `partial` to start those without labels" if "images without labels" in unmatched else "")
                 + (
-                    ", or `partial_truth` to measure on those that have it."
+                    ". Add, remove or rename files so that their names match, or set `skip_bad` to continue without "
+                    "them"
+                )
+                + (", or `partial` to accept those without labels" if "images without labels" in unmatched else "")
+                + (
+                    ", or `partial_truth` to measure only the images that have it."
                     if "images without ground truth" in unmatched
                     else "."
                 )
@@ -176,12 +181,12 @@ def _create(
     raise_faults(faults, classes, options, len(found.train) + len(found.validation) + len(unusable) + len(turned))
     skipped = dict(faults.unreadable) if options.skip_bad else {}
     snapped = (
-        [f"{faults.snapped:,} pixels of lossy label files were read as the nearest known value"]
+        [f"{faults.snapped:,} pixels of lossy label files were changed to the nearest known value"]
         if faults.snapped
         else []
     )
     if not checked:
-        raise InputError("No image is left to import: all were left out as unreadable.")
+        raise InputError("There are no images to import: all were skipped as unreadable.")
     unlabelled = sum(item.sample.labels is None for item in checked)
     if unlabelled:
         void_value(classes, options)
@@ -189,8 +194,8 @@ def _create(
     expected = sources.masks is not None or unlabelled < len(checked)
     if expected and not any(len(item.masks[0]) and item.masks[0].max() > 0 for item in checked):
         raise InputError(
-            f"There is no mask in {len(checked)} images, so nothing to ask about: "
-            + ("the mask maps are 0 everywhere." if sources.masks else "the labels carry no class anywhere.")
+            f"There are no masks in {len(checked)} images, so there is nothing to ask about: "
+            + ("the mask maps are 0 everywhere." if sources.masks else "the labels carry no class.")
         )
     with_truth = sum(item.sample.ground_truth is not None for item in checked)
     (partial / "images").mkdir(parents=True, exist_ok=True)

@@ -43,18 +43,18 @@ __all__ = [
 ]
 
 MASK_METHODS = {
-    "seeds": "superpixels by SEEDS, about `count` an image",
-    "slic": "superpixels by SLIC, about `count` an image",
+    "seeds": "superpixels by SEEDS, about `count` per image",
+    "slic": "superpixels by SLIC, about `count` per image",
     "grid": "squares of `size` pixels",
     "components": "connected components of the labels",
-    "sam": "masks of everything by SAM or SAM 2, from a grid of `points` a side; needs the extra foundation",
+    "sam": "masks of everything by SAM or SAM 2, from a grid of `points` per side; needs the extra foundation",
 }
 """Ways to make masks, by name."""
 
 COVERS = {
-    "none": "pixels that no mask found have none",
-    "slic": "superpixels by SLIC cover what no mask found",
-    "seeds": "superpixels by SEEDS cover what no mask found",
+    "none": "pixels outside all masks stay without a mask",
+    "slic": "superpixels by SLIC cover the remaining pixels",
+    "seeds": "superpixels by SEEDS cover the remaining pixels",
 }
 """What becomes of the pixels that a foundation model's masks leave, by name."""
 
@@ -109,26 +109,24 @@ def make_masks(
         InputError: There are masks already, a setting is out of range, or no mask came out.
         MissingExtraError: SEEDS needs OpenCV; SAM needs transformers.
     """
-    require_known("way to make masks", method, MASK_METHODS)
+    require_known("mask method", method, MASK_METHODS)
     if project.ledger.rounds():
         raise StageError(
-            f"{project.folder} has rounds already, and its ledger names masks by their numbers, so the masks stay. "
-            "Make a new project for other masks: a2lc init"
+            f"{project.folder} has rounds already, and its ledger refers to masks by number, so they cannot be "
+            "replaced. For other masks, create a new project: a2lc init"
         )
     settings: dict[str, Any] = {"method": method}
     settings |= {"seeds": {"count": count}, "slic": {"count": count}, "grid": {"size": size}}.get(method, {})
     if method == "sam":
         if sam is None:
-            raise InputError("Masks by SAM need weights: name them as `segmenter`.")
+            raise InputError("Masks by SAM need weights. Set `segmenter`.")
         settings |= _sam_settings(sam, count)
     if project.mended_masks == settings:
         # This very command was killed at its end, and opening the project did the rest.
         shutil.rmtree(_kept(project, settings), ignore_errors=True)
         return len(project.masks)
     if len(project.masks) and not replace:
-        raise InputError(
-            f"{project.folder} has {len(project.masks):,} masks already. Set `replace` to make others in their place."
-        )
+        raise InputError(f"{project.folder} has {len(project.masks):,} masks already. Set `replace` to overwrite them.")
     if method == "sam" and sam is not None:
         kept = _kept(project, settings)
         made = put_in_place(project, settings, lambda folder: _write_sam(project, folder, kept, sam, count, track))
@@ -188,7 +186,7 @@ def _write(project: Project, folder: Path, method: str, count: int, size: int, t
         for found in in_order(pool, one, images):
             columns.append(found)
             advance()
-    nothing = "the labels carry no class anywhere. Make masks from the images: `method` seeds"
+    nothing = "the labels carry no class. Create masks from the images instead: `method` seeds"
     return save_tables(folder, columns, project.has_ground_truth, nothing)
 
 
@@ -212,7 +210,7 @@ def save_tables(folder: Path, columns: Sequence[tuple[NDArray[Any], ...]], has_t
     """
     masks, truth = mask_tables(columns, has_truth)
     if not len(masks):
-        raise InputError(f"No mask came out: {nothing}")
+        raise InputError(f"No masks were found: {nothing}")
     masks.save(folder / "masks.parquet")
     if has_truth:
         truth.save(folder / "truth.parquet")
@@ -251,7 +249,7 @@ def _write_sam(project: Project, folder: Path, kept: Path, sam: SamMasks, count:
             masks = read_ids(path, max_pixels=project.config.sources.max_pixels).astype(np.uint16)
             columns.append(_keep(project, image, masks, folder))
             advance()
-    nothing = "the model was sure of none. Lower `min_iou` or `min_stability`, or cover the rest: `cover` slic"
+    nothing = "the model was not confident of any. Lower `min_iou` or `min_stability`, or cover the rest: `cover` slic"
     return save_tables(folder, columns, project.has_ground_truth, nothing)
 
 
@@ -278,8 +276,8 @@ def image_pixels(project: Project, image: ImageRecord) -> NDArray[np.uint8]:
     pixels = project.pixels(image)
     if pixels.shape[:2] != (image.height, image.width):
         raise ShapeError(
-            f"{project.image_path(image)} is {pixels.shape[1]} x {pixels.shape[0]} now and was {image.width} x {image.height} "
-            "when the project was made. Put the image back."
+            f"{project.image_path(image)} is {pixels.shape[1]} x {pixels.shape[0]} pixels, but was {image.width} "
+            f"x {image.height} when the project was created. Restore the original image."
         )
     return pixels
 

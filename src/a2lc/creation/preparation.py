@@ -111,7 +111,7 @@ def prepare(
         except InputError as error:
             return str(error)
         except FileNotFoundError as error:
-            return f"{error.filename}: gone, or a link to nothing"
+            return f"{error.filename}: missing, or a broken link"
 
     results: list[list[Sample]] = []
     with (
@@ -134,7 +134,7 @@ def prepare(
     names = [sample.image_id for sample in now]
     if len(set(names)) < len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise InputError(f"Two images would be called {twice!r} once tiles are cut. Rename one of them.")
+        raise InputError(f"Two tiles would have the name {twice!r}. Rename one of the images.")
     first = sum(map(len, results[: len(found.train)]))
     return replace(found, train=now[:first], validation=now[first:]), done, faults, turned
 
@@ -275,8 +275,8 @@ def _cut(
             values = read_map(whole, masks)
             if values.shape != shape:
                 raise ImageFileError(
-                    f"{whole} is {values.shape[1]} x {values.shape[0]}, its image {shape[1]} x {shape[0]}: they cannot be "
-                    "cut into the same tiles. Mend its size."
+                    f"{whole} is {values.shape[1]} x {values.shape[0]}, but its image is {shape[1]} x {shape[0]}, "
+                    "so they cannot be cut into the same tiles. Correct its size."
                 )
             return np.ascontiguousarray(values[top:bottom, left:right])
 

@@ -77,7 +77,7 @@ def recorded_commits(folder: Path) -> dict[str, str]:
         return {}
     except ValueError:
         raise InputError(
-            f"{path}: not valid JSON. Delete it: weights without a pinned commit are looked up again."
+            f"{path}: not valid JSON. Delete it; commits that were not given are then looked up again."
         ) from None
     return {str(name): str(commit) for name, commit in dict(found).items()}
 
@@ -91,20 +91,21 @@ def check_project(project: Project, *, replace: bool) -> None:
     """
     if project.ledger.rounds():
         raise StageError(
-            f"{project.folder} has rounds already, and its ledger names masks by their numbers, so labels and masks stay. "
-            "Make a new project: a2lc pseudo NEW --images .. --classes .."
+            f"{project.folder} has rounds already, and its ledger refers to masks by number, so labels and masks "
+            "cannot be replaced. Create a new project: a2lc pseudo NEW --images .. --classes .."
         )
     if project.imported_classes.file_values != project.classes.file_values:
         raise StageError(
-            f"The classes of {project.folder} were changed since it was made, and its label files are written in those it was "
-            "made with. Make a new project with the classes there are now: a2lc pseudo NEW --images .. --classes .."
+            f"The classes of {project.folder} have changed since it was created, but its label files use the "
+            "original ones. Create a new project with the current classes: a2lc pseudo NEW --images .. --classes "
+            ".."
         )
     labelled = project.config.sources.labels is not None or (project.folder / "tables" / "pseudo.json").is_file()
     if replace or not (labelled or len(project.masks)):
         return
     raise InputError(
-        f"{project.folder} has {'labels' if labelled else f'{len(project.masks):,} masks'} already. Set `replace` to put "
-        "others in their place; your own files stay as they are."
+        f"{project.folder} has {'labels' if labelled else f'{len(project.masks):,} masks'} already. Set "
+        "`replace` to overwrite them; your own files are not changed."
     )
 
 
@@ -183,7 +184,7 @@ def preview(
     from a2lc.creation.montage import draw
 
     if number < 1:
-        raise InputError(f"`preview` is {number}; expected 1 image or more.")
+        raise InputError(f"`preview` is {number}; expected at least 1 image.")
     job = Job.of(project, settings, detector, segmenter)
     images = project.images[:number]
     record_commits(project.folder, (detector, segmenter))
@@ -215,7 +216,8 @@ def _look(job: Job, images: Sequence[ImageRecord], track: Track, say: Callable[[
     blind = [image.image_id for image in images if not image.file]
     if blind:
         raise InputError(
-            f"{len(blind)} labels of the project have no image, so nothing can be found: {first_names(blind)}."
+            f"{len(blind)} labels of the project have no image in which objects could be detected: "
+            f"{first_names(blind)}."
         )
     missing = {image.index for image in images if read_found(job.path(image), job.key(image), job.settings) is None}
     if not missing:
@@ -264,9 +266,9 @@ def _look(job: Job, images: Sequence[ImageRecord], track: Track, say: Callable[[
                 if done == min(10, len(missing)) and done < len(missing):
                     seconds = (time.monotonic() - began) / done
                     say(
-                        f"{done} images took {seconds:.2g} s each: about {_duration(seconds * (len(missing) - done))} for the "
-                        f"{len(missing) - done:,} left, and {size / done * len(missing) / 1e6:,.1f} MB under "
-                        f"{job.project.folder / FOLDER}"
+                        f"{done} images took {seconds:.2g} s each: about "
+                        f"{_duration(seconds * (len(missing) - done))} for the remaining {len(missing) - done:,}, "
+                        f"and {size / done * len(missing) / 1e6:,.1f} MB in {job.project.folder / FOLDER}"
                     )
     return len(missing)
 
@@ -327,8 +329,8 @@ def _compose_all(job: Job, folder: Path, looked: int, track: Track) -> PseudoSum
             objects, empty, labelled = objects + number, empty + (number == 0), labelled + carried
             advance()
     nothing = (
-        f"the detector found nothing with a score of {job.settings.box_threshold:g}. Lower `box_threshold`, give the classes "
-        "synonyms, or cover the images: `cover` slic"
+        f"the detector found nothing with a score of at least {job.settings.box_threshold:g}. Lower "
+        "`box_threshold`, give the classes synonyms, or cover the images: `cover` slic"
     )
     masks = save_tables(folder, columns, has_truth, nothing)
     summary = PseudoSummary(
@@ -356,8 +358,8 @@ def _file_values(project: Project) -> NDArray[Any]:
         value = next((v for v in (wanted, *sorted(mapped)) if mapped.get(v, v) == wanted), None)
         if value is None:
             raise InputError(
-                f"{project.folder / 'project.yaml'}: value_map leaves no value that is read as {wanted}. Make a new project "
-                "without `value_map`."
+                f"{project.folder / 'project.yaml'}: value_map leaves no value that is read as {wanted}. Create a "
+                "new project without `value_map`."
             )
         found.append(value)
     return np.array(found, dtype=np.uint8 if max(found) <= 255 else np.uint16)

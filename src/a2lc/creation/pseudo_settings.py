@@ -89,14 +89,15 @@ class PseudoSettings:
         require_known("cover", self.cover, COVERS)
         for name in ("box_threshold", "nms"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 to 1.")
+                raise InputError(f"`{name}` is {getattr(self, name)}; expected 0 to 1.")
         if not 1 <= self.cover_count <= MAX_MASKS:
             raise InputError(f"`cover_count` is {self.cover_count:,}; expected 1 to {MAX_MASKS:,}.")
         if self.batch is not None and self.batch < 1:
-            raise InputError(f"`batch` is {self.batch}; expected 1 or more.")
+            raise InputError(f"`batch` is {self.batch}; expected at least 1.")
         if not 32 <= self.shortest <= self.longest:
             raise InputError(
-                f"Images of {self.shortest} to {self.longest} pixels a side; expected 32 or more, and the shortest first."
+                f"`shortest` is {self.shortest} and `longest` is {self.longest}; expected at least 32 pixels, and "
+                "shortest not above longest."
             )
 
 

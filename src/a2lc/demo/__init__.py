@@ -1,1 +1,1 @@
-"""Made-up street scenes with planted label errors."""
+"""Synthetic street scenes with planted label errors."""

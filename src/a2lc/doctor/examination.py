@@ -96,7 +96,7 @@ def gather(sources: Sources, classes: ClassTable | None, options: ReadingOptions
 
     with (
         ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
-        track("looking at files", len(work)) as advance,
+        track("checking files", len(work)) as advance,
     ):
         for (sample, split), (image, facts) in zip(work, in_order(pool, look, work), strict=True):
             advance()

@@ -145,7 +145,7 @@ def _said(error: Exception, source: object) -> str:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, FileNotFoundError):
-        return f"{source}: gone, or a link to nothing."
+        return f"{source}: missing, or a broken link."
     return f"{source}: {getattr(error, 'strerror', None) or error}."
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from a2lc.errors import InputError
 from a2lc.formats.base import Sources
 from a2lc.formats.detection import CLASSES_FILES, AnnotationFile, Clue, Detected, FolderView
-from a2lc.formats.registry import find_format, load_formats
+from a2lc.formats.registry import BUILT_IN, find_format, load_formats
 from a2lc.images.label_maps import colour_codes
 from a2lc.images.opening import IMAGE_SUFFIXES
 from a2lc.images.rgb import read_rgb
@@ -62,7 +65,7 @@ def find_layout(folder: Path) -> Layout | None:
             beside = next((view.entries[n] for n in (*CLASSES_FILES, *_CLASSES_BESIDE) if n in view.entries), None)
             return replace(inner, classes=inner.classes or beside)
     if view.has_images():
-        return _layout(view, "folder", Detected(why="there are image files in it", images=folder))
+        return _layout(view, "folder", Detected(why="it contains image files", images=folder))
     return None
 
 
@@ -70,7 +73,7 @@ def _by_names(view: FolderView) -> tuple[str, Detected] | None:
     """Find the format with the strongest clue in the names of a folder; of equals, the first."""
     found: tuple[str, Detected] | None = None
     for name, format in load_formats().items():
-        here = format.detect(view)
+        here = _asked(name, format.detect, view)
         if here is not None and (found is None or here.clue > found[1].clue):
             found = name, here
     return found
@@ -80,10 +83,21 @@ def _by_file(view: FolderView) -> tuple[str, Detected] | None:
     """Find the format of the first ZIP file or, without one, of the first JSON file that is of any."""
     for file in view.annotations():
         for name, format in load_formats().items():
-            here = format.detect_file(view, file)
+            here = _asked(name, format.detect_file, view, file)
             if here is not None:
                 return name, here
     return None
+
+
+def _asked(name: str, detect: Callable[..., Detected | None], *arguments: Any) -> Detected | None:
+    """Ask a format whether a folder is its own; one of another package that fails is passed over with a warning."""
+    if name in BUILT_IN:
+        return detect(*arguments)
+    try:
+        return detect(*arguments)
+    except Exception as error:
+        warnings.warn(f"format {name!r} could not look at the folder: {type(error).__name__}: {error}.", stacklevel=2)
+        return None
 
 
 def _layout(view: FolderView, name: str, found: Detected) -> Layout:
@@ -110,7 +124,7 @@ def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
     own = layout.sources
     format = find_format(own.format)
     if own.format == "huggingface" and format.detect(FolderView(images)) is None:
-        return replace(layout, why=f"{layout.why}; images lie in those, and `images` has no place")
+        return replace(layout, why=f"{layout.why}; these contain the images, so `images` cannot be used")
     held, maps_held = format.holds
     labels = own.labels
     if held and not (images / held).is_dir():
@@ -122,7 +136,7 @@ def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
             labels = own.labels if own.format == "voc" and own.labels is not None else maps
             labels = inner if inner.is_dir() and not (images / "training").is_dir() else labels
             plain = replace(own, format="folder", images=images, labels=labels)
-            return replace(layout, sources=plain, why=f"{layout.why}; its label maps are read as a plain folder")
+            return replace(layout, sources=plain, why=f"{layout.why}; its label maps are read as plain files")
     if format.beside and labels is None:
         labels = folder
     return replace(layout, sources=replace(own, images=images, labels=labels))
@@ -201,6 +215,6 @@ def unknown_annotations(folder: Path) -> list[Path]:
         and name not in (*_NO_ANNOTATIONS, "mask_targets.json")
         and (
             entry.suffix.lower() != ".json"
-            or all(one.detect_file(view, AnnotationFile(entry)) is None for one in load_formats().values())
+            or all(_asked(n, one.detect_file, view, AnnotationFile(entry)) is None for n, one in load_formats().items())
         )
     ]

@@ -38,23 +38,23 @@ def examine_project(project: Project, *, track: Track = no_progress) -> Diagnosi
     images = project.all_images
     with (
         ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
-        track("looking at files", len(images)) as advance,
+        track("checking files", len(images)) as advance,
     ):
         for found in in_order(pool, look, images):
             advance()
             for code, line in found:
                 problems.setdefault(code, []).append(line)
     fixes = {
-        "image-gone": f"Put them back, or fix `sources` in {project.folder / 'project.yaml'}.",
-        "image-changed": "Put the files back that the project was made of: masks and answers are about those.",
+        "image-gone": f"Restore them, or fix `sources` in {project.folder / 'project.yaml'}.",
+        "image-changed": "Restore the original files: masks and answers refer to them.",
         "file-gone": "Restore the project folder from a copy.",
         "file-damaged": "Restore the project folder from a copy.",
     }
     texts = {
-        "image-gone": "images are gone",
-        "image-changed": "images are not the files that the project was made of",
+        "image-gone": "images are missing",
+        "image-changed": "images differ from those that the project was created from",
         "file-gone": "files of the project are missing",
-        "file-damaged": "files of the project cannot be read, or have another size than their image",
+        "file-damaged": "files of the project cannot be read, or differ in size from their image",
     }
     for code, lines in problems.items():
         findings.append(
@@ -109,7 +109,9 @@ def _image(project: Project, image: ImageRecord) -> list[tuple[str, str]]:
         # A copy that was cleared away is made again, if what it was made of is there: elsewhere, nobody looks.
         local = local_path(how.address)
         return (
-            [] if local is None or local.is_file() else [("image-gone", f"{path}, and {local} that it was copied from")]
+            []
+            if local is None or local.is_file()
+            else [("image-gone", f"{path}, and {local} from which it was copied")]
         )
     if sha256(path) == image.sha256:
         return []
@@ -152,10 +154,10 @@ def _labels(project: Project) -> list[Finding]:
             Finding(
                 code="class-missing",
                 level="doubt",
-                message=f"{len(missing)} of {classes.num_classes} classes are on no mask: {first_names(missing)}.",
+                message=f"{len(missing)} of {classes.num_classes} classes have no mask: {first_names(missing)}.",
                 count=len(missing),
                 values=tuple(ValueCount(value=name, pixels=0, files=0) for name in missing[:12]),
-                fix="Nothing, if the images do not show them.",
+                fix="No action is needed if the images do not show them.",
             )
         )
     return found

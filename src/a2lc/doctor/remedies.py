@@ -47,7 +47,7 @@ class Remedy:
             return replace(options, **{self.option: self.value})
         for read, becomes in self.value.items():
             if options.value_map.get(read, becomes) != becomes:
-                raise InputError(f"the options read {read} as {options.value_map[read]} and as {becomes}.")
+                raise InputError(f"the options read {read} both as {options.value_map[read]} and as {becomes}.")
         return replace(options, value_map=options.value_map | self.value)
 
 
@@ -72,6 +72,6 @@ def apply_remedies(options: ReadingOptions, remedies: Iterable[Remedy]) -> Readi
     for remedy in remedies:
         if remedy.option != "value_map" and values.setdefault(remedy.option, remedy.value) != remedy.value:
             before = values[remedy.option]
-            raise InputError(f"the options ask for {remedy.option} {before} and {remedy.value}, for different files.")
+            raise InputError(f"the options need {remedy.option} {before} for some files and {remedy.value} for others.")
         options = remedy.apply(options)
     return options

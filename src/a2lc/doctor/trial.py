@@ -49,6 +49,6 @@ def _not_enough(remedies: Sequence[Remedy], reason: str) -> Finding:
     return Finding(
         code="options-not-enough",
         level="fault",
-        message=f"With {settings}, the import would still refuse: {reason}",
-        fix="Fix the files first, or leave out those that differ from the others.",
+        message=f"Even with {settings}, the import would be refused: {reason}",
+        fix="Fix the files first, or remove those that differ from the others.",
     )

@@ -105,7 +105,7 @@ def data_root(protocol: Protocol, home: Path, given: Path | None) -> Path | None
     data = protocol.data
     if isinstance(data, ScenesData):
         if given is not None:
-            raise InputError(f"`data` {given}: the protocol's scenes are made up, so no folder of data is read.")
+            raise InputError(f"`data` is {given}, but the scenes of this protocol are synthetic, so no folder is read.")
         return None
     return given.absolute() if given is not None else (home / data.root).absolute() if data.root else None
 
@@ -166,7 +166,7 @@ def sources_of(data: ScenesData | FilesData, out: Path, root: Path | None) -> tu
         )
         return given, scene_classes()
     if root is None:
-        raise InputError("The protocol names no folder of data: name it as `data`.")
+        raise InputError("The protocol names no folder of data. Set `data`.")
 
     def place(name: str | None) -> Path | None:
         return None if name is None else root / name
@@ -183,7 +183,7 @@ def sources_of(data: ScenesData | FilesData, out: Path, root: Path | None) -> tu
     for folder in (sources.images, sources.labels, sources.masks, sources.ground_truth):
         if folder is not None and not folder.is_dir():
             raise InputError(
-                f"No folder {folder}: the protocol expects it there. Name the folder of the data as `data`."
+                f"There is no folder {folder}, where the protocol expects the data. Set `data` to their folder."
             )
     if data.classes is None:
         return sources, voc_classes()
@@ -208,7 +208,7 @@ def _write_subset(sources: Sources, folder: Path, images: int, seed: int) -> Pat
         for index in sorted(chosen.tolist()):
             truth = samples[index].ground_truth
             if not isinstance(truth, Path):
-                raise InputError(f"{truth}: a subset is copied from files, and this format draws its labels.")
+                raise InputError(f"{truth}: a subset is copied from files, but this format draws its labels.")
             to = partial / f"{samples[index].image_id}{truth.suffix}"
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(truth, to)
@@ -298,7 +298,7 @@ def begin(run: Run, out: Path, root: Path | None, say: Say) -> Path:
         if run.start == "nothing" and summary.unlabelled < summary.images:
             shutil.rmtree(folder)
             raise InputError(
-                "The layout finds labels by itself, so this start is none from nothing: use format 'folder'."
+                "The format finds labels by itself, so the project would not start from nothing. Use format 'folder'."
             )
         labelled: list[int] = []
         with Project(folder) as project, project.lock():
@@ -313,7 +313,7 @@ def begin(run: Run, out: Path, root: Path | None, say: Say) -> Path:
     with Project(folder) as project, project.lock():
 
         def after(number: int) -> None:
-            say(f"{run.name} round 0: trained for all runs that begin alike")
+            say(f"{run.name} round 0: trained for all runs that start the same way")
 
         make_loop(project, run, after).run(0)
     record_state(folder, peak_mib=max(_peak_mib(), read_state(folder).get("peak_mib", 0.0)))

@@ -77,7 +77,7 @@ class MasksConfig(_Strict):
     @field_validator("method")
     @classmethod
     def _known(cls, value: str) -> str:
-        return require_known("way to make masks", value, MASK_METHODS)
+        return require_known("mask method", value, MASK_METHODS)
 
 
 class SubsetConfig(_Strict):
@@ -210,7 +210,7 @@ def read_protocol(given: str) -> tuple[Protocol, Path]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(
-            f"No protocol at {path}. Those of the package are named without .toml: {', '.join(protocol_names())}"
+            f"There is no protocol at {path}. Built-in protocols are named without .toml: {', '.join(protocol_names())}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from None
@@ -237,21 +237,23 @@ def planned_runs(protocol: Protocol, where: str = "protocol", seeds: Iterable[in
     taken: dict[str, str] = {}
     seeds = list(dict.fromkeys(protocol.seeds if seeds is None else seeds))
     if len(set(protocol.seeds)) != len(protocol.seeds):
-        raise ConfigError(f"{where}: seeds: {protocol.seeds} names one twice.")
+        raise ConfigError(f"{where}: seeds: {protocol.seeds} contains a seed twice.")
     if protocol.annotator.kind != "oracle":
-        raise ConfigError(f"{where}: annotator.kind: people cannot be benchmarked this way; leave it at 'oracle'.")
+        raise ConfigError(f"{where}: annotator.kind: only the simulated annotator can be used; leave it at 'oracle'.")
     if isinstance(protocol.data, FilesData) and protocol.data.classes is None and protocol.data.format != "voc":
-        raise ConfigError(f"{where}: data.classes: missing; the file that names the classes, relative to data.root.")
+        raise ConfigError(
+            f"{where}: data.classes is missing. Set it to the file that names the classes, relative to data.root."
+        )
     for number, entry in enumerate(protocol.methods):
         key = f"{where}: methods[{number}]"
         slug = _slug(entry.shown)
         if not slug:
-            raise ConfigError(f"{key}.label: {entry.shown!r} has no letter and no digit.")
+            raise ConfigError(f"{key}.label: {entry.shown!r} contains neither a letter nor a digit.")
         if "," in entry.shown:  # --methods takes labels between commas
-            raise ConfigError(f"{key}.label: {entry.shown!r} has a comma in it. Write it without.")
+            raise ConfigError(f"{key}.label: {entry.shown!r} contains a comma. Remove it.")
         if slug in taken:
             raise ConfigError(
-                f"{key}.label: {entry.shown!r} is as {taken[slug]!r}. Give each method a label of its own."
+                f"{key}.label: {entry.shown!r} is the same as {taken[slug]!r}. Give each method a label of its own."
             )
         taken[slug] = entry.shown
         try:

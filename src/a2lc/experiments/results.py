@@ -115,8 +115,10 @@ def _page(protocol: Protocol, outcomes: Sequence[Outcome], command: str, where: 
     data = next((o.found for o in outcomes if o.found), None)
     if data is not None:
         lines += [
-            f"{data['images']:,} images, {data['classes']} classes; {protocol.budget:g} clicks a round where nothing else is "
-            f"said; seeds {', '.join(map(str, seeds))}.",
+            (
+                f"{data['images']:,} images, {data['classes']} classes; {protocol.budget:g} clicks per round unless "
+                f"stated otherwise; seeds {', '.join(map(str, seeds))}."
+            ),
             "",
         ]
     for title, figure in (("Data mIoU", "data_miou"), ("Model mIoU", "model_miou")):
@@ -210,21 +212,23 @@ def _spread(values: Sequence[float | None], expected: int, shown: Callable[[floa
 def _notes(outcomes: Sequence[Outcome], done: dict[str, list[Outcome]]) -> list[str]:
     starts = {o.run.start for o in outcomes if o.found}
     notes = [
-        "Area: mean height of the curve over clicks, by trapezoids, from the first to the last round with the figure. "
-        "Clicks, queries and bits are sums over all rounds; seconds are those of the stages, the first round's among them "
-        "for each run even where runs share it. ± is the sample standard deviation over seeds (n-1); peak MiB is the "
-        "highest of any seed."
+        (
+            "Area: mean height of the curve over clicks, by trapezoids, from the first to the last round with "
+            "the figure. Clicks, queries and bits are sums over all rounds. Seconds are those of all stages, "
+            "where round 0 counts for each run even if several runs share it. ± is the sample standard deviation "
+            "over seeds (n-1); peak MiB is the maximum over seeds."
+        )
     ]
     if starts - {"pseudo"}:
         notes.append(
-            "Data mIoU counts pixels that carry a label alone: methods that start from nothing or from a subset label few "
-            "pixels well, so read it together with coverage, the share of pixels that carry one. The areas of their "
-            "curves are over a range of clicks of their own."
+            "Data mIoU counts labelled pixels only. Methods that start from nothing or from a subset label few "
+            "pixels well, so read it together with coverage, the share of labelled pixels. The areas of their "
+            "curves cover a range of clicks of their own."
         )
     if "subset" in starts:
         notes.append(
-            "Labelled images are not free: what polygons around their ground truth would cost is in the clicks of methods "
-            "that start from a subset, from the start. It is in neither queries nor bits."
+            "Labelled images are not free: for methods that start from a subset, the clicks include from the "
+            "start what polygons around their ground truth would cost. Queries and bits do not include it."
         )
     kept = [f"{o.run.name} {o.found['note']}" for some in done.values() for o in some if o.found and o.found["note"]]
     if kept:

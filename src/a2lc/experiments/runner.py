@@ -98,7 +98,7 @@ class Bench:
             lock.acquire(timeout=0)
         except Timeout:
             raise LockedError(
-                f"Another a2lc bench works in {self.out}. Wait for it, or name another folder as `out`."
+                f"Another a2lc bench is using {self.out}. Wait for it, or set `out` to another folder."
             ) from None
         try:
             finished = [run for run in runs if _finished(self.out, run)]
@@ -134,7 +134,7 @@ class Bench:
         data = self.protocol.data
         if isinstance(data, ScenesData) and not (place := scenes_place(self.out, data)).exists():
             write_scenes(place, scene_settings(data))
-            self.say(f"{data.images} made-up scenes in {place}")
+            self.say(f"{data.images} synthetic scenes in {place}")
 
     def _one(self, run: Run, count: str) -> None:
         fault = fault_file(self.out, run)
@@ -194,11 +194,11 @@ class Bench:
         lines = [
             line for line in log.read_bytes()[start:].decode("utf-8", errors="replace").splitlines() if line.strip()
         ]
-        reason = lines[-1] if lines else "it said nothing"
+        reason = lines[-1] if lines else "no output"
         if code == MISSING:
             raise MissingExtraError(reason)
         if code < 0:
-            reason = f"killed by signal {-code}" + (", as for want of memory" if code == -9 else "")
+            reason = f"killed by signal {-code}" + (", probably out of memory" if code == -9 else "")
         raise Failed(reason + ("" if code == MISTAKE else f"; see {log}"))
 
 
@@ -207,8 +207,8 @@ def _check_begun(out: Path, runs: Iterable[Run]) -> None:
         begun = read_state(run_folder(out, run)).get("digest")
         if begun is not None and begun != run.digest:
             raise ConfigError(
-                f"Run {run.name} in {out} was begun with other settings than the protocol has now. Name another folder as `out`, "
-                f"or delete {run_folder(out, run)}."
+                f"Run {run.name} in {out} was started with other settings than the protocol has now. Set `out` to "
+                f"another folder, or delete {run_folder(out, run)}."
             )
 
 

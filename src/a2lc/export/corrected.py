@@ -172,8 +172,8 @@ def _joined(project: Project, replay: Replay, bounds: NDArray[np.int64], records
     width, height, name = places[0].of_width, places[0].of_height, places[0].of
     if sum(tile.width * tile.height for tile in places) != width * height:
         raise InputError(
-            f"{name}: some of its tiles were left out when the project was made, so it cannot be put together again. "
-            "Make the project anew with all of them."
+            f"{name}: some of its tiles were left out when the project was created, so the image cannot be "
+            "reassembled. Create the project again with all tiles."
         )
     whole: Corrected | None = None
     for record, tile in zip(records, places, strict=True):

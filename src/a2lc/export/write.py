@@ -72,9 +72,9 @@ def export_project(
     new_writer, labels = find_writer(format), find_format(format).labels
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty. Name a new folder with `out`.")
+        raise InputError(f"{out} exists and is not empty. Set `out` to a new folder.")
     if out.is_relative_to(project.folder) and not out.is_relative_to(project.folder / "exports"):
-        raise InputError(f"{out} lies inside the project. Name a folder beside it with `out`.")
+        raise InputError(f"{out} is inside the project. Set `out` to a folder outside it.")
     rounds = [record.round for record in project.ledger.rounds()]
     if through is not None and through not in rounds:
         known = f"rounds 0 to {rounds[-1]}" if rounds else "no round yet"

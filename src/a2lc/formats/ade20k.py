@@ -70,13 +70,14 @@ def read_ade20k(sources: Sources, *, partial: bool = False, classes: ClassTable 
     if classes is not None and 0 in classes.file_values:
         name = classes.names[classes.file_values.index(0)]
         raise ConfigError(
-            f"Class {name!r} has id 0, which in ADE20K's files is void. Give the classes ids from 1 in a JSON or YAML file."
+            f"Class {name!r} has id 0, which means void in ADE20K files. Give the classes ids from 1 in a JSON or "
+            "YAML file."
         )
     split = _TRAIN if (root / "images" / _TRAIN).is_dir() else None
     images_root = root / "images" / (split or "")
     own = _annotations(sources.labels or root)
     if own is None and sources.labels is not None:
-        raise MissingFileError(f"No folder annotations in {sources.labels}, as `format` ade20k has it.")
+        raise MissingFileError(f"There is no folder annotations in {sources.labels}. `format` ade20k expects one.")
     truth = None
     if sources.ground_truth is not None:
         truth = _annotations(sources.ground_truth) or sources.ground_truth
@@ -105,13 +106,15 @@ def read_ade20k(sources: Sources, *, partial: bool = False, classes: ClassTable 
         doubled = {sample.image_id for sample in train} & {sample.image_id for sample in validation}
         if doubled:
             raise InputError(f"{len(doubled)} images are in both training and validation, such as {min(doubled)}.")
-        notes.append(f"{len(validation)} images of validation measure models, with their labels as ground truth")
+        notes.append(
+            f"{len(validation)} validation images are used to measure models, with their labels as ground truth"
+        )
     beside = (
         [root, root.parent] if sources.labels is None else [sources.labels, sources.labels.parent, root, root.parent]
     )
     info = next((path for folder in beside if (path := folder / OBJECT_INFO).is_file()), None)
     if classes is None and info is None:
-        notes.append(f"no {OBJECT_INFO} in {root}: classes are called class 1 to class {_CLASSES}")
+        notes.append(f"no {OBJECT_INFO} in {root}; classes are named class 1 to class {_CLASSES}")
     return Found(
         train=train,
         validation=validation,
@@ -141,8 +144,9 @@ def _refuse_full(path: Path, max_pixels: int) -> None:
         mode = image.mode
     if mode in {"RGB", "RGBA"}:
         raise ImageFileError(
-            f"{path}: colour, as the full ADE20K has it, where a class is red / 10 * 256 + green of over 3,000. Make grey "
-            "maps of the classes you need (a2lc.data.ade20k.full_ade_ids gives the numbers), or take SceneParse150."
+            f"{path}: a colour map, as in the full ADE20K, where a class is red / 10 * 256 + green, one of over "
+            "3,000. Make grey maps of the classes you need (a2lc.formats.ade20k.full_ade_ids gives the numbers), "
+            "or use SceneParse150."
         )
 
 
@@ -157,7 +161,7 @@ def _classes(info: Path | None) -> ClassTable:
     except UnicodeDecodeError:
         raise ConfigError(f"{info}: not a text file.") from None
     if len(lines) > _MOST_NAMES:
-        raise ConfigError(f"{info}: {len(lines):,} lines; a list of classes has at most {_MOST_NAMES:,}.")
+        raise ConfigError(f"{info} has {len(lines):,} lines; a list of classes may have at most {_MOST_NAMES:,}.")
     rows, where = [], -1
     for line in lines:
         cells = [cell.strip() for cell in line.split("\t")]
@@ -168,7 +172,9 @@ def _classes(info: Path | None) -> ClassTable:
                 [word.strip() for word in cells[where].split(",")] if abs(where) <= len(cells) - (where >= 0) else []
             )
             if not (cells[0].isdecimal() and len(cells[0]) <= 5) or not words or not words[0]:
-                raise ConfigError(f"{info}: {line.strip()[:60]!r} is not a number, columns between tabs, and a name.")
+                raise ConfigError(
+                    f"{info}: {line.strip()[:60]!r}: expected a number, tab-separated columns, and a name."
+                )
             rows.append((int(cells[0]), words))
     # Two classes of ADE20K share a first name ("screen"): the second one is told by its number.
     data, seen = [], set()
@@ -232,7 +238,7 @@ def _detect(folder: FolderView) -> Detected | None:
         return None
     own = (folder.folder / "images").is_dir()
     return Detected(
-        why="it holds annotations/training",
+        why="it contains annotations/training",
         images=folder.folder if own else folder.images,
         labels=None if own else folder.folder,
     )
@@ -244,7 +250,7 @@ register(
         title="ADE20K, as in SceneParse150",
         reads=("the root with `images` and `annotations`", "another root with `annotations`"),
         reader=read_ade20k,
-        writes="grey PNGs with 0 for void under `annotations/training/`, and their names",
+        writes="grey PNGs with 0 for void under `annotations/training/`, and `objectInfo150.txt`",
         writer=AdeWriter,
         labels="annotations/training",
         detect=_detect,

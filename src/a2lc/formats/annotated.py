@@ -46,7 +46,7 @@ def need(path: Path | None, option: str, what: str, format: str) -> Path:
         InputError: It was not given.
     """
     if path is None:
-        raise InputError(f"`{option}` is missing: with `format` {format}, {what}.")
+        raise InputError(f"`{option}` is missing. With `format` {format}, it is {what}.")
     return path
 
 
@@ -70,7 +70,7 @@ def entries(holder: Any, name: str, where: str) -> list[dict[str, Any]]:
     """
     found = holder.get(name) if isinstance(holder, dict) else None
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise InputError(f"{where}: no list of objects {name!r} in it, as the format has it.")
+        raise InputError(f"{where}: contains no list of objects {name!r}, which the format requires.")
     return found
 
 
@@ -81,13 +81,13 @@ def safe_path(name: Any, where: str) -> PurePosixPath:
         InputError: It is no text, leads out of the folder, or no file can be called so.
     """
     if not isinstance(name, str) or not name.strip():
-        raise InputError(f"{where}: a file name is {str(name)[:40]!r}; expected the name of an image.")
+        raise InputError(f"{where}: file name {str(name)[:40]!r}; expected the name of an image.")
     path = PurePosixPath(name.replace("\\", "/"))
     shown = name if len(name) <= 80 else f"{name[:77]}..."
     if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
-        raise InputError(f"{where}: file name {shown!r} leads out of the folder of images. Names there are relative.")
+        raise InputError(f"{where}: file name {shown!r} points outside the image folder. Names must be relative to it.")
     if any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in name):
-        raise InputError(f"{where}: file name {shown!r} holds signs that no file name should hold.")
+        raise InputError(f"{where}: file name {shown!r} contains characters that are not allowed.")
     if not path.parts or any(len(part.encode()) > _MOST_PART for part in path.parts):
         raise InputError(f"{where}: file name {shown!r} is empty or too long.")
     return path
@@ -108,7 +108,9 @@ def unique_names(paths: Sequence[PurePosixPath], where: str) -> list[str]:
     seen: set[str] = set()
     twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
     if twice:
-        raise InputError(f"{where}: {len(twice)} images are named twice, but for the suffix: {first_names(twice)}.")
+        raise InputError(
+            f"{where}: {len(twice)} images have the same name apart from the suffix: {first_names(twice)}."
+        )
     return names
 
 
@@ -128,16 +130,16 @@ def check_label_name(name: str, tool: str) -> None:
     wrong, other = "", ""
     # Surrogates, controls and line ends have no place in XML, nor in a list with a name a line.
     if any(unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} or sign in "\ufffe\uffff" for sign in name):
-        wrong = "has a sign that files for other tools cannot hold"
+        wrong = "contains a character that files for other tools cannot hold"
     elif tool == "label-studio":
         if "$" in name:
-            wrong = "has a '$', which Label Studio takes for the start of a field's name"
+            wrong = "contains '$', which Label Studio reads as the start of a field name"
     elif len(name) > _MOST_NAME:
-        wrong = f"has {len(name)} characters, of which CVAT keeps {_MOST_NAME}"
+        wrong = f"has {len(name)} characters, of which CVAT keeps only {_MOST_NAME}"
     elif tool == "cvat-mask" and ":" in name:
-        wrong, other = "has a ':', which ends a name in CVAT's labelmap.txt", ", or use cvat-xml"
+        wrong, other = "contains ':', which ends a name in CVAT's labelmap.txt", ", or use cvat-xml"
     elif tool == "cvat-mask" and name.startswith("#"):
-        wrong, other = "begins with '#', which makes a comment of it in CVAT's labelmap.txt", ", or use cvat-xml"
+        wrong, other = "begins with '#', which marks a comment in CVAT's labelmap.txt", ", or use cvat-xml"
     if wrong:
         raise InputError(f"Class {name!r} {wrong}. Rename it in project.yaml{other}.")
 
@@ -175,7 +177,7 @@ def join_classes(
     broken = next((name for name in names if not on_one_line(name.strip())), None)
     if broken is not None:
         raise InputError(
-            f"{where}: the name of a category, {broken[:80]!r}, holds line ends or control characters. Rename it."
+            f"{where}: category name {broken[:80]!r} contains line breaks or control characters. Rename it."
         )
     if any(not name.strip() for name in names):
         raise InputError(f"{where}: a category has no name.")
@@ -188,18 +190,18 @@ def join_classes(
         lacking = [name for name in names if name in used and name.strip() not in values]
         if lacking:
             raise InputError(
-                f"{where}: {len(lacking)} of its categories are in no class of `classes`: {first_names(lacking)}. Add them to "
-                "the classes, or leave `classes` out to take those of the file."
+                f"{where}: {len(lacking)} of its categories are not in `classes`: {first_names(lacking)}. Add them "
+                "to the classes, or omit `classes` to use those of the file."
             )
         return given, {name: values[name.strip()] for name in names if name.strip() in values}
     if not categories:
-        raise InputError(f"{where}: it names no categories. Name the classes with `classes`.")
+        raise InputError(f"{where}: contains no categories. Set `classes`.")
     numbers = [place if c.value is None else c.value for place, c in enumerate(categories)]
     wrong = next((number for number in numbers if not 0 <= number <= 65534), None)
     if wrong is not None:
         raise InputError(
-            f"{where}: category {names[numbers.index(wrong)]!r} has the number {wrong}; label maps hold 0..65534. Name "
-            "classes with `classes`."
+            f"{where}: category {names[numbers.index(wrong)]!r} has the number {wrong}; label maps hold 0..65534. "
+            "Set `classes`."
         )
     colours = tuple(c.colour or class_colour(place) for place, c in enumerate(categories))
     void = 255 if max(numbers) < 255 else 65535
@@ -252,18 +254,18 @@ def samples(
     root = None
     if sources.images is not None:
         if sources.images.is_file():
-            raise InputError(f"`images` {sources.images} is a file; expected the folder of the images.")
+            raise InputError(f"`images` {sources.images} is a file; expected the folder of images.")
         on_disk = images_in(sources.images)
         root, images = sources.images, {**images, **on_disk}
     if not annotated.maps:
-        raise InputError(f"{annotated.where}: it names no image.")
+        raise InputError(f"{annotated.where}: contains no images.")
     notes, unmatched = list(annotated.notes), {}
     others = [name for name in images if name not in annotated.maps]
     if sources.images is None and not images:
-        notes.append("no images: labels can be measured and asked about, but no model can be trained on them")
+        notes.append("no images: labels can be measured and asked about, but no model can be trained")
         images = dict.fromkeys(annotated.maps)
     elif others and not partial:
-        notes.append(f"{len(others)} images that {annotated.where} does not name were left out: {first_names(others)}")
+        notes.append(f"{len(others)} images that are not in {annotated.where} were left out: {first_names(others)}")
     missing = [name for name in annotated.maps if name not in images]
     if missing:
         unmatched["label maps without an image"] = [
@@ -307,14 +309,14 @@ def samples(
 def _validation(sources: Sources, train: set[str]) -> tuple[list[Sample], Path | None]:
     """Return validation images, which come as folders whatever the format."""
     if (sources.validation_images is None) != (sources.validation_ground_truth is None):
-        raise InputError("Validation needs both `validation_images` and `validation_ground_truth`.")
+        raise InputError("For validation, set both `validation_images` and `validation_ground_truth`.")
     if sources.validation_images is None or sources.validation_ground_truth is None:
         return [], None
     images = images_in(sources.validation_images)
     maps = maps_in(sources.validation_ground_truth, "ground truth files")
     doubled = sorted(train & set(images))
     if doubled:
-        raise InputError(f"{len(doubled)} images are named the same in training and validation, such as {doubled[0]}.")
+        raise InputError(f"{len(doubled)} images have the same name in training and validation, such as {doubled[0]}.")
     found = [Sample(image_id=name, image=path, ground_truth=maps.get(name)) for name, path in images.items()]
     return found, sources.validation_images
 

@@ -139,12 +139,12 @@ def find_files(folder: Path, suffixes: Iterable[str], what: str) -> dict[str, Pa
             found[name] = path
     if twice:
         raise InputError(
-            f"{len(twice)} {what} have the same name but for the suffix in {folder}: {first_names(twice)}. "
-            "Keep one of each: the name is what joins images, labels and masks."
+            f"{len(twice)} {what} in {folder} have the same name apart from the suffix: {first_names(twice)}. "
+            "Keep one of each, because images, labels and masks are matched by name."
         )
     if not found:
         expected = ", ".join(sorted(suffixes))
-        raise MissingFileError(f"No {what} in {folder}: expected files ending in {expected}.")
+        raise MissingFileError(f"There are no {what} in {folder}; expected files ending in {expected}.")
     return found
 
 
@@ -161,9 +161,9 @@ def root_of(sources: Sources, format: str, holds: str) -> Path:
         MissingFileError: It holds no such folder.
     """
     if sources.images is None:
-        raise InputError(f"`images` is missing: with `format` {format}, the folder that holds {holds}.")
+        raise InputError(f"`images` is missing. With `format` {format}, it is the folder that contains {holds}.")
     if not (sources.images / holds).is_dir():
-        raise MissingFileError(f"No folder {holds} in {sources.images}, as `format` {format} has it.")
+        raise MissingFileError(f"There is no folder {holds} in {sources.images}. `format` {format} expects one.")
     return sources.images
 
 

@@ -87,7 +87,7 @@ def read_cityscapes(sources: Sources, *, partial: bool = False, classes: ClassTa
     images_root = folder / split if split else folder
     label_root = _maps_root(sources.labels or root)
     if label_root is None and sources.labels is not None:
-        raise MissingFileError(f"No folder gtFine in {sources.labels}, as `format` cityscapes has it.")
+        raise MissingFileError(f"There is no folder gtFine in {sources.labels}. `format` cityscapes expects one.")
     is_truth = (
         sources.labels is None
         and sources.ground_truth is not None
@@ -98,7 +98,7 @@ def read_cityscapes(sources: Sources, *, partial: bool = False, classes: ClassTa
     labels: dict[str, Path] | None = None
     if label_root is not None and not is_truth:
         kind, labels = _labels(_split_of(label_root, split), label_root)
-        notes.append(f"labels are the files *{label_end(kind)}.png")
+        notes.append(f"labels are read from the files *{label_end(kind)}.png")
     images = _images(images_root)
     unmatched: dict[str, list[str]] = {}
     masks = None if sources.masks is None else maps_in(_split_of(sources.masks, split), "masks files")
@@ -107,7 +107,10 @@ def read_cityscapes(sources: Sources, *, partial: bool = False, classes: ClassTa
         truth_root = _maps_root(sources.ground_truth) or sources.ground_truth
         truth = _of_kind(_split_of(truth_root, split), kind)
         if not truth:
-            raise MissingFileError(f"No *{label_end(kind)}.png in {truth_root}: ground truth of the labels' own kind.")
+            raise MissingFileError(
+                f"There is no *{label_end(kind)}.png in {truth_root}; ground truth must be of the same kind as the "
+                "labels."
+            )
     train = []
     for name, path in images.items():
         lacking = []
@@ -142,7 +145,9 @@ def read_cityscapes(sources: Sources, *, partial: bool = False, classes: ClassTa
         if doubled:
             raise InputError(f"{len(doubled)} images are in both train and val, such as {doubled[0]}.")
         if validation:
-            notes.append(f"{len(validation)} images of val measure models, with their labels as ground truth")
+            notes.append(
+                f"{len(validation)} images of val are used to measure models, with their labels as ground truth"
+            )
     return Found(
         train=train,
         validation=validation,
@@ -184,7 +189,7 @@ def _labels(folder: Path, root: Path) -> tuple[str, dict[str, Path]]:
     for kind in _KINDS:
         if found := _of_kind(folder, kind):
             return kind, found
-    raise MissingFileError(f"No *{label_end(_KINDS[0])}.png nor *{label_end(_KINDS[1])}.png below {root}.")
+    raise MissingFileError(f"There is no *{label_end(_KINDS[0])}.png or *{label_end(_KINDS[1])}.png below {root}.")
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -211,8 +216,8 @@ class CityscapesWriter:
             unknown = [name for name in classes.names if name not in own]
             if unknown:
                 raise InputError(
-                    f"Cityscapes has no class {first_names(unknown)}. Rename classes in project.yaml as Cityscapes has them, "
-                    "or use another format."
+                    f"Cityscapes has no class {first_names(unknown)}. Rename the classes in project.yaml to those "
+                    "of Cityscapes, or use another format."
                 )
             self.table = [own[name] for name in classes.names]
         if self.table is None:
@@ -247,9 +252,9 @@ class CityscapesWriter:
 
 def _detect(folder: FolderView) -> Detected | None:
     if "leftimg8bit" in folder.entries:
-        return Detected(why="it holds leftImg8bit", images=folder.folder)
+        return Detected(why="it contains leftImg8bit", images=folder.folder)
     if "gtfine" in folder.entries:
-        return Detected(why="it holds gtFine", images=folder.images, labels=folder.folder)
+        return Detected(why="it contains gtFine", images=folder.images, labels=folder.folder)
     return None
 
 

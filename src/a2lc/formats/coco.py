@@ -71,14 +71,14 @@ def _annotations(path: Path, given: ClassTable | None, max_pixels: int) -> Annot
     images = entries(data, "images", where)
     annotations = entries(data, "annotations", where)
     if annotations and all("segments_info" in row for row in annotations[:10]):
-        raise InputError(f"{where}: holds panoptic segments. Set `format` to coco-panoptic.")
+        raise InputError(f"{where}: contains panoptic segments. Set `format` to coco-panoptic.")
     names = _categories(data, where)
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for place, row in enumerate(annotations):
         said = f"{where}: annotation {row.get('id', place)!r}"
         by_image[of_types(row.get("image_id"), int, "image_id", said)].append(row)
         if of_types(row.get("category_id"), int, "category_id", said) not in names:
-            raise InputError(f"{said} is of category {row['category_id']}, which the file does not name.")
+            raise InputError(f"{said} has category {row['category_id']}, which the file does not define.")
     used = {names[row["category_id"]] for row in annotations}
     table, values = join_classes(_as_categories(names), used, given, where)
     by_id = {number: (values[name], _priority(table, values[name])) for number, name in names.items() if name in values}
@@ -86,7 +86,7 @@ def _annotations(path: Path, given: ClassTable | None, max_pixels: int) -> Annot
     strangers = set(by_image) - set(ids)
     if strangers:
         raise InputError(
-            f"{where}: {len(strangers)} image ids of annotations are no image's, such as {min(strangers)}."
+            f"{where}: {len(strangers)} image ids of annotations belong to no image, such as {min(strangers)}."
         )
     maps: dict[str, MapSource] = {}
     for row, number, name in zip(images, ids, unique_names(paths, where), strict=True):
@@ -95,7 +95,7 @@ def _annotations(path: Path, given: ClassTable | None, max_pixels: int) -> Annot
         found = by_image.get(number, [])
         maps[name] = DrawnMap(where=said, draw=bound(_draw, found, by_id, size, table.ignore, said))
     crowds = sum(row.get("iscrowd") in (1, True) for row in annotations)
-    notes = [f"{crowds} crowd regions were painted below all others"] if crowds else []
+    notes = [f"{crowds} crowd regions were painted below all other regions"] if crowds else []
     return Annotated(maps=maps, table=table, where=where, notes=notes)
 
 
@@ -163,12 +163,12 @@ def _counts(said: Any, height: int, width: int) -> NDArray[np.int64] | None:
     if isinstance(said, dict):
         size = said.get("size")
         if size != [height, width]:
-            raise InputError(f"its RLE is of size {str(size)[:40]}, its image has height {height} and width {width}")
+            raise InputError(f"its RLE has size {str(size)[:40]}, but its image has height {height} and width {width}")
         return coco_counts(said.get("counts"), height, width)
     if said is None or said == []:
         return None  # a box alone
     if not isinstance(said, list) or not all(isinstance(polygon, list) for polygon in said):
-        raise InputError("its segmentation is neither run lengths nor a list of polygons")
+        raise InputError("its segmentation is neither a run-length encoding nor a list of polygons")
     return polygon_counts([points_of(polygon, "a polygon") for polygon in said], height, width)
 
 
@@ -213,7 +213,7 @@ def _segments(path: Path, given: ClassTable | None, max_pixels: int) -> Annotate
     folder = path.with_suffix("")
     if not folder.is_dir():
         raise MissingFileError(
-            f"No folder {folder}: the PNGs of {path.name} lie in a folder of the same name beside it."
+            f"There is no folder {folder}. The PNG files of {path.name} must be in a folder of the same name beside it."
         )
     names = _categories(data, where)
     rows = entries(data, "annotations", where)
@@ -222,7 +222,7 @@ def _segments(path: Path, given: ClassTable | None, max_pixels: int) -> Annotate
         for segment in entries(row, "segments_info", where):
             number = of_types(segment.get("category_id"), int, "category_id of a segment", where)
             if number not in names:
-                raise InputError(f"{where}: a segment is of category {number}, which is not named.")
+                raise InputError(f"{where}: a segment has category {number}, which the file does not define.")
             used.add(names[number])
     table, values = join_classes(_as_categories(names), used, given, where)
     by_id = {number: values[name] for number, name in names.items() if name in values}
@@ -232,9 +232,9 @@ def _segments(path: Path, given: ClassTable | None, max_pixels: int) -> Annotate
     for row in rows:
         number = of_types(row.get("image_id"), int, "image_id of an annotation", where)
         if number not in by_image:
-            raise InputError(f"{where}: an annotation is of image {number}, which the file does not name.")
+            raise InputError(f"{where}: an annotation belongs to image {number}, which the file does not contain.")
         if by_image[number] in maps:
-            raise InputError(f"{where}: two annotations are of image {number}.")
+            raise InputError(f"{where}: two annotations belong to image {number}.")
         png = folder / safe_path(row.get("file_name"), where)
         draw = bound(_draw_segments, png, row["segments_info"], by_id, table.ignore, max_pixels)
         maps[by_image[number]] = DrawnMap(where=str(png), draw=draw)
@@ -253,13 +253,13 @@ def _draw_segments(
     for segment in segments:
         number = of_types(segment.get("id"), int, "id of a segment", str(png))
         if number in becomes and becomes[number] != by_id[segment["category_id"]]:
-            raise InputError(f"{png}: two segments have the id {number}, or one has 0.")
+            raise InputError(f"{png}: two segments have the id {number}, or one has the id 0.")
         becomes[number] = by_id[segment["category_id"]]
     drawn = np.empty(pixels.shape[:2], dtype=np.uint16 if max(becomes.values()) > 255 else np.uint8)
     for rows in row_blocks(pixels.shape[0], pixels.shape[1]):
         drawn[rows], unknown = look_up(panoptic_ids(pixels[rows]), becomes)
         if unknown is not None:
-            raise InputError(f"{png}: segment {unknown} is not named in the JSON.")
+            raise InputError(f"{png}: segment {unknown} is not in the JSON file.")
     return drawn
 
 
@@ -429,7 +429,7 @@ def _detect_file(folder: FolderView, file: AnnotationFile, *, panoptic: bool) ->
         or ('"segments_info"' in file.text) != panoptic
     ):
         return None
-    why = f"{file.path.name} has what {'coco-panoptic' if panoptic else 'coco'} has"
+    why = f"{file.path.name} looks like {'coco-panoptic' if panoptic else 'coco'}"
     return Detected(why=why, images=folder.images_beside(file.path), labels=file.path)
 
 
@@ -437,9 +437,9 @@ register(
     Format(
         name="coco",
         title="COCO instances or stuff",
-        reads=("the folder that `file_name` is below", "the JSON of instances or stuff"),
+        reads=("the folder that `file_name` is relative to", "the JSON file of instances or stuff"),
         reader=read_coco,
-        writes="`annotations.json` with run lengths: a region for each class of an image",
+        writes="`annotations.json` with run lengths: one region per class and image",
         writer=CocoWriter,
         labels="annotations.json",
         detect_file=bound(_detect_file, panoptic=False),
@@ -450,9 +450,9 @@ register(
     Format(
         name="coco-panoptic",
         title="COCO panoptic",
-        reads=("the same", "the JSON; the folder of PNGs of its name lies beside it"),
+        reads=("the same", "the JSON file, beside the folder of PNG files of the same name"),
         reader=read_panoptic,
-        writes="`panoptic.json`, and PNGs of segments under `panoptic/`: one for each class",
+        writes="`panoptic.json`, and PNG files of segments under `panoptic/`: one segment per class and image",
         writer=PanopticWriter,
         labels="panoptic",
         detect_file=bound(_detect_file, panoptic=True),

@@ -49,16 +49,18 @@ def read_fiftyone(sources: Sources, *, partial: bool = False, classes: ClassTabl
     root = sources.labels or sources.images
     if root is None:
         raise InputError(
-            "`labels` is missing: with `format` fiftyone, the folder that holds labels and mask_targets.json."
+            "`labels` is missing. With `format` fiftyone, it is the folder that contains labels and mask_targets.json."
         )
     if not (root / "labels").is_dir() or not (root / TARGETS).is_file():
-        raise MissingFileError(f"No folder labels, or no {TARGETS}, in {root}, as `format` fiftyone has them.")
+        raise MissingFileError(
+            f"There is no folder labels, or no {TARGETS}, in {root}. `format` fiftyone expects both."
+        )
     where = str(root / TARGETS)
     data = parse_json(read_bounded(root / TARGETS), where)
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data.values()):
         raise InputError(f'{where}: expected {{"1": "road", ..}}.')
     if not all(re.fullmatch(r"[0-9]{1,5}", value) for value in data):
-        raise InputError(f"{where}: values are whole numbers from 0 on.")
+        raise InputError(f"{where}: values must be whole numbers from 0.")
     rows = sorted((int(value), name) for value, name in data.items())
     categories = [Category(name=name, value=value) for value, name in rows]
     table, values = join_classes(categories, (), classes, where)
@@ -86,7 +88,7 @@ def read_fiftyone(sources: Sources, *, partial: bool = False, classes: ClassTabl
 
 
 _SCRIPT = '''\
-"""Makes a FiftyOne dataset of this folder. Run it where FiftyOne is installed: python import_fiftyone.py"""
+"""Create a FiftyOne dataset from this folder. Run it where FiftyOne is installed: python import_fiftyone.py"""
 
 import argparse
 import json
@@ -97,8 +99,8 @@ import fiftyone as fo
 HERE = Path(__file__).resolve().parent
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--name", default=None, help="Of the dataset.")
-parser.add_argument("--images", type=Path, default=None, help="Folder of images, if they are not where they were.")
+parser.add_argument("--name", default=None, help="Name of the dataset.")
+parser.add_argument("--images", type=Path, default=None, help="Folder of images, if they have moved.")
 options = parser.parse_args()
 
 targets = {int(value): name for value, name in json.loads((HERE / "mask_targets.json").read_text("utf-8")).items()}
@@ -135,7 +137,7 @@ class FiftyOneWriter:
     def __init__(self, project: Project, folder: Path) -> None:
         self.folder, self.classes = folder, project.classes
         if self.classes.num_classes > 65534:
-            raise InputError(f"{self.classes.num_classes} classes do not fit masks of 16 bits.")
+            raise InputError(f"{self.classes.num_classes} classes do not fit into 16-bit masks.")
         self.values = range(1, self.classes.num_classes + 1)
         self.rows: IO[str] = (folder / "samples.jsonl").open("w", encoding="utf-8")
 
@@ -165,7 +167,7 @@ def _detect(folder: FolderView) -> Detected | None:
         return None
     own = "data" in folder.entries
     return Detected(
-        why="it holds mask_targets.json",
+        why="it contains mask_targets.json",
         images=folder.folder if own else folder.images,
         labels=None if own else folder.folder,
     )

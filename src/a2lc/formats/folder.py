@@ -60,8 +60,8 @@ def read_folder(sources: Sources, *, partial: bool = False, classes: ClassTable 
         validation_truth = sources.validation_ground_truth or (inner if inside else None)
     if (validation_images is None) != (validation_truth is None):
         raise InputError(
-            "Validation needs both `validation_images` and `validation_ground_truth`; "
-            f"only {'the images' if validation_truth is None else 'the ground truth'} were given."
+            "For validation, set both `validation_images` and `validation_ground_truth`; only "
+            f"{'the images' if validation_truth is None else 'the ground truth'} were given."
         )
     images = images_in(train_images)
     unmatched: dict[str, list[str]] = {}
@@ -81,8 +81,8 @@ def read_folder(sources: Sources, *, partial: bool = False, classes: ClassTable 
         doubled = sorted({sample.image_id for sample in train} & {sample.image_id for sample in validation})
         if doubled:
             raise InputError(
-                f"{len(doubled)} images are named the same in training and validation, such as {doubled[0]}. "
-                "A model must not be measured on images it learnt from: take them out of one of the two."
+                f"{len(doubled)} images have the same name in training and validation, such as {doubled[0]}. A "
+                "model must not be measured on images that it was trained on, so remove them from one of the two."
             )
     notes = []
     if split is not None:
@@ -145,16 +145,16 @@ def match(
 def _labels_alone(sources: Sources) -> Found:
     """Labels, masks and ground truth without images: to measure, to answer for from probabilities, to convert."""
     if sources.labels is None:
-        raise InputError("Neither `images` nor `labels` is given: there is nothing to make a project of.")
+        raise InputError("Neither `images` nor `labels` is given, so there is nothing to create a project from.")
     if sources.validation_images is not None or sources.validation_ground_truth is not None:
-        raise InputError("Validation images measure models, and without `images` there is nothing to train one on.")
+        raise InputError("Validation images are used to measure models, but without `images` no model can be trained.")
     unmatched: dict[str, list[str]] = {}
     train = match(
         dict.fromkeys(maps_in(sources.labels, "labels files")),
         {"labels": sources.labels, "masks": sources.masks, "ground truth": sources.ground_truth},
         unmatched,
     )
-    notes = ["no images: labels can be measured and asked about, but no model can be trained on them"]
+    notes = ["no images: labels can be measured and asked about, but no model can be trained"]
     return Found(train=train, validation=[], root=None, unmatched=unmatched, notes=notes)
 
 
@@ -162,9 +162,7 @@ def _elsewhere(sources: Sources, images: dict[str, PackedImage], partial: bool) 
     """Images at addresses; maps lie in folders here."""
     unmatched: dict[str, list[str]] = {}
     if sources.validation_images is not None:
-        raise InputError(
-            "Images at addresses have no validation images. Name folders, or leave `validation_images` out."
-        )
+        raise InputError("Images at URLs cannot have validation images. Use folders, or omit `validation_images`.")
     train = match(
         images,
         {"labels": sources.labels, "masks": sources.masks, "ground truth": sources.ground_truth},
@@ -228,14 +226,14 @@ def _detect(folder: FolderView) -> Detected | None:
     if "segmentationclass" in folder.entries:
         # As `a2lc export` writes VOC: label maps alone, and images are where they were.
         maps = folder.entries["segmentationclass"]
-        why = "it holds SegmentationClass"
+        why = "it contains SegmentationClass"
         return Detected(clue=Clue.EXPORT, why=why, images=images, labels=maps, ground_truth=truth)
     if labels is None and masks is not None:
         # Most tools call label maps masks; only beside labels are they mask maps.
         labels, masks = masks, None
     if images is None and labels is None:
         return None
-    why = f"it holds {', '.join(path.name for path in (images, labels, masks, truth) if path is not None)}"
+    why = f"it contains {', '.join(path.name for path in (images, labels, masks, truth) if path is not None)}"
     return Detected(clue=Clue.NAMES, why=why, images=images, labels=labels, masks=masks, ground_truth=truth)
 
 
@@ -243,9 +241,9 @@ register(
     Format(
         name="folder",
         title="Plain folders",
-        reads=("a folder, or a list of addresses", "a folder of maps: PNG, BMP, TIFF, `.npy`"),
+        reads=("a folder, or a list of URLs", "a folder of maps: PNG, BMP, TIFF, `.npy`"),
         reader=read_folder,
-        writes="label maps of the kind they came in, under `labels/`",
+        writes="label maps of the original file type, under `labels/`",
         writer=FolderWriter,
         labels="labels",
         detect=_detect,

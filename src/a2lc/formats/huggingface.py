@@ -78,13 +78,15 @@ def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassT
         InputError: Files are damaged or have no such columns.
     """
     if sources.images is None:
-        raise InputError("`images` is missing: with `format` huggingface, the folder of Parquet files.")
+        raise InputError("`images` is missing. With `format` huggingface, it is the folder of Parquet files.")
     if sources.labels is not None:
-        raise InputError("`labels` has no place with `format` huggingface: label maps lie in the Parquet files.")
+        raise InputError(
+            "`labels` cannot be used with `format` huggingface, because label maps are in the Parquet files."
+        )
     root = sources.images
     files = _files(root)
     if not files:
-        raise MissingFileError(f"No *.parquet in {root}, as `format` huggingface has it.")
+        raise MissingFileError(f"There is no *.parquet in {root}. `format` huggingface expects Parquet files.")
     splits = {path: _split(path.name) for path in files}
     notes = []
     left = [path.name for path, split in splits.items() if split == "test"]
@@ -102,12 +104,14 @@ def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassT
             names[split] += paths
             ignores |= set() if ignore is None else {ignore}
     if not rows["train"]:
-        raise InputError(f"{root}: no Parquet file is of a split to correct: {first_names(p.name for p in files)}.")
+        raise InputError(
+            f"{root}: no Parquet file belongs to a split to correct: {first_names(p.name for p in files)}."
+        )
     if table is not None and classes is None and len(ignores) == 1:
         ignore = ignores.pop()
         known = frozenset({ignore})
         if ignore in table.file_values:
-            raise InputError(f"{files[0]}: says that {ignore} is void, and {ID2LABEL} that it is a class.")
+            raise InputError(f"{files[0]}: states that {ignore} is void, but in {ID2LABEL} it is a class.")
         table = ClassTable(table.names, table.colours, table.file_values, ignore)
     masks = {} if sources.masks is None else maps_in(sources.masks, "masks files")
     truth = {} if sources.ground_truth is None else maps_in(sources.ground_truth, "ground truth files")
@@ -139,7 +143,9 @@ def read_huggingface(sources: Sources, *, partial: bool = False, classes: ClassT
         if maps is not None:
             validation.append(Sample(image_id=name_of(place), image=_image(row, place), ground_truth=maps))
     if validation:
-        notes.append(f"{len(validation)} images of validation measure models, with their labels as ground truth")
+        notes.append(
+            f"{len(validation)} validation images are used to measure models, with their labels as ground truth"
+        )
     return Found(
         train=train,
         validation=validation,
@@ -179,7 +185,7 @@ def _table(root: Path, given: ClassTable | None) -> ClassTable | None:
     if not isinstance(data, dict) or not data or not all(isinstance(name, str) for name in data.values()):
         raise InputError(f'{path}: expected {{"0": "road", ..}}.')
     if not all(re.fullmatch(r"[0-9]{1,5}", number) for number in data):
-        raise InputError(f"{path}: ids are whole numbers from 0 on, and one is {next(iter(data))!r:.40} or another.")
+        raise InputError(f"{path}: ids must be whole numbers from 0, found {next(iter(data))!r:.40}.")
     rows = sorted((int(number), name) for number, name in data.items())
     table, _ = join_classes([Category(name=name, value=number) for number, name in rows], (), None, str(path))
     return table
@@ -193,7 +199,7 @@ def _open(path: Path) -> Any:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(
-            f"{path}: not a whole Parquet file: {' '.join(str(error).split())[:200]}. Get it again."
+            f"{path}: not a complete Parquet file: {' '.join(str(error).split())[:200]}. Download it again."
         ) from None
 
 
@@ -208,7 +214,8 @@ def _rows(path: Path) -> tuple[list[_Row], list[str | None], Any]:
             kind = schema.field(name).type if name in schema.names else None
             if kind is None or not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
                 raise InputError(
-                    f"{path}: column {name!r} is no image (a struct of bytes and path). Columns: {first_names(schema.names)}."
+                    f"{path}: column {name!r} is not an image (a struct of bytes and path). Columns: "
+                    f"{first_names(schema.names)}."
                 )
         has_path = schema.field("image").type.get_field_index("path") >= 0
         label_path = label is not None and schema.field(label).type.get_field_index("path") >= 0
@@ -219,8 +226,8 @@ def _rows(path: Path) -> tuple[list[_Row], list[str | None], Any]:
                 about = file.metadata.row_group(group)
                 if about.total_byte_size > _MOST_GROUP:
                     raise InputError(
-                        f"{path}: its row group {group} has {about.total_byte_size:,} bytes; at most {_MOST_GROUP:,} are read. "
-                        "Write it in smaller ones."
+                        f"{path}: row group {group} has {about.total_byte_size:,} bytes; at most {_MOST_GROUP:,} "
+                        "are supported. Write the file with smaller row groups."
                     )
                 cells: list[Any] = [{"path": None}] * about.num_rows
                 if has_path:
@@ -239,14 +246,14 @@ def _rows(path: Path) -> tuple[list[_Row], list[str | None], Any]:
         except (pa.ArrowException, OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path}: damaged: {' '.join(str(error).split())[:200]}. Get it again.") from None
+            raise InputError(f"{path}: damaged: {' '.join(str(error).split())[:200]}. Download it again.") from None
         said = (schema.metadata or {}).get(METADATA_KEY)
     ignore = None
     if said is not None:
         about = parse_json(said, f"{path}: metadata a2lc")
         ignore = about.get("ignore") if isinstance(about, dict) else None
         if type(ignore) is not int or not 0 <= ignore <= 65535:
-            raise InputError(f"{path}: its metadata says that {ignore!r} is void; expected 0..65535.")
+            raise InputError(f"{path}: its metadata state that {ignore!r} is void; expected 0..65535.")
     first = next((row for row in rows if row.image is not None), None)
     if first is not None and any(one is None or not PurePosixPath(one).suffix for one in paths):
         # Tables without paths: all images are of the first one's kind, as far as file names go.
@@ -277,7 +284,7 @@ def _group(path: Path, group: int, column: str) -> Any:
     try:
         about = path.stat()
     except OSError:
-        raise MissingFileError(f"{path}: gone since the folder was listed.") from None
+        raise MissingFileError(f"{path}: no longer exists.") from None
     return _read_group(path, group, column, (about.st_mtime_ns, about.st_size))
 
 
@@ -290,7 +297,7 @@ def _read_group(path: Path, group: int, column: str, stamp: tuple[int, int]) -> 
         try:
             return file.read_row_group(group, columns=[f"{column}.bytes"]).column(column)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise InputError(f"{path}: damaged: {' '.join(str(error).split())[:200]}. Get it again.") from None
+            raise InputError(f"{path}: damaged: {' '.join(str(error).split())[:200]}. Download it again.") from None
 
 
 def _cell(path: Path, group: int, column: str, row: int) -> bytes:
@@ -298,7 +305,7 @@ def _cell(path: Path, group: int, column: str, row: int) -> bytes:
     data = None if cell is None else cell.get("bytes")
     if not isinstance(data, bytes):
         raise InputError(
-            f"{path}: row {row} of row group {group} holds no bytes in {column!r}. Embed the files in the table."
+            f"{path}: row {row} of row group {group} has no bytes in {column!r}. Embed the files in the table."
         )
     return data
 
@@ -343,7 +350,7 @@ task_categories:
 
 # {name}
 
-Images and their label maps, corrected with a2lc. `label` is a PNG of class ids, one a pixel; {ignore} is void (no class).
+Images and label maps, corrected with a2lc. `label` is a PNG with one class id per pixel; {ignore} is void (no class).
 Names are in `id2label.json`. Ids are used as they are: set `do_reduce_labels=False` in image processors, and have the loss
 ignore {ignore}.
 
@@ -381,7 +388,7 @@ class HuggingFaceWriter:
                 image = {"bytes": corrected.image.read_bytes(), "path": corrected.file}
             except FileNotFoundError:
                 raise MissingFileError(
-                    f"Image {corrected.image} is gone. Put it back to have it in the table."
+                    f"Image {corrected.image} is missing. Restore it, so that it can be written to the table."
                 ) from None
         # What was read as something else (`value_map`) has no name in id2label.json: it becomes what it was read as.
         values = corrected.values
@@ -433,7 +440,7 @@ class HuggingFaceWriter:
 def _detect(folder: FolderView) -> Detected | None:
     if not any(path.suffix == ".parquet" for path in folder.files):
         return None
-    return Detected(why="it holds parquet files", images=folder.folder)
+    return Detected(why="it contains parquet files", images=folder.folder)
 
 
 register(

@@ -115,9 +115,9 @@ def read_tasks(source: Path) -> list[dict[str, Any]]:
     """
     tasks = parse_json(read_bounded(source), str(source))
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise InputError(f"{source}: expected a list of tasks. Export in Label Studio's format JSON.")
+        raise InputError(f"{source}: expected a list of tasks. Export as JSON from Label Studio.")
     if tasks and not any(isinstance(task.get("data"), dict) for task in tasks):
-        raise InputError(f"{source}: its tasks have no 'data'. Export in Label Studio's format JSON, not JSON-MIN.")
+        raise InputError(f"{source}: its tasks have no 'data'. Export as JSON from Label Studio, not as JSON-MIN.")
     return tasks
 
 
@@ -129,7 +129,7 @@ def objects(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """
     found = holder.get(name) or []
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise InputError(f"its {name!r} are no list of objects, as Label Studio writes them")
+        raise InputError(f"its {name!r} are not a list of objects, as Label Studio writes them")
     return found
 
 
@@ -143,10 +143,10 @@ def brush_of_region(
     """
     size = result.get("original_width"), result.get("original_height")
     if size != (width, height):
-        raise InputError(f"drawn on an image of {size[0]} x {size[1]} pixels; it has {width} x {height}")
+        raise InputError(f"drawn on an image of {size[0]} x {size[1]} pixels, but the image has {width} x {height}")
     if result.get("image_rotation") not in (0, None):
         raise InputError(
-            f"drawn on an image turned by {result['image_rotation']} degrees; turn it back in Label Studio"
+            f"drawn on an image rotated by {result['image_rotation']} degrees; rotate it back in Label Studio"
         )
     if value.get("format") != "rle" or "rle" not in value:
         raise InputError(f"a brush region in format {value.get('format')!r}; expected 'rle'")
@@ -291,7 +291,7 @@ def _name(address: str, identity: Any, by_end: dict[str, str | None] | None, whe
             if end in by_end:
                 found = by_end[end]
                 if found is None:
-                    raise InputError(f"{where}: two images end in {end!r}, so its image is not known.")
+                    raise InputError(f"{where}: two images end in {end!r}, so its image is ambiguous.")
                 return found
     return name_of(safe_path(pieces[-1] + ".png", where))
 
@@ -308,10 +308,12 @@ def _draw(
         for result in results:
             said = check_size(result.get("original_width"), result.get("original_height"), max_pixels, "a region")
             if size is not None and said != size:
-                raise InputError(f"regions were drawn on images of {size[0]} x {size[1]} and {said[0]} x {said[1]}")
+                raise InputError(
+                    f"regions were drawn on images of different sizes, {size[0]} x {size[1]} and {said[0]} x {said[1]}"
+                )
             size = said
         if size is None:
-            raise InputError("no region says how large the image is; draw one, or leave the task out")
+            raise InputError("no region states the size of the image; draw one, or leave the task out")
         width, height = size
         regions = []
         for place, result in enumerate(results):
@@ -334,7 +336,7 @@ def _region(kind: str, result: Mapping[str, Any], height: int, width: int) -> ND
         return brush_of_region(result, value, height, width)[1]
     if result.get("image_rotation") not in (0, None):
         raise InputError(
-            f"drawn on an image turned by {result['image_rotation']} degrees; turn it back in Label Studio"
+            f"drawn on an image rotated by {result['image_rotation']} degrees; rotate it back in Label Studio"
         )
     scale = np.array([width, height]) / 100  # places are in percent
     if kind == "polygon":
@@ -409,7 +411,7 @@ def _detect_file(folder: FolderView, file: AnnotationFile) -> Detected | None:
     keys = ('"annotations"', '"completed_by"', '"predictions"')
     if not file.head.lstrip().startswith("[") or not any(key in file.head for key in keys):
         return None
-    why = f"{file.path.name} has what label-studio has"
+    why = f"{file.path.name} looks like an export of Label Studio"
     return Detected(why=why, images=folder.images_beside(file.path), labels=file.path)
 
 

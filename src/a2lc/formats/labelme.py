@@ -62,7 +62,7 @@ def read_labelme(sources: Sources, *, partial: bool = False, classes: ClassTable
     """
     folder = sources.labels or sources.images
     if folder is None:
-        raise InputError("`images` is missing: with `format` labelme, the folder of images and JSON files.")
+        raise InputError("`images` is missing. With `format` labelme, it is the folder of images and JSON files.")
     files = find_files(folder, {".json"}, "files of labelme")
     images = images_in(sources.images) if sources.images is not None and _holds_images(sources.images) else {}
     maps: dict[str, Any] = {}
@@ -73,14 +73,14 @@ def read_labelme(sources: Sources, *, partial: bool = False, classes: ClassTable
         where = str(path)
         data = of_types(parse_json(read_bounded(path), where), dict, "its content", where)
         if "shapes" not in data:
-            raise InputError(f"{where}: no 'shapes' in it: not a file of labelme.")
+            raise InputError(f"{where}: contains no 'shapes', so it is not a labelme file.")
         for shape in entries(data, "shapes", where):
             kind = of_types(shape.get("shape_type") or "polygon", str, "type of a shape", where)
             label = of_types(shape.get("label"), str, "label of a shape", where).strip()
             if kind in _THIN:
                 thin[kind] += 1
             elif kind not in _DRAWN:
-                raise InputError(f"{where}: a shape of type {kind[:40]!r}, which is not read.")
+                raise InputError(f"{where}: a shape of type {kind[:40]!r}, which is not supported.")
             else:
                 used[label] += 1
         image = _image_of(name, data, images)
@@ -88,7 +88,7 @@ def read_labelme(sources: Sources, *, partial: bool = False, classes: ClassTable
             packed[name] = _packed(path, data)
         maps[image or name] = path
     if len(maps) < len(files):
-        raise InputError(f"{folder}: two files belong to one image. Keep one of them.")
+        raise InputError(f"{folder}: two files belong to the same image. Keep one of them.")
     table, values = _classes(sorted(used), classes, str(folder))
     base = next((values[name] for name in _BACKGROUNDS if classes is not None and name in classes.names), table.ignore)
     drawn: dict[str, MapSource] = {}
@@ -98,10 +98,10 @@ def read_labelme(sources: Sources, *, partial: bool = False, classes: ClassTable
     notes = []
     if thin:
         notes.append(
-            "left alone, for they cover no area: " + ", ".join(f"{n} {kind}" for kind, n in sorted(thin.items()))
+            "shapes without an area were left out: " + ", ".join(f"{n} {kind}" for kind, n in sorted(thin.items()))
         )
     if packed:
-        notes.append(f"{len(packed)} images were taken from imageData: {first_names(packed)}")
+        notes.append(f"{len(packed)} images were read from imageData: {first_names(packed)}")
     annotated = Annotated(maps=drawn, table=table, where=str(folder), notes=notes, packed=packed)
     if sources.images is not None and not images:
         sources = replace(sources, images=None)
@@ -138,7 +138,7 @@ def _packed(path: Path, data: Mapping[str, Any]) -> PackedImage:
 
 def _base64(text: Any, where: str) -> bytes:
     if not isinstance(text, str):
-        raise InputError(f"{where} is no text.")
+        raise InputError(f"{where} is not text.")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -224,10 +224,11 @@ def _stored_mask(
     stored = read_ids(ImageBytes(where=f"{where}: mask", data=_base64(text, f"{where}: mask")), max_pixels=max_pixels)
     if stored.shape != (bottom - top + 1, right - left + 1):
         raise InputError(
-            f"{where}: its mask is {stored.shape[1]} x {stored.shape[0]} pixels, its box {right - left + 1} x {bottom - top + 1}."
+            f"{where}: its mask has {stored.shape[1]} x {stored.shape[0]} pixels, but its box has "
+            f"{right - left + 1} x {bottom - top + 1}."
         )
     if left < 0 or top < 0 or right >= width or bottom >= height:
-        raise InputError(f"{where}: its mask does not lie in the image of {width} x {height} pixels.")
+        raise InputError(f"{where}: its mask is not inside the image of {width} x {height} pixels.")
     mask = np.zeros((height, width), dtype=bool)
     mask[top : bottom + 1, left : right + 1] = stored != 0
     return mask
@@ -236,14 +237,14 @@ def _stored_mask(
 def _detect_file(folder: FolderView, file: AnnotationFile) -> Detected | None:
     if '"shapes"' not in file.head or file.head.lstrip().startswith("["):
         return None
-    return Detected(why=f"{file.path.name} has shapes", images=folder.images_beside(file.path))
+    return Detected(why=f"{file.path.name} contains shapes", images=folder.images_beside(file.path))
 
 
 register(
     Format(
         name="labelme",
         title="labelme",
-        reads=("the folder of images and JSON files", "the folder of the JSON files, if it is another one"),
+        reads=("the folder of images and JSON files", "the folder of the JSON files, if it is a different one"),
         reader=read_labelme,
         detect_file=_detect_file,
         beside=True,

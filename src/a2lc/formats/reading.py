@@ -25,7 +25,7 @@ def with_ignore(classes: ClassTable, value: int) -> ClassTable:
     """
     if value in classes.file_values:
         name = classes.names[classes.file_values.index(value)]
-        raise ConfigError(f"`ignore` {value}: that is the value of class {name!r} in the classes file.")
+        raise ConfigError(f"`ignore` is {value}, which is the value of class {name!r} in the classes file.")
     return replace(classes, ignore=value)
 
 
@@ -37,11 +37,11 @@ def check_map(value_map: dict[int, int], classes: ClassTable) -> None:
     """
     for value, becomes in value_map.items():
         if not 0 <= value <= 65535:
-            raise InputError(f"`value_map` {value}={becomes}: values are 0..65535.")
+            raise InputError(f"`value_map` {value}={becomes}: values must be in 0..65535.")
         if becomes not in classes.file_values and becomes != classes.ignore:
             known = ", ".join(str(v) for v in classes.file_values)
             raise InputError(
-                f"`value_map` {value}={becomes}: {becomes} is no class ({known}) and not ignore ({classes.ignore})."
+                f"`value_map` {value}={becomes}: {becomes} is neither a class ({known}) nor the ignore value ({classes.ignore})."
             )
 
 
@@ -55,8 +55,8 @@ def void_value(classes: ClassTable, options: ReadingOptions) -> int:
         if options.value_map.get(value, value) == classes.ignore:
             return value
     raise InputError(
-        f"`value_map` {classes.ignore}={options.value_map[classes.ignore]} leaves no value for images without labels: "
-        f"{classes.ignore} is the ignore value. Give the classes file another one."
+        f"`value_map` {classes.ignore}={options.value_map[classes.ignore]} leaves no value for images without "
+        f"labels, because {classes.ignore} is the ignore value. Use another ignore value in the classes file."
     )
 
 
@@ -72,7 +72,7 @@ def read_source(source: MapSource, classes: ClassTable | None, options: ReadingO
         InputError: It cannot be read without a guess.
     """
     if isinstance(source, DrawnMap):
-        return source.draw(), 0
+        return source.values(), 0
     table = None
     if classes is not None and options.colours:
         table = list(zip(classes.colours, classes.file_values, strict=True))

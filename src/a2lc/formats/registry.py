@@ -9,12 +9,13 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from a2lc.errors import ConfigError, require_known
+from a2lc.errors import A2LCError, ConfigError, InputError, require_known
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from a2lc.formats.base import Reader
+    from a2lc.classes.table import ClassTable
+    from a2lc.formats.base import Found, Reader, Sources
     from a2lc.formats.detection import AnnotationFile, Detected, FolderView
     from a2lc.formats.writing import Writer
     from a2lc.project.project import Project
@@ -145,7 +146,28 @@ def _load(entry: EntryPoint) -> None:
     if isinstance(loaded, Format) and loaded.name == entry.name:
         register(loaded)
     if entry.name not in _LOADED:
-        raise ConfigError(f"format {entry.name!r}: {entry.value} registers no format of that name.")
+        raise ConfigError(f"format {entry.name!r}: {entry.value} does not register a format of that name.")
+
+
+def _guarded(name: str, reader: Reader) -> Reader:
+    """Name the format in whatever goes wrong in a reader of another package, and refuse what it overlooks."""
+
+    def read(sources: Sources, *, partial: bool = False, classes: ClassTable | None = None) -> Found:
+        from a2lc.formats.base import Found
+
+        try:
+            found = reader(sources, partial=partial, classes=classes)
+        except (A2LCError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise InputError(f"format {name!r}: its reader failed: {type(error).__name__}: {error}.") from error
+        if not isinstance(found, Found):
+            raise InputError(f"format {name!r}: its reader returned {type(found).__name__}; expected a Found.")
+        if sources.validation_images is not None and not found.validation:
+            raise InputError(f"format {name!r}: its reader found no validation images. Leave out `validation_images`.")
+        return found
+
+    return read
 
 
 def find_reader(name: str) -> Reader:
@@ -158,7 +180,7 @@ def find_reader(name: str) -> Reader:
         require_known("format", name, FORMATS)
     reader = FORMATS[name].reader
     assert reader is not None
-    return reader
+    return reader if name in BUILT_IN else _guarded(name, reader)
 
 
 def find_writer(name: str) -> Callable[[Project, Path], Writer]:

@@ -112,21 +112,21 @@ def decode_brush(data: Sequence[int], count: int) -> NDArray[np.uint8]:
     if not isinstance(data, list | tuple) or not all(type(byte) is int for byte in data):
         raise InputError("a brush RLE is a list of whole numbers")
     if data and (min(data) < 0 or max(data) > 255):
-        raise InputError(f"a brush RLE holds bytes, 0..255, and this one {min(data)}..{max(data)}")
+        raise InputError(f"a brush RLE contains bytes, 0..255, but this one {min(data)}..{max(data)}")
     end = 8 * len(data)
     if end < _HEADER:
-        raise InputError(f"a brush RLE has at least 7 bytes, and this one {len(data)}")
+        raise InputError(f"a brush RLE has at least 7 bytes, but this one {len(data)}")
     raw = np.frombuffer(bytes(data) + bytes(8), dtype=np.uint8)  # so that reading ahead at the end reads something
     found, word = int(_bits(raw, 0, 32)), int(_bits(raw, 32, 5)) + 1
     if found != count:
-        raise InputError(f"the brush RLE holds {found:,} values where the image needs {count:,}: 4 a pixel")
+        raise InputError(f"the brush RLE has {found:,} values, but the image needs {count:,}, 4 per pixel")
     if word > 8:
         raise InputError(f"the brush RLE has values of {word} bits; expected 8")
     sizes = np.array([_bits(raw, 37 + 4 * place, 4) + 1 for place in range(4)])
     out = np.zeros(count, dtype=np.uint8)
     done = int(_decode_records(raw, end, word, sizes, out))
     if done < count:
-        raise InputError(f"the brush RLE ends after {done:,} of {count:,} values: the file was cut short or changed")
+        raise InputError(f"the brush RLE ends after {done:,} of {count:,} values; the file was truncated or changed")
     return out
 
 
@@ -215,11 +215,12 @@ def mask_of_box(box: Box, height: int, width: int) -> NDArray[np.bool_]:
     right, bottom = box.left + box.width, box.top + box.height
     if box.left < 0 or box.top < 0 or box.width < 1 or box.height < 1 or right > width or bottom > height:
         raise InputError(
-            f"a mask lies in columns {box.left}..{right - 1} and rows {box.top}..{bottom - 1} of an image of {width} x {height}"
+            f"a mask covers columns {box.left}..{right - 1} and rows {box.top}..{bottom - 1} of an image of "
+            f"{width} x {height}"
         )
     if any(run < 0 for run in box.runs) or sum(box.runs) != box.width * box.height:
         raise InputError(
-            f"the RLE of a mask covers {sum(box.runs):,} pixels and its box has {box.width} x {box.height} = "
+            f"the RLE of a mask covers {sum(box.runs):,} pixels, but its box has {box.width} x {box.height} = "
             f"{box.width * box.height:,}"
         )
     values: NDArray[Any] = np.arange(len(box.runs)) % 2 == 1
@@ -252,14 +253,14 @@ def decode_coco(text: str) -> NDArray[np.int64]:
     try:
         signs = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     except UnicodeEncodeError:
-        raise InputError("a compressed RLE holds signs that COCO never writes") from None
+        raise InputError("a compressed RLE contains characters that COCO never writes") from None
     if signs.min() < 0 or signs.max() > 63 or signs[-1] & 32:
-        raise InputError("a compressed RLE holds signs that COCO never writes, or ends within a number")
+        raise InputError("a compressed RLE contains characters that COCO never writes, or ends within a number")
     last = np.flatnonzero(signs & 32 == 0)
     starts = np.concatenate([[0], last[:-1] + 1])
     sizes = last + 1 - starts
     if sizes.max() > _MOST_SIGNS:
-        raise InputError("a compressed RLE holds a number longer than any image")
+        raise InputError("a compressed RLE contains a number larger than any image")
     place = np.arange(len(signs)) - np.repeat(starts, sizes)
     numbers = np.add.reduceat((signs & 31) << (5 * place), starts)
     numbers -= np.where(signs[last] & 16, np.int64(1) << (5 * sizes), 0)
@@ -287,7 +288,7 @@ def coco_counts(said: Any, height: int, width: int) -> NDArray[np.int64]:
             raise InputError(f"an RLE has a run below 0 or above the {height * width:,} pixels of its image")
         counts = np.array(said, dtype=np.int64)
     else:
-        raise InputError("the counts of an RLE are neither a text nor a list of whole numbers")
+        raise InputError("the counts of an RLE are neither text nor a list of whole numbers")
     if (counts < 0).any() or (counts > height * width).any() or int(counts.sum()) != height * width:
         raise InputError(
             f"the runs of an RLE do not fill the {width} x {height} = {height * width:,} pixels of its image"

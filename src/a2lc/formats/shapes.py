@@ -100,13 +100,11 @@ def check_size(width: Any, height: Any, max_pixels: int, where: str) -> tuple[in
         InputError: They are none, or more pixels than are read.
     """
     if type(width) is not int or type(height) is not int or width < 1 or height < 1:
-        raise InputError(
-            f"{where}: width {_short(width)} and height {_short(height)}; expected whole numbers from 1 on."
-        )
+        raise InputError(f"{where}: width {_short(width)} and height {_short(height)}; expected whole numbers above 0.")
     if width * height > max_pixels:
         raise InputError(
-            f"{where}: {width} x {height} = {width * height:,} pixels is over the limit of {max_pixels:,}. "
-            "Raise `max_pixels` if the file is what it should be."
+            f"{where}: {width} x {height} = {width * height:,} pixels is over the limit of {max_pixels:,}. Raise "
+            "`max_pixels` if the file is valid."
         )
     return width, height
 
@@ -138,15 +136,15 @@ def points_of(values: Sequence[Any], what: str) -> NDArray[np.float64]:
         InputError: They are no such numbers.
     """
     if len(values) % 2:
-        raise InputError(f"{what} has {len(values)} numbers; expected x and y of each point")
+        raise InputError(f"{what} has {len(values)} numbers; expected an x and a y for each point")
     if not all(type(value) in (int, float) for value in values):
-        raise InputError(f"{what} holds something that is no number")
+        raise InputError(f"{what} contains something that is not a number")
     try:
         found = np.array(values, dtype=np.float64)
     except (OverflowError, ValueError):
-        raise InputError(f"{what} holds a number that is too large") from None
+        raise InputError(f"{what} contains a number that is too large") from None
     if not np.isfinite(found).all():
-        raise InputError(f"{what} holds a number that is not finite")
+        raise InputError(f"{what} contains a number that is not finite")
     return found.reshape(-1, 2)
 
 

@@ -82,18 +82,18 @@ def read_voc(sources: Sources, *, partial: bool = False, classes: ClassTable | N
     notes = []
     if listed is None and (labels is None or partial):
         listed = sorted(images)
-        notes.append(f"no list in {lists}: took all {len(listed)} images")
+        notes.append(f"no list in {lists}; all {len(listed)} images are used")
     elif listed is None:
         assert labels is not None
         listed = sorted(set(maps_in(labels, "labels files")) & set(images))
-        notes.append(f"no list in {lists}: took the {len(listed)} images that have labels")
+        notes.append(f"no list in {lists}; the {len(listed)} images that have labels are used")
     validation_list = _stems(lists / "val.txt") if _stems(lists / "train.txt") else None
     # A list may hold more after the name; a name may hold spaces.
     listed = [stem if stem in images else stem.split()[0] for stem in listed]
     unknown = [stem for stem in listed if stem not in images]
     if unknown:
         raise MissingFileError(
-            f"{len(unknown)} images named in {lists} are not in {root / 'JPEGImages'}, the first {unknown[0]}."
+            f"{len(unknown)} images listed in {lists} are not in {root / 'JPEGImages'}, the first is {unknown[0]}."
         )
     chosen = {stem: images[stem] for stem in listed}
     folders = {"labels": labels, "masks": sources.masks, "ground truth": sources.ground_truth}
@@ -126,7 +126,7 @@ def _stems(path: Path) -> list[str] | None:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file in UTF-8; expected the name of an image a line.") from None
+        raise InputError(f"{path}: not a text file in UTF-8; expected one image name per line.") from None
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -177,7 +177,7 @@ class VocWriter:
 def _detect(folder: FolderView) -> Detected | None:
     if "jpegimages" not in folder.entries:
         return None
-    return Detected(why="it holds JPEGImages", images=folder.folder, ground_truth=folder.ground_truth)
+    return Detected(why="it contains JPEGImages", images=folder.folder, ground_truth=folder.ground_truth)
 
 
 register(

@@ -125,5 +125,5 @@ def require_eight_bits(classes: ClassTable, format: str) -> None:
     """
     if max(*classes.file_values, classes.ignore) > 255:
         raise InputError(
-            f"{format} label maps hold values up to 255, and this project's go higher. Set `format` to folder."
+            f"{format} label maps hold values up to 255, but this project has higher ones. Set `format` to folder."
         )

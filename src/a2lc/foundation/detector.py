@@ -60,11 +60,11 @@ def choose_device(name: str) -> str:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"No device {name!r}. Known: auto, cpu, cuda, cuda:0, ..") from None
+        raise InputError(f"Unknown device {name!r}. Known: auto, cpu, cuda, cuda:0, ..") from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"`device` {name}: this machine has {torch.cuda.device_count()} CUDA devices. Take cpu.")
+        raise InputError(f"`device` is {name}, but this machine has {torch.cuda.device_count()} CUDA devices. Use cpu.")
     if device.type not in {"cpu", "cuda"}:
-        raise InputError(f"`device` {name}: only cpu and cuda were tried. Take one of them.")
+        raise InputError(f"`device` is {name}, but only cpu and cuda are supported.")
     return name
 
 
@@ -136,7 +136,9 @@ class Detector:
         require_known("reduction", reduction, REDUCTIONS)
         found = reading_config(ready).get("model_type")
         if found != "grounding-dino":
-            raise InputError(f"{ready.folder} holds a model of type {found!r}; a detector is of type 'grounding-dino'.")
+            raise InputError(
+                f"{ready.folder} contains a model of type {found!r}; a detector must be of type 'grounding-dino'."
+            )
         processor = load_processor(GroundingDinoProcessor, ready)
         self.model = load_model(GroundingDinoForObjectDetection, ready, device)
         self.images, self.tokenizer = processor.image_processor, processor.tokenizer
@@ -159,7 +161,7 @@ class Detector:
             return []
         height, width = images[0].shape[:2]
         if any(image.shape != (height, width, 3) for image in images):
-            raise InputError("Images of one call must have one size.")
+            raise InputError("All images of one call must have the same size.")
         pixels = self.images(
             images=list(images), size=self.size, input_data_format="channels_last", return_tensors="pt"
         )["pixel_values"]
@@ -195,7 +197,7 @@ class Detector:
                 break
         else:
             raise InputError(
-                "The detector's output is not finite: its weights are damaged, or not those of a detector."
+                "The detector's output is not finite; its weights are damaged, or are not those of a detector."
             )
         return logits, boxes
 
@@ -235,7 +237,7 @@ def reading_config(ready: Ready) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise InputError(f"{path}: not valid JSON. Fetch the weights again.") from None
+        raise InputError(f"{path}: not valid JSON. Download the weights again.") from None
     if not isinstance(found, dict):
-        raise InputError(f"{path}: expected a model's configuration, found {type(found).__name__}.")
+        raise InputError(f"{path}: expected the configuration of a model, found {type(found).__name__}.")
     return found

@@ -79,20 +79,20 @@ def class_phrases(classes: ClassTable, leave_out: Sequence[int] = ()) -> dict[in
             text = " ".join(word.lower().replace(".", " ").replace("?", " ").replace("_", " ").split())
             if not any(letter.isalnum() for letter in text):
                 raise InputError(
-                    f"Class {classes.names[index]!r}: {word!r} has no letter or digit, so no detector can look for it. "
-                    "Rename it in the classes file."
+                    f"Class {classes.names[index]!r}: {word!r} has no letter or digit, so it cannot be detected by "
+                    "name. Rename it in the classes file."
                 )
             if owner.get(text, index) != index:
                 raise InputError(
-                    f"Classes {classes.names[owner[text]]!r} and {classes.names[index]!r} are both looked for as {text!r}. "
-                    "Give each its own words in the classes file."
+                    f"Classes {classes.names[owner[text]]!r} and {classes.names[index]!r} share the phrase {text!r}. "
+                    "Give each its own phrases in the classes file."
                 )
             owner[text] = index
             if text not in phrases:
                 phrases.append(text)
         found[index] = tuple(phrases)
     if not found:
-        raise InputError("There is no class to look for: the only class is the background.")
+        raise InputError("There are no classes to detect, because the only class is the background.")
     return found
 
 
@@ -120,8 +120,8 @@ def make_prompts(
         need = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1 for text in texts)
         if special + need > window:
             raise InputError(
-                f"Class {texts[0]!r} takes {special + need} tokens with its synonyms; the detector reads {window}. Leave some "
-                "synonyms out."
+                f"Class {texts[0]!r} needs {special + need} tokens with its synonyms, but the detector reads "
+                f"{window}. Remove some synonyms."
             )
         if waiting and (one_class or used + need > window):
             prompts.append(_prompt(waiting, tokenizer, window))
@@ -159,8 +159,8 @@ def _prompt(phrases: dict[int, tuple[str, ...]], tokenizer: Any, window: int) ->
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     if len(ids) > window:
         raise InputError(
-            f"{len(ids)} tokens in a prompt of at most {window}: this tokenizer counts words otherwise in a text than alone. "
-            "Set `one_class_per_prompt`."
+            f"{len(ids)} tokens in a prompt of at most {window}, because this tokenizer counts words differently "
+            "within a text. Set `one_class_per_prompt`."
         )
     found = []
     for index, phrase, begin, end in places:

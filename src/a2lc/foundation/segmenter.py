@@ -55,10 +55,10 @@ class AutomaticSettings:
             InputError: One is.
         """
         if not 1 <= self.points <= 256:
-            raise InputError(f"`points` is {self.points}; expected 1 to 256 points a side of the grid.")
+            raise InputError(f"`points` is {self.points}; expected 1 to 256 points per side of the grid.")
         for name in ("min_iou", "min_stability", "nms"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1.")
+                raise InputError(f"`{name}` is {getattr(self, name)}; expected 0 to 1.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,9 @@ class Segmenter:
         kind = reading_config(ready).get("model_type")
         # Published SAM 2 weights carry the memory of the video model too, which images do not need.
         if kind not in {"sam", "sam2", "sam2_video"}:
-            raise InputError(f"{ready.folder} holds a model of type {kind!r}; a segmenter is of type 'sam' or 'sam2'.")
+            raise InputError(
+                f"{ready.folder} contains a model of type {kind!r}; a segmenter must be of type 'sam' or 'sam2'."
+            )
         model_class: Any = SamModel if kind == "sam" else Sam2Model
         processor_class: Any = SamProcessor if kind == "sam" else Sam2Processor
         self.second = kind != "sam"
@@ -167,8 +169,8 @@ class Segmenter:
         where = np.asarray(points, dtype=np.float64).reshape(-1, 2)
         if len(where) != len(labels) or not set(labels) <= {0, 1} or 1 not in labels:
             raise InputError(
-                f"{len(where)} clicks with labels {list(labels)}: expected a label a click, 1 on the object or 0 beside it, and "
-                "one on it at least."
+                f"{len(where)} clicks with labels {list(labels)}: expected one label per click, 1 on the object or "
+                "0 beside it, and at least one 1."
             )
         if ((where < 0) | (where > (seen.width, seen.height))).any():
             raise InputError(f"A click lies outside the image of {seen.width} x {seen.height} pixels.")

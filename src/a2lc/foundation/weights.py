@@ -162,7 +162,7 @@ def find_weights(name: str, job: str, recorded: Mapping[str, str] | None = None)
     try:
         require_known(job, repository, _of_job(job))
     except UnknownNameError as error:
-        raise UnknownNameError(f"{error}; or a repository OWNER/NAME, or a folder.") from None
+        raise UnknownNameError(f"{error}; a repository OWNER/NAME or a folder also works.") from None
     raise AssertionError("known names were found above")
 
 
@@ -175,7 +175,7 @@ def describe(weights: Weights) -> str:
     if weights.folder is not None:
         return f"{weights.job}: your folder {weights.name}"
     size = "size not known" if weights.size is None else f"about {weights.size / 1e6:,.0f} MB"
-    commit = f"commit {weights.revision}" if weights.revision else "the newest commit, which the project will remember"
+    commit = f"commit {weights.revision}" if weights.revision else "the newest commit, which the project will record"
     return f"{weights.job}: {weights.name}, {weights.license or 'licence not known'}, {size}, {commit}"
 
 
@@ -193,8 +193,8 @@ def check_license(weights: Weights, accepted: Collection[str]) -> None:
         f"are under {weights.license}" if weights.license else "are not in a2lc's list, so their licence is not known"
     )
     raise InputError(
-        f"The weights {weights.name} {what}. Read the licence on their page, and accept it with `accept_license` {weights.name} "
-        "if it allows your use."
+        f"The weights {weights.name} {what}. Read the licence on their page, and set `accept_license` to "
+        f"{weights.name} if it permits your use."
     )
 
 
@@ -244,13 +244,13 @@ def obtain(
         return found
     if _offline():
         raise MissingFileError(
-            f"The weights {weights.name} are not in the cache of this machine, and HF_HUB_OFFLINE forbids to fetch them. "
-            f"Unset it, or name a folder with their files: --{weights.job} FOLDER"
+            f"The weights {weights.name} are not in the cache of this machine, and HF_HUB_OFFLINE forbids "
+            f"downloads. Unset it, or set `{weights.job}` to a folder with their files."
         )
     if not download and not (ask is not None and ask(weights)):
         raise MissingFileError(
-            f"The weights {weights.name} are not in the cache of this machine. Set `download` to fetch them "
-            f"({describe(weights)}), or name a folder with their files: --{weights.job} FOLDER"
+            f"The weights {weights.name} are not in the cache of this machine. Set `download` to download them "
+            f"({describe(weights)}), or set `{weights.job}` to a folder with their files."
         )
     return _fetch(weights, cache)
 
@@ -280,8 +280,8 @@ def _snapshot(weights: Weights, cache: Path | None, local: bool) -> Ready:
     missing = _missing(folder)
     if missing:
         raise MissingFileError(
-            f"The repository {weights.name} at {folder.name} has no {missing}. a2lc reads safetensors alone: pickles can "
-            "run code."
+            f"The repository {weights.name} at {folder.name} has no {missing}. a2lc reads only safetensors, "
+            "because pickles can run code."
         )
     # The cache names a snapshot's folder by its commit.
     return Ready(weights=replace(weights, revision=folder.name), folder=folder)
@@ -293,7 +293,7 @@ def _cached(weights: Weights, cache: Path | None) -> Ready | None:
     try:
         return _snapshot(weights, cache, local=True)
     except HFValidationError as error:
-        raise InputError(f"{weights.name}: not a repository's name: {' '.join(str(error).split())}") from None
+        raise InputError(f"{weights.name}: not a valid repository name: {' '.join(str(error).split())}") from None
     except (MissingFileError, FileNotFoundError, LocalEntryNotFoundError, OfflineModeIsEnabled):
         # Nothing, or only a part of it: an interrupted download goes on where it was.
         return None
@@ -314,8 +314,8 @@ def _fetch(weights: Weights, cache: Path | None) -> Ready:
     except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"Downloading {weights.name} failed: {said[:300]} Try again, or name a folder with its files: "
-            f"--{weights.job} FOLDER"
+            f"Downloading {weights.name} failed: {said[:300]} Try again, or set `{weights.job}` to a folder with "
+            "its files."
         ) from None
     finally:
         talk.setLevel(level)
@@ -373,8 +373,8 @@ def load_model(kind: Any, ready: Ready, device: str) -> Any:
     total = sum(parameter.numel() for parameter in own.values())
     if made_up * 100 > total:
         raise InputError(
-            f"{ready.folder}: its file holds {1 - made_up / total:.0%} of the weights of a {kind.__name__}. Fetch it again, or "
-            "name the folder of another model."
+            f"{ready.folder}: the file contains only {1 - made_up / total:.0%} of the weights of a {kind.__name__}. "
+            "Download it again, or name the folder of another model."
         )
     return model.float().eval().to(device)
 

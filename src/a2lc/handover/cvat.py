@@ -186,7 +186,7 @@ class _CvatExport:
             said = verdicts.get(number, set())
             if len(said) > 1:
                 names = " and ".join(sorted(verdict.value for verdict in said))
-                yield number, f"its masks have the verdicts {names}. Give them one."
+                yield number, f"its masks have different verdicts: {names}. Give them the same one."
             else:
                 yield number, [Drawing(painted=painted, verdict=next(iter(said), None), submitted=self.confirm)]
 
@@ -249,8 +249,8 @@ class CvatXmlExport(_CvatExport):
         size = tag.get("width"), tag.get("height")
         if size != (str(image.width), str(image.height)):
             raise InputError(
-                f"{self.path}: {image.image_id} has {size[0]} x {size[1]} pixels; it was handed over with {image.width} x "
-                f"{image.height}"
+                f"{self.path}: {image.image_id} has {size[0]} x {size[1]} pixels, but was handed over with "
+                f"{image.width} x {image.height}"
             )
         painted = np.full((image.height, image.width), KEEP, dtype=np.int32)
         verdicts: dict[int, set[Verdict]] = {}
@@ -350,4 +350,4 @@ class CvatMaskExport(_CvatExport):
 
     def _what(self, code: int) -> str:
         value = self.colours.get(code)
-        return "no label of its labelmap.txt" if value is None else f"label {value!r}, which was not handed over"
+        return "not a label of its labelmap.txt" if value is None else f"label {value!r}, which was not handed over"

@@ -35,7 +35,7 @@ from a2lc.rounds.recorder import Recorder, annotator_name
 __all__ = ["FORMATS", "HandoverSummary", "TakenSummary", "hand_over", "take_back"]
 
 FORMATS: dict[str, str] = {
-    "label-studio": "tasks with one brush region each, and the labelling interface; returned as JSON",
+    "label-studio": "a task with a brush region for each question, and the labelling interface; returned as JSON",
     "cvat-mask": "Segmentation mask 1.1: one colour-coded label map for each image; returned in the same format",
     "cvat-xml": "CVAT for images 1.1: a mask with a verdict for each question; returned in the same format",
 }
@@ -132,7 +132,9 @@ def hand_over(
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; expected at least 1.")
     if image_root is not None and format != "label-studio":
-        raise InputError(f"image_root is for Label Studio; {format} has the images in images.zip. Omit it.")
+        raise InputError(
+            f"image_root can be set only for Label Studio; {format} has the images in images.zip. Omit it."
+        )
     root = None if image_root is None else Path(image_root).resolve()
     if root is not None and not root.is_dir():
         raise MissingFileError(f"No folder at image_root {root}. Name the folder that Label Studio serves files from.")
@@ -188,7 +190,7 @@ def _waiting(project: Project, number: int | None) -> tuple[int, list[Query]]:
     waiting = [] if closed else project.ledger.queries(number, unanswered=True)
     if not waiting:
         why = "its answers are complete" if closed else "all are answered"
-        raise StageError(f"No question of round {number} is open: {why}. Continue with `a2lc run`.")
+        raise StageError(f"No question of round {number} is open, because {why}. Continue with `a2lc run`.")
     return number, waiting
 
 
@@ -205,9 +207,7 @@ def _chosen(waiting: list[Query], format: str, limit: int | None) -> tuple[list[
         elif format != "label-studio" and masks & taken:
             left["are about masks of another question. Hand them over when that one is answered."] += 1
         elif format == "cvat-mask" and objects[query.image] == MAX_OBJECTS:
-            left[
-                f"are above the limit of {MAX_OBJECTS} for one image. Hand them over when the others are answered."
-            ] += 1
+            left[f"exceed the limit of {MAX_OBJECTS} for one image. Hand them over when the others are answered."] += 1
         elif limit is None or len(chosen) < limit:
             chosen.append(query)
             taken |= masks
@@ -247,26 +247,32 @@ def _readme(handed: Handed, out: Path, root: Path | None) -> str:
             f"Settings, Cloud storage, add source storage, Local files: a folder below that root with the images ({folder}).",
             "Save it without a sync, which would create a task for each image.",
             "Import tasks.json. Each task is one question, with its mask drawn in the proposed class.",
-            "Submit it unchanged to keep the class; to change it, choose another label for the region or draw; or pick a choice.",
+            (
+                "Submit it unchanged to keep the class. To change it, choose another label for the region, draw, or "
+                "select a choice."
+            ),
             "Export as JSON (not JSON-MIN).",
         ]
     else:
         kind = "CVAT for images 1.1" if handed.format == "cvat-xml" else "Segmentation mask 1.1"
         file = "annotations.xml" if handed.format == "cvat-xml" else "annotations.zip"
         keep = (
-            "Set the attribute verdict of a mask to keep, mixed or cannot tell; or change its label; or draw the right labels."
+            (
+                "Set the attribute verdict of a mask to keep, mixed or cannot tell, change its label, or draw the "
+                "right labels."
+            )
             if handed.format == "cvat-xml"
             else "Change the label of a mask, or draw the right labels. Unchanged masks count as not reviewed."
         )
         lines = [
-            "In CVAT create a project; for its labels choose Raw and paste labels.json.",
+            "In CVAT, create a project; for its labels, choose Raw and paste labels.json.",
             "Create a task in it and upload images.zip.",
-            f"In the task choose Actions, Upload annotations, {kind}, and select {file}.",
+            f"In the task, choose Actions, Upload annotations, {kind}, and select {file}.",
             "Do not convert masks to polygons.",
             keep,
             "Draw with the brush. Pixels outside the given masks are counted and ignored.",
             "Save, and do not change the attribute query_id." if handed.format == "cvat-xml" else "Save.",
-            f"Actions, Export task dataset, {kind}, without images.",
+            f"Choose Actions, Export task dataset, {kind}, without images.",
         ]
     return "\n".join([head, *lines, back]) + "\n"
 
@@ -326,10 +332,13 @@ def take_back(
         raise InputError(f"{source} is an export as {detected}, not as {format}. Omit the format.")
     if (detected == "label-studio") != (handed.format == "label-studio"):
         raise InputError(
-            f"{source} is an export as {detected}, and the hand-over was for {handed.format}. Use the export of that hand-over."
+            f"{source} is an export as {detected}, but the hand-over was for {handed.format}. Use the export of "
+            "that hand-over."
         )
     if untouched == "confirm" and detected == "label-studio":
-        raise InputError("'confirm' is for CVAT: Label Studio records which tasks were submitted. Submit them there.")
+        raise InputError(
+            "'confirm' is only for CVAT. Label Studio records which tasks were submitted, so submit them there."
+        )
     recorder = Recorder(project)
     _check_questions(project, handed, recorder)
     export: _Export
@@ -417,31 +426,33 @@ def _check_questions(project: Project, handed: Handed, recorder: Recorder) -> No
     where = f"The hand-over of project {handed.project!r}, round {handed.round}"
     if len(handed.labels) != project.classes.num_classes + 1:
         raise InputError(
-            f"{where} has {len(handed.labels) - 1} classes, and {project.folder} has {project.classes.num_classes}: it was made "
-            "from another project."
+            f"{where} has {len(handed.labels) - 1} classes, but {project.folder} has {project.classes.num_classes}, "
+            "so it was made from another project."
         )
     if [label.class_index for label in handed.labels] != [*range(project.classes.num_classes), None]:
-        raise InputError(f"{where}: its labels are not as the hand-over wrote them. Use the {HANDOVER_FILE} it wrote.")
+        raise InputError(
+            f"{where}: its labels have been changed since the hand-over. Use the original {HANDOVER_FILE}."
+        )
     for image in handed.images:
         record = images.get(image.image_id)
         if record is None or (record.width, record.height) != (image.width, image.height):
             raise InputError(
-                f"{where} is about image {image.image_id!r} of {image.width} x {image.height} pixels, which {project.folder} "
-                "does not have: it was made from another project."
+                f"{where} is about image {image.image_id!r} of {image.width} x {image.height} pixels, which "
+                f"{project.folder} does not have, so it was made from another project."
             )
         mask_map = project.mask_map(record)
         for question in image.questions:
             query = recorder.queries.get(question.query_id)
             if query is None:
                 raise InputError(
-                    f"{where} has a question {question.query_id}, which {project.folder} does not: it was made from another "
-                    "project."
+                    f"{where} has question {question.query_id}, which {project.folder} does not have, so it was "
+                    "made from another project."
                 )
             known = query.image == record.index
             if not known or question_key(record, query, inside_of(mask_map, query)) != question.key:
                 raise InputError(
-                    f"{where}: question {question.query_id} is about other masks than in {project.folder}: it was made from "
-                    "another project, or the masks were generated again since."
+                    f"{where}: question {question.query_id} is about different masks in {project.folder}. It was "
+                    "made from another project, or the masks were generated again since."
                 )
 
 

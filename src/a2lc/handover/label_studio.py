@@ -94,7 +94,7 @@ def _served(
     own = project.image_path(record).resolve()
     if path is None:
         raise InputError(
-            f"{own}: browsers turn this image, or cannot show it. Omit image_root to have the images copied."
+            f"{own}: browsers rotate this image or cannot show it. Omit image_root to have the images copied."
         )
     if not own.is_relative_to(root):
         raise InputError(
@@ -214,7 +214,7 @@ class LabelStudioExport:
 def _chosen(value: Mapping[str, Any]) -> Verdict | None:
     chosen = value.get("choices")
     if not isinstance(chosen, list) or len(chosen) > 1:
-        raise InputError("more than one choice; take one")
+        raise InputError("more than one choice; select only one")
     if not chosen:
         return None
     if chosen[0] not in [verdict.value for verdict in Verdict]:

@@ -151,8 +151,8 @@ def read_handed(path: Path) -> Handed:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(
-            f"No {HANDOVER_FILE} at {path}. It was written into the folder of the hand-over: put the exported file there, "
-            "or give its location."
+            f"No {HANDOVER_FILE} at {path}. The hand-over wrote it into its folder: put the exported file there, "
+            f"or set the path of {HANDOVER_FILE}."
         ) from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file. Use the one that the hand-over wrote.") from None
@@ -162,7 +162,8 @@ def read_handed(path: Path) -> Handed:
         first = error.errors()[0]
         location = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"{path}: not as the hand-over wrote it: {location + ': ' if location else ''}{first['msg']}. Use the one it wrote."
+            f"{path}: not as the hand-over wrote it: {location + ': ' if location else ''}{first['msg']}. Use the "
+            "original file."
         ) from None
 
 
@@ -244,7 +245,7 @@ def tool_image(project: Project, record: ImageRecord) -> tuple[str, Path | None]
     path = project.image_path(record)
     if not path.is_file():
         raise MissingFileError(
-            f"Image {path} is gone. Restore it, or fix `sources` in {project.folder / 'project.yaml'}."
+            f"Image {path} is missing. Restore it, or fix `sources` in {project.folder / 'project.yaml'}."
         )
     sources = project.config.sources
     width, height, orientation = stored_size(path, sources.max_pixels)
@@ -252,8 +253,8 @@ def tool_image(project: Project, record: ImageRecord) -> tuple[str, Path | None]
         width, height = height, width
     if (width, height) != (record.width, record.height):
         raise ShapeError(
-            f"{path} is {width} x {height} pixels and was {record.width} x {record.height} when the project was made. "
-            "Restore the original file."
+            f"{path} has {width} x {height} pixels, but had {record.width} x {record.height} when the project was "
+            "created. Restore the original file."
         )
     # Tools treat EXIF orientation differently, so images go out without one.
     plain = orientation == 1 and path.suffix.lower() in _SHOWN
@@ -347,7 +348,7 @@ def decide(drawing: Drawing, inside: NDArray[np.bool_], proposed: int | None, cl
             message=f"'keep' was chosen, but the drawing is no longer {name}. Make them agree in the tool.",
         )
     if whole == KEEP:
-        return Decision(kind=AnswerKind.SKIP, message="erased, and no other label drawn; recorded as 'skip'.")
+        return Decision(kind=AnswerKind.SKIP, message="erased, and no other label was drawn; recorded as 'skip'.")
     if whole == expected:
         return kept if drawing.submitted else Decision()
     if whole == VOID:
@@ -356,7 +357,9 @@ def decide(drawing: Drawing, inside: NDArray[np.bool_], proposed: int | None, cl
         return Decision(kind=AnswerKind.CORRECT, classes=(whole,))
     used_classes = tuple(int(value) for value in present if value >= 0)
     if not used_classes:
-        return Decision(kind=AnswerKind.MIXED, message="a part is void and the rest has no label; recorded as 'mixed'.")
+        return Decision(
+            kind=AnswerKind.MIXED, message="one part is void and the rest has no label; recorded as 'mixed'."
+        )
     erased = int((values == KEEP).sum())
     return Decision(
         kind=AnswerKind.CLASSES,

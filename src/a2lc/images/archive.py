@@ -40,7 +40,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(path)
         except _DAMAGED as error:
-            raise InputError(f"{path}: not a whole ZIP file: {error}. Export or download it again.") from None
+            raise InputError(f"{path}: not a complete ZIP file: {error}. Export or download it again.") from None
         try:
             self._check()
         except BaseException:
@@ -51,19 +51,20 @@ class Archive:
         infos = self._zip.infolist()
         if len(infos) > MAX_ENTRIES:
             raise InputError(
-                f"{self.path}: {len(infos):,} files; at most {MAX_ENTRIES:,} are read. Export fewer images."
+                f"{self.path} contains {len(infos):,} files; at most {MAX_ENTRIES:,} are supported. Export fewer "
+                "images."
             )
         expanded = sum(info.file_size for info in infos)
         if expanded > MAX_EXPANDED:
             raise InputError(
-                f"{self.path}: {expanded:,} bytes unpacked; at most {MAX_EXPANDED:,} are read. Export without the images, "
-                "or fewer of them."
+                f"{self.path} unpacks to {expanded:,} bytes; at most {MAX_EXPANDED:,} are supported. Export without "
+                "the images, or fewer of them."
             )
         for info in infos:
             name = info.filename.replace("\\", "/")
             if name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:2] == ":":
                 raise InputError(
-                    f"{self.path}: {info.filename!r} points outside the archive: it was not exported by CVAT."
+                    f"{self.path}: {info.filename!r} points outside the archive, so it was not exported by CVAT."
                 )
         self.names = [info.filename for info in infos if not info.is_dir()]
 
@@ -85,7 +86,7 @@ class Archive:
         """
         info = self._zip.getinfo(name)
         if info.file_size > most:
-            raise InputError(f"{self.path}: {name} has {info.file_size:,} bytes; at most {most:,} are read.")
+            raise InputError(f"{self.path}: {name} has {info.file_size:,} bytes; at most {most:,} are supported.")
         try:
             return self._zip.read(info)
         except _DAMAGED as error:
@@ -100,10 +101,10 @@ def read_bounded(path: Path) -> bytes:
         InputError: It is larger than `MAX_TEXT`.
     """
     if not path.is_file():
-        raise MissingFileError(f"No file at {path}. Give `from` the file that the tool exported.")
+        raise MissingFileError(f"No file at {path}. Set `from` to the file that the tool exported.")
     size = path.stat().st_size
     if size > MAX_TEXT:
-        raise InputError(f"{path}: {size:,} bytes; at most {MAX_TEXT:,} are read. Export it in parts.")
+        raise InputError(f"{path} has {size:,} bytes; at most {MAX_TEXT:,} are supported. Export it in parts.")
     return path.read_bytes()
 
 
@@ -116,10 +117,10 @@ def parse_json(data: bytes, where: str) -> Any:
     try:
         return json.loads(data.decode("utf-8-sig"))
     except RecursionError:
-        raise InputError(f"{where}: JSON nested too deeply to be an export of annotations.") from None
+        raise InputError(f"{where}: the JSON is nested too deeply for an export of annotations.") from None
     except ValueError as error:
         raise InputError(
-            f"{where}: not whole JSON: {' '.join(str(error).split())}. Export or download it again."
+            f"{where}: not complete JSON: {' '.join(str(error).split())}. Export or download it again."
         ) from None
 
 
@@ -146,4 +147,4 @@ def parse_xml(data: bytes, where: str) -> Element:
         parser.Parse(data, True)
         return builder.close()
     except expat.ExpatError as error:
-        raise InputError(f"{where}: not whole XML: {error}. Export or download it again.") from None
+        raise InputError(f"{where}: not complete XML: {error}. Export or download it again.") from None

@@ -61,7 +61,8 @@ def read_snapped(
     if grey or colours is None:
         if not grey:
             raise ImageFileError(
-                f"{path}: colour-coded, and blurred. Set `colours` to read it through the colours of the classes file."
+                f"{path}: colour-coded, with blurred colours. Set `colours` to read it through the colours of the "
+                "classes file."
             )
         places = np.array([value for value in known if value <= 255], dtype=np.int16)[:, None]
         stands, pixels = places[:, 0].astype(np.uint16), pixels[..., :1]
@@ -88,8 +89,8 @@ def read_snapped(
         values[rows] = stands[nearest][where.ravel()].reshape(block.shape[:2])
     if far_pixels:
         raise ImageFileError(
-            f"{path}: {far_pixels:,} pixels lie up to {farthest} from every known value, and `snap` allows {distance}. Allow "
-            "more, or find the maps as they were before they were compressed."
+            f"{path}: {far_pixels:,} pixels differ by up to {farthest} from every known value, but `snap` allows "
+            f"{distance}. Raise `snap`, or find the maps as they were before compression."
         )
     return values.astype(np.uint8) if not stands.size or stands.max() <= 255 else values, moved
 
@@ -121,15 +122,15 @@ def read_ids(
     with open_image(path, max_pixels) as image:
         if image.format in LOSSY:
             raise ImageFileError(
-                f"{path}: {image.format} blurs values at every edge, so it cannot hold ids. Save the map as PNG, or pass "
-                "`snap` N to read each pixel as the known value within N of it."
+                f"{path}: {image.format} blurs values at every edge, so it cannot store ids. Save the map as PNG, "
+                "or set `snap` to N to read each pixel as the known value within N of it."
             )
         if image.format == "GIF":
             raise ImageFileError(
-                f"{path}: GIF writers renumber palettes, so its ids are not sure. Save the map as PNG."
+                f"{path}: GIF writers renumber palettes, so its ids are not reliable. Save the map as PNG."
             )
         if getattr(image, "n_frames", 1) > 1:
-            raise ImageFileError(f"{path}: holds {getattr(image, 'n_frames', 1)} frames; expected one map a file.")
+            raise ImageFileError(f"{path} contains {getattr(image, 'n_frames', 1)} frames; expected one map per file.")
         depth, colour_type = png_header(path)
         if image.format == "TIFF":
             tags: Any = image.tag_v2  # type: ignore[attr-defined]
@@ -137,11 +138,11 @@ def read_ids(
             depth = int(bits[0] if isinstance(bits, tuple) else bits)
             if tags.get(262) == 0:
                 raise ImageFileError(
-                    f"{path}: a TIFF whose 0 is white: its ids would come out inverted. Save it as PNG."
+                    f"{path}: a TIFF in which 0 is white, so its ids would be inverted. Save it as PNG."
                 )
         if depth == 16 and image.format == "PNG" and colour_type != 0:
             raise ImageFileError(
-                f"{path}: colour with 16 bits a channel cannot be read exactly. Save ids as 16-bit grey."
+                f"{path}: colour with 16 bits per channel cannot be read exactly. Save ids as 16-bit grey."
             )
         mode = image.mode
         decode_image(image, path)
@@ -164,19 +165,19 @@ def read_ids(
                 low, high = image.getchannel("A").getextrema()
                 if low != high:
                     raise ImageFileError(
-                        f"{path}: has transparent parts; what they mean is not known. Save without alpha."
+                        f"{path}: has transparent pixels, whose meaning is unknown. Save it without alpha."
                     )
             pixels = channels_of(image)
             if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
                 return np.ascontiguousarray(pixels[..., 0])
             if colours is None:
                 raise ImageFileError(
-                    f"{path}: colour-coded ({mode}). Set `colours` to read it through the colours of the classes file, "
-                    "or save it with one id a pixel."
+                    f"{path}: colour-coded ({mode}). Set `colours` to read it through the colours of the classes "
+                    "file, or save it with one id per pixel."
                 )
             return _from_colours(pixels, colours, path)
         raise ImageFileError(
-            f"{path}: mode {mode} cannot hold ids. Save it as 8-bit or 16-bit grey, or with a palette."
+            f"{path}: mode {mode} cannot store ids. Save it as 8-bit or 16-bit grey, or with a palette."
         )
 
 
@@ -184,21 +185,17 @@ def _read_npy(path: Path, max_pixels: int) -> NDArray[Any]:
     """Read a 2-D array of whole numbers; its header is checked before memory is taken, and nothing is unpickled."""
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
-            raise ImageFileError(f"{path}: not a file of one NumPy array.")
+            raise ImageFileError(f"{path}: not a file with one NumPy array.")
     try:
         # A map: a header that promises more than the file holds is refused here, and nothing is read yet.
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # its header is parsed as Python is, and a damaged one raises what that raises
         text = " ".join(str(error).split())[:200]
-        raise ImageFileError(
-            f"{path}: cannot be read as an array of NumPy's: {text or type(error).__name__}."
-        ) from None
+        raise ImageFileError(f"{path}: cannot be read as a NumPy array: {text or type(error).__name__}.") from None
     shape = " x ".join(map(str, getattr(stored, "shape", ())))
     if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "uib" or not stored.size:
         kind = getattr(stored, "dtype", type(stored).__name__)
-        raise ImageFileError(
-            f"{path}: array of {shape or 'no shape'}, {kind}; expected rows x columns of whole numbers."
-        )
+        raise ImageFileError(f"{path}: array of {shape or 'no shape'}, {kind}; expected rows x columns of integers.")
     if stored.size > max_pixels:
         raise ImageFileError(f"{path}: {shape} is over the limit of {max_pixels:,} pixels. Raise `max_pixels`.")
     low, high = int(stored.min()), int(stored.max())
@@ -227,8 +224,8 @@ def _from_colours(
     if others:
         ((worst, count),) = others.most_common(1)
         raise ImageFileError(
-            f"{path}: colour ({worst >> 16}, {worst >> 8 & 255}, {worst & 255}) on {count:,} pixels is none of the classes' "
-            f"colours ({len(others)} such colours). Add it to the classes file."
+            f"{path}: colour ({worst >> 16}, {worst >> 8 & 255}, {worst & 255}) on {count:,} pixels is not a "
+            f"colour of any class ({len(others)} such colours). Add it to the classes file."
         )
     return mapped
 

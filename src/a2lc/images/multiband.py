@@ -79,7 +79,9 @@ def read_deep(path: Path, max_pixels: int = MAX_PIXELS, *, every: bool = False) 
         if depth != 16:
             return None
         if colour_type not in (0, 4):
-            raise ImageFileError(f"{path}: colour PNG of 16 bits a channel; save it as TIFF, which is read exactly.")
+            raise ImageFileError(
+                f"{path}: colour PNG with 16 bits per channel. Save it as TIFF, which is read exactly."
+            )
         with open_image(path, max_pixels) as image:
             decode_image(image, path)
             return np.array(image).astype(np.uint16)[..., None]
@@ -106,7 +108,7 @@ def read_deep(path: Path, max_pixels: int = MAX_PIXELS, *, every: bool = False) 
         raise ImageFileError(f"{path}: cannot be read as TIFF: {type(error).__name__}: {error}.") from None
     values = values[..., None] if values.ndim == 2 else np.moveaxis(values, _band_axis(axes), -1)
     if values.dtype.kind not in "uif":
-        raise ImageFileError(f"{path}: values of type {values.dtype}; expected whole or real numbers.")
+        raise ImageFileError(f"{path}: values of type {values.dtype}; expected integers or floats.")
     return np.ascontiguousarray(values)
 
 
@@ -125,8 +127,9 @@ def _shaped_axes(axes: str, shape: Sequence[int], path: Path) -> str:
     if last < min(first, middle):
         return "YXQ"
     raise ImageFileError(
-        f"{path}: {first} x {middle} x {last} without a word on which are bands. Write it again with "
-        "photometric='minisblack', and planarconfig='contig' for rows x columns x bands, or 'separate' for bands first."
+        f"{path}: an array of {first} x {middle} x {last} in which the axis of the bands is ambiguous. Write "
+        "it again with photometric='minisblack', and planarconfig='contig' for rows x columns x bands, or "
+        "'separate' for bands first."
     )
 
 
@@ -163,10 +166,12 @@ def stretched(
     count = values.shape[2]
     if bands is None:
         if count not in (1, 3, 4):
-            raise ImageFileError(f"{path}: {count} bands. Say which are red, green and blue, such as `bands` 4,3,2.")
+            raise ImageFileError(
+                f"{path}: {count} bands. Set `bands` to those that are red, green and blue, such as 4,3,2."
+            )
         bands = (1,) if count == 1 else (1, 2, 3)
     if len(bands) not in (1, 3) or not all(1 <= band <= count for band in bands):
-        raise ImageFileError(f"{path}: has bands 1..{count}, and `bands` {','.join(map(str, bands))} asks for others.")
+        raise ImageFileError(f"{path}: has bands 1..{count}, but `bands` is {','.join(map(str, bands))}.")
     chosen = values[..., [band - 1 for band in bands]]
     finite = np.isfinite(chosen) if chosen.dtype.kind == "f" else None
     said = f"bands {','.join(map(str, bands))}"
@@ -175,8 +180,8 @@ def stretched(
             found = chosen[finite] if finite is not None else chosen
             low, high = (found.min(), found.max()) if found.size else (0, 1)
             raise ImageFileError(
-                f"{path}: values of type {chosen.dtype}, {low:g}..{high:g}. Say which become black and white: "
-                f"`stretch` {low:g}:{high:g} for all images, or `stretch` 2%:98% for each."
+                f"{path}: values of type {chosen.dtype}, {low:g}..{high:g}. Set which values become black and "
+                f"white: `stretch` {low:g}:{high:g} for all images, or `stretch` 2%:98% for each image separately."
             )
         eight = chosen
     else:

@@ -146,9 +146,11 @@ def open_image(path: Path | ImageBytes, max_pixels: int = MAX_PIXELS) -> Image.I
                         Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError:
         hint = (
-            " If it is a TIFF of many bands or bits, set `bands` and `stretch`." if path.suffix.lower() in TIFF else ""
+            " If it is a TIFF with many bands or more than 8 bits, set `bands` and `stretch`."
+            if path.suffix.lower() in TIFF
+            else ""
         )
-        raise ImageFileError(f"{path}: not an image that can be read ({_size_of(path):,} bytes).{hint}") from None
+        raise ImageFileError(f"{path}: not a readable image ({_size_of(path):,} bytes).{hint}") from None
     except FileNotFoundError:
         raise
     except (OSError, ValueError, SyntaxError, struct.error) as error:
@@ -157,8 +159,8 @@ def open_image(path: Path | ImageBytes, max_pixels: int = MAX_PIXELS) -> Image.I
     if width * height > max_pixels:
         image.close()
         raise ImageFileError(
-            f"{path}: {width} x {height} = {width * height:,} pixels is over the limit of {max_pixels:,}. "
-            "Raise `max_pixels` if the file is what it should be."
+            f"{path}: {width} x {height} = {width * height:,} pixels is over the limit of {max_pixels:,}. Raise "
+            "`max_pixels` if the file is valid."
         )
     return image
 

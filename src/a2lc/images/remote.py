@@ -34,11 +34,11 @@ def read_list(path: Path) -> dict[str, PackedImage]:
         raise MissingFileError(f"No list of images at {path}.") from None
     except UnicodeDecodeError:
         raise InputError(
-            f"{path}: not a text file; expected a folder of images, or a list with an address a line."
+            f"{path}: not a text file; expected a folder of images, or a list with one URL per line."
         ) from None
     addresses = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not addresses:
-        raise InputError(f"{path}: no address in it; expected one a line.")
+        raise InputError(f"{path}: contains no URL; expected one per line.")
     # Whole paths: what they are below is this folder, wherever a later command is started from.
     return _named(addresses, str(path), path.parent.absolute())
 
@@ -66,13 +66,13 @@ def list_address(address: str) -> dict[str, PackedImage]:
         found = system.glob(place) if pattern else system.find(place)
         addresses = [str(system.unstrip_protocol(one)) for one in sorted(found)]
     except ImportError as error:
-        raise MissingExtraError(f"{address}: {error}. Install what it names.") from None
+        raise MissingExtraError(f"{address}: {error}. Install the missing package.") from None
     except Exception as error:  # each file system raises errors of its own
         text = _reason(error)
         raise ImageFileError(f"{address}: cannot be listed: {text}.") from None
     images = [one for one in addresses if PurePosixPath(urlsplit(one).path).suffix.lower() in IMAGE_SUFFIXES]
     if not images:
-        raise InputError(f"{address}: {len(addresses):,} files, and no image among them.")
+        raise InputError(f"{address}: contains {len(addresses):,} files, but no images.")
     return _named(images, address, Path())
 
 
@@ -89,7 +89,8 @@ def _named(addresses: list[str], path: str, home: Path) -> dict[str, PackedImage
     ]
     if other:
         raise InputError(
-            f"{path}: {len(other)} lines end in no image suffix ({', '.join(sorted(IMAGE_SUFFIXES))}): {first_names(other)}."
+            f"{path}: {len(other)} lines do not end in an image suffix ({', '.join(sorted(IMAGE_SUFFIXES))}): "
+            f"{first_names(other)}."
         )
     parents = [str(place.parent) for place in places]
     common = PurePosixPath(os.path.commonpath(parents)) if len({place.is_absolute() for place in places}) == 1 else None
@@ -105,7 +106,9 @@ def _named(addresses: list[str], path: str, home: Path) -> dict[str, PackedImage
         full = address if "://" in address else str(home / address)
         found[name] = PackedImage(where=full, suffix=place.suffix.lower(), read=_Fetch(full), address=full)
     if twice:
-        raise InputError(f"{path}: {len(twice)} images have the name of another: {first_names(twice)}. Rename them.")
+        raise InputError(
+            f"{path}: {len(twice)} images have the same name as another image: {first_names(twice)}. Rename them."
+        )
     return found
 
 
@@ -147,12 +150,12 @@ def fetch(address: str) -> bytes:
         with fsspec.open(address, "rb") as file:
             data: bytes = file.read(MAX_BYTES + 1)
     except ImportError as error:
-        raise MissingExtraError(f"{address}: {error}. Install what it names.") from None
+        raise MissingExtraError(f"{address}: {error}. Install the missing package.") from None
     except Exception as error:  # each file system raises errors of its own
         text = _reason(error)
-        raise ImageFileError(f"{address}: cannot be fetched: {text}.") from None
+        raise ImageFileError(f"{address}: cannot be downloaded: {text}.") from None
     if len(data) > MAX_BYTES:
-        raise ImageFileError(f"{address}: over {MAX_BYTES:,} bytes; that is no image to correct.")
+        raise ImageFileError(f"{address}: exceeds {MAX_BYTES:,} bytes, which is too large for an image.")
     return data
 
 

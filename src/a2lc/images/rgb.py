@@ -28,7 +28,8 @@ __all__ = ["channels_of", "png_bytes", "read_rgb", "write_rgb"]
 
 
 _DEEP = (
-    "Say how they become 8: `stretch` LOW:HIGH, and `bands` R,G,B if there are more than three; or save it with 8 bits."
+    "Set how values become 8 bits: `stretch` LOW:HIGH, and `bands` R,G,B if there are more than three. "
+    "Or save it with 8 bits."
 )
 
 
@@ -48,12 +49,13 @@ def read_rgb(path: Path | ImageBytes, *, upright: bool = False, max_pixels: int 
     """
     with open_image(path, max_pixels) as image:
         if image.mode in {"I", "F"} or image.mode.startswith("I;"):
-            raise ImageFileError(f"{path}: more than 8 bits a channel (mode {image.mode}). {_DEEP}")
+            raise ImageFileError(f"{path}: more than 8 bits per channel (mode {image.mode}). {_DEEP}")
         if png_header(path)[0] == 16:
-            raise ImageFileError(f"{path}: 16 bits a channel. {_DEEP}")
+            raise ImageFileError(f"{path}: 16 bits per channel. {_DEEP}")
         if image.format == "TIFF" and (pages := _pages(image, path)) > 1:
             raise ImageFileError(
-                f"{path}: holds {pages} pages of one size. If they are bands, set `bands` R,G,B; or save one image a file."
+                f"{path}: contains {pages} pages of one size. If they are bands, set `bands` to R,G,B; otherwise "
+                "save one image per file."
             )
         orientation = exif_orientation(image) if image.format == "TIFF" else 1
 

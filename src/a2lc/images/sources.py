@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
+
+from a2lc.errors import A2LCError, InputError
 
 __all__ = ["DrawnMap", "MapSource", "PackedImage"]
 
@@ -30,6 +33,28 @@ class DrawnMap:
     def __str__(self) -> str:
         """Return what messages call it."""
         return self.where
+
+    def values(self) -> NDArray[Any]:
+        """Draw the map, (H, W) uint8 or uint16, and see that it is one.
+
+        Raises:
+            InputError: It cannot be drawn, or what is drawn is no map of ids.
+        """
+        try:
+            found = np.asarray(self.draw())
+        except (A2LCError, OSError, MemoryError):
+            raise
+        except Exception as error:  # of a reader by somebody else: one file must not end the check of all
+            raise InputError(f"{self.where}: it cannot be drawn: {type(error).__name__}: {error}.") from error
+        ids = found.ndim == 2 and found.dtype.kind in "ui"
+        if ids and found.dtype not in (np.uint8, np.uint16):
+            ids = not found.size or (found.min() >= 0 and found.max() < 1 << 16)
+            found = found.astype(np.uint16) if ids else found
+        if not ids:
+            raise InputError(
+                f"{self.where}: its reader drew {found.dtype} {found.shape}; expected (H, W) whole numbers of 16 bits."
+            )
+        return found
 
 
 MapSource = Path | DrawnMap

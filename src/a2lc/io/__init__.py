@@ -1,1 +1,1 @@
-"""Files, progress and concurrency: the outside world as the other packages see it."""
+"""Files, progress reports and concurrency, as used by the other packages."""

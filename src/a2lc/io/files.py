@@ -46,7 +46,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise LockedError(f"Another process is making {folder}. Wait for it, or name another folder.") from None
+        raise LockedError(f"Another process is creating {folder}. Wait for it, or choose another folder.") from None
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of a killed process

@@ -1,4 +1,4 @@
-"""The ledger: the only state of a project that cannot be computed again."""
+"""The ledger: the only state of a project that cannot be recomputed."""
 
 from a2lc.classes.sentinels import FIRST, KEEP, VOID
 from a2lc.ledger.layers import apply_layer, apply_to_labels

@@ -107,9 +107,7 @@ class LedgerFile:
         try:
             yield
         except IntegrityError as error:
-            raise LedgerError(
-                f"The ledger refuses what was to be recorded, and recorded nothing: {error.orig}."
-            ) from error
+            raise LedgerError(f"The ledger rejected the rows and recorded nothing: {error.orig}.") from error
         except (DatabaseError, sqlite3.DatabaseError) as error:
             cause = getattr(error, "orig", error)
             raise LedgerError(

@@ -207,8 +207,8 @@ class QuestionRows(LedgerFile):
                     if same == (answer.kind, answer.classes, answer.annotator, answer.pixels):
                         continue
                     raise AlreadyAnsweredError(
-                        f"Question {answer.query_id} was answered {before.kind.value!r} by {before.annotator}. To change "
-                        f"that, say that the new answer replaces answer {before.answer_id}."
+                        f"Question {answer.query_id} was answered {before.kind.value!r} by {before.annotator}. To "
+                        f"change the answer, state that it replaces answer {before.answer_id}."
                     )
                 if answer.annotator not in names:
                     names[answer.annotator] = _annotator(connection, answer.annotator)

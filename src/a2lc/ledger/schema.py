@@ -315,8 +315,8 @@ def migrate(connection: Connection) -> None:
     version = schema_version(connection)
     if version > LATEST:
         raise NewerProjectError(
-            f"The ledger has schema version {version}; this a2lc knows versions up to {LATEST}. "
-            "Install the a2lc that made the project, or a newer one: pip install -U a2lc"
+            f"The ledger has schema version {version}, but this a2lc knows versions up to {LATEST}. Install the "
+            "a2lc that created the project, or a newer one: pip install -U a2lc"
         )
     _versions.create(connection, checkfirst=True)
     if version == 0:

@@ -141,7 +141,7 @@ def merge_masks(
     if pairs.size and (pairs.min() < 0 or pairs.max() >= len(probs)):
         raise InputError(f"Edges name rows {pairs.min()}..{pairs.max()}; there are {len(probs):,} masks.")
     if max_absorbed is not None and max_absorbed < 0:
-        raise InputError(f"At most {max_absorbed} masks are to be absorbed; expected 0 or more, or None for all.")
+        raise InputError(f"The number of masks to absorb is {max_absorbed}; expected 0 or more, or None for all.")
     both = np.concatenate([pairs, pairs[:, ::-1]]).astype(np.int32)
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
     starts = np.searchsorted(both[:, 0], np.arange(len(probs) + 1)).astype(np.int64)

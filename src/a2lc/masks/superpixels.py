@@ -74,7 +74,7 @@ def seeds(
         create = cv2.ximgproc.createSuperpixelSEEDS
     except (ImportError, AttributeError):  # OpenCV without its contributed modules has no ximgproc
         raise MissingExtraError(
-            "SEEDS needs OpenCV with its contributed modules: pip install 'a2lc[train]'. Or take the `method` slic."
+            "SEEDS needs OpenCV with its contributed modules: pip install 'a2lc[train]'. Or set `method` to slic."
         ) from None
     levels_used, asked = plan
     counts = np.bincount(pixels.ravel(), minlength=256)
@@ -133,13 +133,13 @@ def grid(height: int, width: int, size: int) -> NDArray[np.int32]:
                [1, 1, 2, 2, 3]], dtype=int32)
     """
     if size < 1:
-        raise InputError(f"Side of the squares is {size}; expected 1 pixel or more.")
+        raise InputError(f"The side of the squares is {size}; expected at least 1 pixel.")
     rows, cols = -(-height // size), -(-width // size)
     if rows * cols > MAX_MASKS:
         least = next(s for s in range(size, max(height, width) + 1) if -(-height // s) * -(-width // s) <= MAX_MASKS)
         raise InputError(
-            f"Squares of {size} pixels make {rows * cols:,} masks of an image of {width} x {height}; at most {MAX_MASKS:,} "
-            f"fit a 16-bit mask map. Take a side of {least} or more."
+            f"Squares of {size} pixels give {rows * cols:,} masks for an image of {width} x {height}; at most "
+            f"{MAX_MASKS:,} fit a 16-bit mask map. Set `size` to {least} or more."
         )
     row = np.arange(height, dtype=np.int32)[:, None] // size
     col = np.arange(width, dtype=np.int32)[None] // size
@@ -151,7 +151,7 @@ def _check(pixels: NDArray[Any], count: int) -> None:
         raise InputError(f"Expected RGB pixels, (H, W, 3) uint8; found {pixels.shape} {pixels.dtype}.")
     if not 1 <= count <= MAX_MASKS:
         raise InputError(
-            f"{count:,} superpixels an image; expected 1 to {MAX_MASKS:,}, what a 16-bit mask map can number."
+            f"{count:,} superpixels per image; expected 1 to {MAX_MASKS:,}, the limit of a 16-bit mask map."
         )
 
 

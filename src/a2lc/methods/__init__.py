@@ -1,4 +1,4 @@
-"""Methods of active label correction, one module each, composed of the packages below."""
+"""Methods of active label correction, one module each, composed of the other packages."""
 
 from a2lc.methods import (  # noqa: F401 - they register
     a2lc,

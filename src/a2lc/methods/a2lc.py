@@ -21,7 +21,7 @@ __all__ = ["A2LC"]
 @register(
     "a2lc",
     paper="Jeon et al., AAAI 2026, arXiv:2506.11599",
-    summary="asks where labels of rare classes are doubted most; spreads the answers to masks that look alike",
+    summary="asks about doubtful labels, first of rare classes; propagates the answers to similar masks",
 )
 @dataclass(frozen=True, kw_only=True)
 class A2LC(Method):

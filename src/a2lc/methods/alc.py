@@ -14,7 +14,9 @@ __all__ = ["ALC"]
 @register(
     "alc",
     paper="Kim et al., ICML 2024, arXiv:2403.10820",
-    summary="asks where a corrected pixel would, expanded to its mask, remove most doubt (SIM); corrects nothing by itself",
+    summary=(
+        "asks where correcting a pixel, and with it its mask, would remove most doubt (SIM); no automatic corrections"
+    ),
 )
 @dataclass(frozen=True, kw_only=True)
 class ALC(Method):

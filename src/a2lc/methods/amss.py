@@ -25,7 +25,7 @@ _OF_SUMS = ("amss", "classbal", "margin", "entropy", "lcil", "pixbal", "random")
 @register(
     "amss",
     paper="Kim et al., ICCV 2023, arXiv:2303.16817",
-    summary="starts from nothing: merges superpixels the model sees alike, asks their main class, drops unlikely pixels",
+    summary=("starts without labels: merges similar superpixels, asks for their dominant class, drops unlikely pixels"),
 )
 @dataclass(frozen=True, kw_only=True)
 class AMSS(Method):
@@ -61,7 +61,7 @@ class AMSS(Method):
         require_known("acquisition function", self.acquisition, ACQUISITIONS)
         if self.acquisition not in _OF_SUMS:
             raise ConfigError(
-                f"acquisition {self.acquisition!r} cannot be added up over merged masks; {', '.join(_OF_SUMS)} can."
+                f"acquisition {self.acquisition!r} cannot be summed over merged masks; use {', '.join(_OF_SUMS)}."
             )
         if self.sieve_points < 2 or self.sieve_pixels < 1 or not self.share_divisor > 0:
             raise ConfigError("sieve_points must be 2 or more, sieve_pixels 1 or more, share_divisor above 0.")

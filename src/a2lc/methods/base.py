@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from a2lc.acquisition.functions import ACQUISITIONS, score
-from a2lc.errors import A2LCError, ConfigError, require_known
+from a2lc.errors import A2LCError, ConfigError, UnknownNameError, require_known
 from a2lc.records import Changes, Inspection, PixelView, QueryKind, RoundView
 from a2lc.statistics.mask_stats import MaskStats
 
@@ -185,12 +186,19 @@ class Method:
         return lambda image, inspection, stats, mask_map: {}
 
     def columns(self) -> frozenset[str]:
-        """Return the fields of `MaskStats` that `score` reads."""
-        return ACQUISITIONS[self.acquisition].columns
+        """Return the fields of `MaskStats` that `score` reads; here, those of the acquisition function."""
+        return ACQUISITIONS[self._own_acquisition()].columns
 
     def score(self, view: RoundView) -> NDArray[np.float64]:
         """Score the M masks in view, higher asked first: (M,). The caller leaves out masks that were asked about."""
-        return score(self.acquisition, view.stats, seed=view.seed)
+        return score(self._own_acquisition(), view.stats, seed=view.seed)
+
+    def _own_acquisition(self) -> str:
+        if not self.acquisition:
+            raise ConfigError(
+                f"method {self.name!r} names no acquisition function: define both `columns` and `score`, or set `acquisition`."
+            )
+        return self.acquisition
 
     def propagate(self, view: RoundView, answered: NDArray[Any], classes: NDArray[Any]) -> Changes:
         """Propose corrections of masks nobody looked at.
@@ -227,12 +235,14 @@ def register(name: str, *, paper: str, summary: str) -> Callable[[_M], _M]:
 def load_methods() -> dict[str, type[Method]]:
     """Load the methods that installed packages announce as entry points, and return all methods by name.
 
-    Raises:
-        ConfigError: One cannot be imported, or is not a method.
+    One that cannot be loaded is left out with a warning: nobody asked for that one.
     """
     for entry in entry_points(group=ENTRY_POINTS):
         if entry.name not in METHODS:
-            METHODS[entry.name] = _import_method(entry.value, entry.name)
+            try:
+                METHODS[entry.name] = _import_method(entry.value, entry.name)
+            except ConfigError as error:
+                warnings.warn(str(error), stacklevel=2)
     return METHODS
 
 
@@ -248,7 +258,14 @@ def find_method(name: str) -> type[Method]:
     if ":" in name:
         METHODS[name] = _import_method(name, name)
         return METHODS[name]
-    return load_methods()[require_known("method", name, METHODS)]
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name == name:
+            METHODS[name] = _import_method(entry.value, name)
+            return METHODS[name]
+    try:
+        return METHODS[require_known("method", name, load_methods())]
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error} A class of your own is named package.module:Class.") from None
 
 
 def _import_method(place: str, name: str) -> type[Method]:
@@ -258,13 +275,16 @@ def _import_method(place: str, name: str) -> type[Method]:
         loaded: Any = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"method {name!r}: {place} cannot be imported: {error}.") from None
-    if not (isinstance(loaded, type) and issubclass(loaded, Method) and hasattr(loaded, "__dataclass_fields__")):
-        raise ConfigError(f"method {name!r}: {place} is no dataclass that derives from a2lc.methods.Method.")
+    if not (isinstance(loaded, type) and issubclass(loaded, Method)):
+        raise ConfigError(f"method {name!r}: {place} is no class that derives from a2lc.methods.Method.")
+    if not ("__dataclass_fields__" in loaded.__dict__ and loaded.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        # Without its own decorator a class would have the settings of its parent, and no others.
+        raise ConfigError(f"method {name!r}: decorate {place} with @dataclass(frozen=True, kw_only=True).")
     method: type[Method] = loaded
     if "name" not in method.__dict__:
         method.name = name
     for attribute, default in (("paper", place), ("summary", (method.__doc__ or place).strip().splitlines()[0])):
-        if not hasattr(method, attribute):
+        if attribute not in method.__dict__:  # those of a parent are about the parent
             setattr(method, attribute, default)
     return method
 
@@ -283,7 +303,7 @@ def create_method(name: str, settings: dict[str, Any] | None = None) -> Method:
     method = find_method(name)
     known = [field.name for field in fields(method)]  # type: ignore[arg-type]
     for key in settings or {}:
-        require_known(f"setting of method {name!r},", key, known)
+        require_known(f"setting of method {name!r}:", key, known)
     try:
         made: Method = TypeAdapter(method).validate_python(settings or {})
     except ValidationError as error:

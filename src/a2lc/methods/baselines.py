@@ -17,7 +17,7 @@ class Random(Method):
     acquisition: str = "random"
 
 
-@register("entropy", paper="baseline", summary="asks where the model's probabilities are most spread")
+@register("entropy", paper="baseline", summary="asks where the model's probabilities have the highest entropy")
 @dataclass(frozen=True, kw_only=True)
 class Entropy(Method):
     """Masks of highest mean entropy."""
@@ -25,7 +25,7 @@ class Entropy(Method):
     acquisition: str = "entropy"
 
 
-@register("margin", paper="baseline (BvSB)", summary="asks where the second-best class is closest to the best")
+@register("margin", paper="baseline (BvSB)", summary="asks where the second-best class is closest to the best one")
 @dataclass(frozen=True, kw_only=True)
 class Margin(Method):
     """Masks of highest mean best-versus-second-best ratio."""
@@ -36,7 +36,7 @@ class Margin(Method):
 @register(
     "softmin",
     paper="Lad and Mueller 2023, arXiv:2307.05080",
-    summary="asks where the labels have the lowest confidence",
+    summary="asks where the labels have the lowest confidence (soft minimum)",
 )
 @dataclass(frozen=True, kw_only=True)
 class Softmin(Method):
@@ -45,7 +45,11 @@ class Softmin(Method):
     acquisition: str = "softmin"
 
 
-@register("cil", paper="ALC, arXiv:2403.10820", summary="asks where the label at the mask's typical pixel is doubted")
+@register(
+    "cil",
+    paper="ALC, arXiv:2403.10820",
+    summary="asks where the label of the mask's representative pixel is least likely",
+)
 @dataclass(frozen=True, kw_only=True)
 class CIL(Method):
     """ALC without look-ahead: doubt of the label at the representative pixel."""
@@ -53,7 +57,7 @@ class CIL(Method):
     acquisition: str = "cil"
 
 
-@register("lcil", paper="ALC, arXiv:2403.10820", summary="asks where the labels of a mask are doubted on average")
+@register("lcil", paper="ALC, arXiv:2403.10820", summary="asks where the labels of a mask are least likely on average")
 @dataclass(frozen=True, kw_only=True)
 class LCIL(Method):
     """Mean doubt of the labels over the mask."""

@@ -18,7 +18,7 @@ __all__ = ["ClassBal"]
 @register(
     "classbal",
     paper="Cai et al., CVPR 2021 (Revisiting Superpixels for Active Learning)",
-    summary="starts from nothing: asks for the main class of superpixels the model wavers on, rarer classes first",
+    summary="starts without labels: asks for the dominant class of uncertain superpixels, rare classes first",
 )
 @dataclass(frozen=True, kw_only=True)
 class ClassBal(Method):

@@ -18,7 +18,7 @@ __all__ = ["Cleanlab"]
 @register(
     "cleanlab",
     paper="Northcutt et al. 2021, arXiv:1911.00068; Kuan and Mueller 2022",
-    summary="asks where cleanlab's label quality of a mask's class is lowest (extra [cleanlab])",
+    summary="asks where cleanlab finds the lowest label quality (extra [cleanlab])",
 )
 @dataclass(frozen=True, kw_only=True)
 class Cleanlab(Method):

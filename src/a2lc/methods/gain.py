@@ -24,7 +24,9 @@ __all__ = ["Gain"]
 @register(
     "gain",
     paper="this project, docs/methods/gain.md",
-    summary="asks where an answer is worth most IoU, by one posterior per mask; changes the rest where audits prove it good",
+    summary=(
+        "asks where an answer is expected to raise the mean IoU most; corrects other masks where audits support it"
+    ),
 )
 @dataclass(frozen=True, kw_only=True)
 class Gain(SessionSettings, Method):

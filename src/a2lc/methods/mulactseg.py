@@ -20,7 +20,7 @@ __all__ = ["MulActSeg"]
 @register(
     "mulactseg",
     paper="Hwang et al., NeurIPS 2023, arXiv:2309.09319",
-    summary="starts from nothing: asks for all classes of a superpixel, then finds which pixel is of which",
+    summary="starts without labels: asks for all classes of a superpixel, then assigns them to its pixels",
 )
 @dataclass(frozen=True, kw_only=True)
 class MulActSeg(Method):

@@ -24,7 +24,7 @@ _SAMPLES = 512  # labelled pixels of an image that its classes' clusters are fit
 @register(
     "plar",
     paper="Ma et al. 2025, arXiv:2501.19227 (equations not available: our design from its description)",
-    summary="starts from some labelled images: refines doubtful pseudo labels by features, asks about what stays undecided",
+    summary=("starts from some labelled images: refines doubtful pseudo labels by features, asks about undecided ones"),
 )
 @dataclass(frozen=True, kw_only=True)
 class PLAR(Method):
@@ -162,7 +162,7 @@ class PLAR(Method):
 def _features(seen: Inspection, image: int) -> FeatureMap:
     if seen.features is None or seen.errors is None:
         raise InputError(
-            "Method 'plar' needs a model that it trained itself: the last round's was trained for another method. "
-            "Begin a new project with it."
+            "Method 'plar' needs a model that it trained itself, but the last one was trained for another "
+            "method. Create a new project for it."
         )
     return seen.features

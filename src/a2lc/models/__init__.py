@@ -1,1 +1,1 @@
-"""Segmentation models: builders by name (extra `[train]`)."""
+"""Segmentation models: functions that build them, by name (extra `train`)."""

@@ -28,7 +28,7 @@ def _smp(architecture: str) -> Builder:
         extra = {"encoder_output_stride": config.output_stride} if architecture == "deeplabv3plus" else {}
         if config.encoder.startswith("mit_") and config.encoder_weights is not None:
             raise ConfigError(
-                f"The weights of encoder {config.encoder!r} are licensed for research alone. Use another encoder, or "
+                f"The weights of encoder {config.encoder!r} are licensed for research only. Use another encoder, or "
                 "encoder_weights: null."
             )
 
@@ -42,14 +42,14 @@ def _smp(architecture: str) -> Builder:
             return built(config.encoder_weights)
         except KeyError:
             raise ConfigError(
-                f"training.encoder {config.encoder!r} or its weights {config.encoder_weights!r} are not known to "
-                "segmentation-models-pytorch; resnet18, resnet50, resnet101 and mobilenet_v2 are."
+                f"segmentation-models-pytorch does not have training.encoder {config.encoder!r} or its weights "
+                f"{config.encoder_weights!r}. Known to work: resnet18, resnet50, resnet101 and mobilenet_v2."
             ) from None
         except (OSError, RuntimeError, ValueError) as error:
             if config.encoder_weights is None:
                 raise
             _log.warning(
-                "Pretrained weights %r of %s could not be fetched (%s): training starts from scratch.",
+                "pretrained weights %r of %s could not be downloaded (%s); training starts from scratch",
                 config.encoder_weights,
                 config.encoder,
                 str(error).splitlines()[0],

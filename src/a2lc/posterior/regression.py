@@ -94,7 +94,7 @@ def fit_posterior(
         InputError: There is nothing to learn from, or a class is outside [0, K].
     """
     if not len(rows):
-        raise InputError("There is no answer to learn from yet.")
+        raise InputError("There are no answers to learn from yet.")
     if classes.min() < 0 or classes.max() > num_classes:
         raise InputError(f"Expected classes in [0, {num_classes}], found {classes.min()}..{classes.max()}.")
     inputs = features.rows(np.asarray(rows))

@@ -211,11 +211,11 @@ class TrainingConfig(_Strict):
     @model_validator(mode="after")
     def _agree(self) -> TrainingConfig:
         if (self.model == "probabilities") != (self.probabilities is not None):
-            raise ValueError("`model: probabilities` and the folder `probabilities: DIR` belong together")
+            raise ValueError("`model: probabilities` requires the folder `probabilities: DIR`, and the other way round")
         if self.devices in (0, []) or (isinstance(self.devices, int) and self.devices < -1):
             raise ValueError(f"devices {self.devices}: expected a number from 1, -1 for all, or a list of devices")
         if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale {self.scale} is not a range of positive numbers")
+            raise ValueError(f"scale {self.scale} is not a range of two positive numbers")
         return self
 
 
@@ -287,18 +287,18 @@ def read_config(path: Path) -> ProjectConfig:
         data = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(
-            f"No project at {path.parent}: {path.name} is missing. Make one with: a2lc init"
+            f"There is no project at {path.parent}: {path.name} is missing. Create one with: a2lc init"
         ) from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected keys and values, found {type(data).__name__}.")
+        raise ConfigError(f"{path}: expected settings as keys and values, found {type(data).__name__}.")
     version = data.get("format_version")
     version = int(version) if isinstance(version, str) and version.isdecimal() else version
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise NewerProjectError(
-            f"{path} has format version {version}, made by {data.get('created_by', 'a newer a2lc')}; this a2lc reads up "
-            f"to {FORMAT_VERSION}. Install that version or a newer one: pip install -U a2lc"
+            f"{path} has format version {version}, written by {data.get('created_by', 'a newer a2lc')}; this a2lc "
+            f"reads versions up to {FORMAT_VERSION}. Install that version or a newer one: pip install -U a2lc"
         )
     try:
         return ProjectConfig.model_validate(data)
@@ -346,7 +346,7 @@ def apply_settings(config: ProjectConfig, settings: dict[str, Any]) -> ProjectCo
         for part in parts[:-1]:
             level = level.setdefault(part, {}) if isinstance(level, dict) else None
             if not isinstance(level, dict):
-                raise ConfigError(f"{key}: {part!r} has no settings below it.")
+                raise ConfigError(f"{key}: {part!r} has no settings of its own.")
         level[parts[-1]] = value
     try:
         return ProjectConfig.model_validate(data)

@@ -54,7 +54,9 @@ class ImageFiles:
             InputError: There is none: the project is of labels alone.
         """
         if not image.file:
-            raise InputError(f"{image.image_id} has no image: the project was made of labels alone without images.")
+            raise InputError(
+                f"{image.image_id} has no image, because the project was created from labels without images."
+            )
         if image.image_id in self.prepared:
             return self.folder / "images" / image.file
         sources = self.sources
@@ -76,7 +78,7 @@ class ImageFiles:
             self._fetch_again(image, path, how.address)
         if not path.is_file():
             raise MissingFileError(
-                f"Image {path} is gone. Put it back, or correct `sources` in {self.folder / 'project.yaml'}."
+                f"Image {path} is missing. Restore it, or correct `sources` in {self.folder / 'project.yaml'}."
             )
         sources = self.sources
         return read_rgb(path, upright=sources.exif == "apply", max_pixels=sources.max_pixels)
@@ -86,6 +88,7 @@ class ImageFiles:
         data = fetch(address)
         if hashlib.sha256(data).hexdigest() != image.sha256:
             raise ImageFileError(
-                f"{address} gives another image than the one the project was made of. Put the old one at {path}."
+                f"{address} returns a different image from the one that the project was created from. Put the "
+                f"original at {path}."
             )
         write_bytes(path, data)

@@ -286,6 +286,7 @@ def _check_folder(folder: Path, config: ProjectConfig) -> None:
     changed = [key for key in now if now[key] != fixed[key]]
     if changed:
         raise ConfigError(
-            f"{folder / 'project.yaml'}: {changed[0]} was {fixed[changed[0]]} when the project was made and is now "
-            f"{now[changed[0]]}; the ledger would mean something else. Restore the old value. Names and colours may be changed."
+            f"{folder / 'project.yaml'}: {changed[0]} was {fixed[changed[0]]} when the project was created and is "
+            f"now {now[changed[0]]}, which would change the meaning of the ledger. Restore the old value. Names "
+            "and colours may be changed."
         )

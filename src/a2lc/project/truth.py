@@ -63,8 +63,8 @@ class TruthStore:
         """
         if not self.exists:
             raise InputError(
-                "The project has no ground truth: nothing can be simulated or measured against it. Set "
-                "`annotator` to human, or make the project with `ground_truth`."
+                "The project has no ground truth, so answers cannot be simulated and labels cannot be measured. "
+                "Set `annotator` to human, or create the project with `ground_truth`."
             )
         return self.read(self.folder / "tables" / "truth.parquet")
 

@@ -293,7 +293,7 @@ def change_pictures(project: Project, change: ShownChange, state: MaskState) -> 
         first, now = project.first_labels(record), project.corrected_labels(record, state)
         inside = mask_map == change.mask_id
         if first.shape != mask_map.shape or not inside.any():
-            return ChangePictures(labels_missing="Labels and masks in the project folder do not belong together.")
+            return ChangePictures(labels_missing="Labels and masks in the project folder do not match.")
     except (A2LCError, OSError) as error:
         return ChangePictures(labels_missing=str(error))
     box = crop_box(inside)

@@ -36,7 +36,7 @@ def _in_batches(context: Context, round_index: int, questioner: Questioner, bega
     while True:
         waiting = project.ledger.queries(round_index, unanswered=True)
         if waiting and context.plan.annotator.kind == "human":
-            return _waits(round_index, began, f"{len(waiting)} questions wait for a person.")
+            return _waits(round_index, began, f"{len(waiting)} questions are waiting for answers.")
         if waiting:
             state = project.state()
             rows: list[Row] = []
@@ -70,10 +70,10 @@ def _at_once(context: Context, round_index: int, questioner: Questioner, began: 
                 return _waits(
                     round_index,
                     began,
-                    f"{spent:g} of {plan.budget:g} clicks are spent; questions wait for a person.",
+                    f"{spent:g} of {plan.budget:g} clicks are spent; questions are waiting for answers.",
                 )
             total = len(waiting) + len(answers)
-            return _waits(round_index, began, f"{len(waiting)} of {total} questions wait for a person.")
+            return _waits(round_index, began, f"{len(waiting)} of {total} questions are waiting for answers.")
         details: dict[str, Any] = {"answers": len(answers), "clicks": spent}
         return _finish(context, round_index, began, details, f"{len(answers)} answers")
     state = project.state()
@@ -92,8 +92,8 @@ def _at_once(context: Context, round_index: int, questioner: Questioner, began: 
             break
     if waiting and not rows and not answers:
         raise PoolExhaustedError(
-            f"A budget of {plan.budget:g} clicks pays for none of the {len(waiting)} queries: the cheapest answer costs "
-            f"{cheapest:g}. Raise `budget`."
+            f"A budget of {plan.budget:g} clicks pays for none of the {len(waiting)} questions; the cheapest answer "
+            f"costs {cheapest:g}. Raise `budget`."
         )
     details = {"answers": len(rows) + len(answers), "clicks": spent, "budget": plan.budget}
     seconds = time.perf_counter() - began

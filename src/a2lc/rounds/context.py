@@ -66,17 +66,17 @@ class Context:
         own_network = method.network.head != "linear" or (labels is not None and labels.region_losses is not None)
         if plan.training.model == "probabilities" and own_network:
             raise ConfigError(
-                f"Method {plan.method!r} trains networks of its own and cannot work from files of probabilities. Leave out "
-                "`probabilities` and set training.model, or take another method."
+                f"Method {plan.method!r} trains networks of its own and cannot use files of probabilities. Omit "
+                "`probabilities` and set training.model, or choose another method."
             )
         if plan.annotator.kind == "human" and method.query.kind == QueryKind.PRECISE:
             raise ConfigError(
-                "Precise labels are drawn, not answered by keys: only the simulated annotator gives them. Set "
-                "method.labelling=dominant, or take another method."
+                "Precise labels are drawn and cannot be given by keys; only the simulated annotator gives them. "
+                "Set method.labelling=dominant, or choose another method."
             )
         if not plan.budget >= self.cost.highest:
             raise InputError(
-                f"A budget of {plan.budget:g} clicks buys no answer: one costs up to {self.cost.highest:g}."
+                f"A budget of {plan.budget:g} clicks pays for no answer; one answer costs up to {self.cost.highest:g}."
             )
 
     @cached_property

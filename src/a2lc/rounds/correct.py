@@ -26,7 +26,7 @@ def run(context: Context, round_index: int, questioner: Questioner, limits: Limi
         details = {"automatic": 0}
         seconds = time.perf_counter() - began
         project.ledger.finish_stage(round_index, "correct", seconds, details)
-        summary = "no automatic corrections by this method"
+        summary = "this method makes no automatic corrections"
     else:
         if layer is not None:
             details["pixels"] = sum(pixels for _, pixels in layer.values())
@@ -47,6 +47,6 @@ def run(context: Context, round_index: int, questioner: Questioner, limits: Limi
         )
         parts = [corrections.summary] if corrections.summary else []
         if layer is not None:
-            parts.append(f"{details['pixels']:,} pixels labelled on their own in {len(layer)} images")
+            parts.append(f"{details['pixels']:,} pixels labelled individually in {len(layer)} images")
         summary = ", ".join(parts)
     return StageResult(stage="correct", round_index=round_index, seconds=seconds, summary=summary, details=details)

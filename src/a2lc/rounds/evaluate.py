@@ -40,7 +40,7 @@ def run(context: Context, round_index: int) -> StageResult:
             # Probability files need not cover validation images; without them the model is not measured.
             if context.plan.training.model != "probabilities":
                 raise
-            missing = "model not measured: no probabilities of the images to measure on"
+            missing = "model not measured: there are no probabilities of the images to measure it on"
         else:
             details |= {
                 "forward_seconds": forward,

@@ -130,11 +130,11 @@ class Loop:
         # A rule may end the run long before; whether there is enough is then seen round by round.
         if missing > left and self.method.query.once and until is None:
             raise PoolExhaustedError(
-                f"{rounds} rounds of {self.plan.budget:g} clicks need {missing} more masks, but only {left} were not asked "
-                "about yet. Lower `budget` or `rounds`."
+                f"{rounds} rounds of {self.plan.budget:g} clicks need {missing} more masks, but only {left} have "
+                "not been asked about. Lower `budget` or `rounds`."
             )
         if until is not None and not self.method.audited:
-            raise InputError("`until` rests on audits: take method 'gain' with the setting `measure` above 0.")
+            raise InputError("`until` needs audits. Use method 'gain' with the setting `measure` above 0.")
         self.stopped = None
         while True:
             round_index, stage = next_stage(self.project)
@@ -162,8 +162,8 @@ class Loop:
         if round_index and not begun and context.masks_left() < 1 and not self.questioner(round_index).in_batches:
             # A round that can ask nothing would stay open, and nothing could be changed any more.
             raise PoolExhaustedError(
-                f"All {len(self.project.masks):,} masks were asked about: round {round_index} has nothing to ask. The labels "
-                "are done, except for classes that should be split: a2lc classes split"
+                f"All {len(self.project.masks):,} masks have been asked about, so round {round_index} has nothing "
+                "to ask. The labels are complete, unless classes should be split: a2lc classes split"
             )
         open_round(context, round_index)
         try:
@@ -220,7 +220,7 @@ class Loop:
         round_index, stage = next_stage(self.project)
         if stage not in {"train", "evaluate", "score"}:
             raise StageError(
-                f"Round {round_index} is at its stage '{stage}': queries are asked ahead while a model is trained."
+                f"Round {round_index} is at stage '{stage}'. Questions can be asked ahead only while a model is trained."
             )
         following = round_index if stage == "score" else round_index + 1
         scored = following - 1
@@ -254,7 +254,7 @@ class Loop:
             StageError: The round's queries were not chosen yet, or its corrections are made already.
         """
         if not self.method.corrects:
-            raise InputError(f"Method {self.plan.method} corrects no mask that nobody looked at.")
+            raise InputError(f"Method {self.plan.method} makes no automatic corrections.")
         round_index, stage = next_stage(self.project)
         state = self.project.state()
         if stage == "answer":
@@ -284,9 +284,7 @@ class Loop:
             StageError: Another stage comes first.
         """
         if stage != "correct" or not self.method.corrects:
-            raise InputError(
-                "`preview` shows the stage correct alone, of a method that corrects masks nobody looked at."
-            )
+            raise InputError("`preview` works only for the stage correct of a method that makes automatic corrections.")
         require_stage(self.project, stage)
         project, (changes, guarantee) = self.project, self.proposed()
         masks = project.masks

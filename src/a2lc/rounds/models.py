@@ -96,7 +96,7 @@ def predictor_of(context: Context, round_index: int) -> ImagePredictor:
     weights = context.project.round_folder(round_index - 1) / "model.ckpt"
     if not weights.is_file():
         raise MissingFileError(
-            f"{weights} is missing: the model of round {round_index - 1} cannot score. Restore it from a copy."
+            f"{weights} is missing, so the model of round {round_index - 1} cannot score masks. Restore it from a copy."
         )
     return _from_weights(context, round_index - 1, training, weights)
 

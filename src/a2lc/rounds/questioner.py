@@ -133,12 +133,12 @@ class OneShot:
         count = context.queries_prepared(left + len(asked)) - len(asked)
         if not asked and (count > left or count < 1):
             raise PoolExhaustedError(
-                f"Budget is {context.plan.budget:g} clicks, but only {left} masks are unanswered. Lower `budget` or end "
-                "the run."
+                f"The budget is {context.plan.budget:g} clicks, but only {left} masks are unanswered. Lower "
+                "`budget`, or stop here."
             )
         queries, details = best_queries(context, self.round_index, self.scored, min(count, left))
-        how = " at random: there is no model yet" if details["warm_up"] else ""
-        return Selection(queries=queries, details=details, summary=f"{len(queries)} queries{_ahead(asked)}{how}")
+        how = " at random, because there is no model yet" if details["warm_up"] else ""
+        return Selection(queries=queries, details=details, summary=f"{len(queries)} questions{_ahead(asked)}{how}")
 
     def more(self) -> list[Query]:
         """Return nothing: all queries were chosen before."""
@@ -157,7 +157,7 @@ class OneShot:
 
     def preview(self, state: MaskState) -> tuple[Changes, str]:
         """Propagate the answers so far."""
-        return propagated(self.context, self.round_index, state), "The answers of the round are not all in."
+        return propagated(self.context, self.round_index, state), "Some answers of the round are still missing."
 
     def corrections(self, state: MaskState, limits: Limits) -> Corrections:
         """Propagate the answers of the round, where the method does."""
@@ -169,7 +169,7 @@ class OneShot:
         if method.corrects:
             parts.append(f"{len(changes.rows)} automatic corrections")
         if len(left_out):
-            parts.append(f"{len(left_out)} left out by hand")
+            parts.append(f"{len(left_out)} excluded in review")
         return Corrections(changes=changes, details=details, summary=", ".join(parts))
 
 
@@ -195,8 +195,10 @@ class InBatches:
         waiting = any(query.query_id not in answered for query in asked)
         queries = [] if waiting else self.session.next_questions()
         if not queries and not asked:
-            raise PoolExhaustedError(f"No mask of {project.folder} is left to ask about. End the run.")
-        return Selection(queries=queries, summary=f"{len(queries)} queries to begin with{_ahead(asked)}")
+            raise PoolExhaustedError(
+                f"No mask of {project.folder} is left to ask about, so no further round is possible."
+            )
+        return Selection(queries=queries, summary=f"{len(queries)} questions in the first batch{_ahead(asked)}")
 
     def more(self) -> list[Query]:
         """Return the next batch, or audits."""
@@ -271,7 +273,7 @@ class Questioners:
 
 
 def within_limits(context: Context, changes: Changes, limits: Limits) -> tuple[Changes, NDArray[np.int64]]:
-    """Return corrections without those that were left out by hand, and the rows of these."""
+    """Return corrections without those that were excluded in review, and the rows of these."""
     out = (changes.confidences < limits.threshold) & (changes.classes != FIRST)
     if limits.rejected:
         pairs = zip(*(labels.tolist() for labels in old_and_new(context, changes)), strict=True)
@@ -295,7 +297,7 @@ def _left_out(rows: NDArray[np.int64], limits: Limits) -> dict[str, Any]:
 
 
 def _ahead(asked: Sequence[Query]) -> str:
-    return f" more than the {len(asked)} asked ahead" if asked else ""
+    return f", in addition to the {len(asked)} asked ahead" if asked else ""
 
 
 def _no_changes() -> Changes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from a2lc.acquisition.functions import score
 from a2lc.acquisition.selection import top_masks
 from a2lc.classes.sentinels import VOID
-from a2lc.errors import PoolExhaustedError
+from a2lc.errors import ConfigError, PoolExhaustedError, require_known
 from a2lc.records import SUGGESTIONS, PoolTotals, Query, QueryKind, Reason, RoundView
 from a2lc.rounds.context import Context
+from a2lc.rounds.views import declared
+from a2lc.statistics.mask_stats import LAYOUT
 from a2lc.statistics.store import ParquetStats, find_masks, joined
 
 __all__ = ["best_queries"]
@@ -40,10 +43,12 @@ def best_queries(context: Context, round_index: int, scored: int, count: int) ->
     images, mask_ids, scores = top_masks(ranking.scores(), count)
     if len(images) < count and not ranking.merges:
         raise RuntimeError(
-            f"{count - len(images)} masks have a score that is no number: method {context.plan.method!r}"
+            f"method {context.plan.method!r} gives {count - len(images)} masks a score that is not a number"
         )
     if not len(images):
-        raise PoolExhaustedError(f"No mask of {context.project.folder} is left to ask about. End the run.")
+        raise PoolExhaustedError(
+            f"No mask of {context.project.folder} is left to ask about, so no further round is possible."
+        )
     details = {
         "void_pixels": ranking.void_pixels,
         "pixels_per_class": ranking.pixels_per_class.tolist(),
@@ -70,7 +75,11 @@ class _Ranking:
         self.warm_up = context.is_warm_up(round_index)
         self.merges = self.method.pool.merges and not self.warm_up
         self.extra = frozenset() if self.warm_up else frozenset(self.method.pool.extra_columns)
-        self.columns = frozenset({"image", "mask_ids"}) if self.warm_up else self.method.columns()
+        self.columns = frozenset({"image", "mask_ids"})
+        if not self.warm_up:
+            self.columns |= self.method.columns()
+        for name in self.columns:
+            require_known(f"column of method {context.plan.method!r},", name, (*LAYOUT, *self.extra))
         self.totals = self._totals() if self.method.pool.totals and not self.warm_up else None
 
     def _totals(self) -> PoolTotals:
@@ -108,9 +117,23 @@ class _Ranking:
     def scores(self) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
         """Yield images, mask ids and scores, -inf for masks that may not be asked about again."""
         for view in self.views():
-            values = score("random", view.stats, seed=view.seed) if self.warm_up else self.method.score(view)
+            values = score("random", view.stats, seed=view.seed) if self.warm_up else self._own_scores(view)
             values = np.where(view.asked, -np.inf, values) if self.method.query.once else values
             yield view.stats.image, view.stats.mask_ids, values
+
+    def _own_scores(self, view: RoundView) -> NDArray[Any]:
+        """Return what the method scores, once it is seen to be a number for each mask."""
+        name, count = self.context.plan.method, len(view.stats)
+        values = np.asarray(self.method.score(replace(view, stats=declared(view.stats, self.columns, name))))
+        if values.shape != (count,) or values.dtype.kind not in "fiub":
+            raise ConfigError(
+                f"method {name!r}: `score` returned {values.dtype} {values.shape}; expected floats ({count},)."
+            )
+        if np.isnan(values).any():
+            raise ConfigError(
+                f"method {name!r}: `score` returned {int(np.isnan(values).sum())} values that are no number, of {count}."
+            )
+        return values
 
     def queries(self, images: NDArray[Any], mask_ids: NDArray[Any], scores: NDArray[Any]) -> list[Query]:
         """Make a query of each chosen mask or region."""

@@ -118,7 +118,9 @@ class Recorder:
             refusal = self._refusal(answer)
             if refusal is None and answer.query_id in taken:
                 refusal = Outcome(
-                    query_id=answer.query_id, status="refused", message="Another answer came with this one."
+                    query_id=answer.query_id,
+                    status="refused",
+                    message="Another answer to it was sent at the same time.",
                 )
             if refusal is not None:
                 found[place] = refusal
@@ -175,7 +177,7 @@ class Recorder:
             return no("refused", str(error))
         stands = self.standing.get(answer.query_id)
         if stands is None and answer.replaces is not None:
-            return no("refused", f"Question {answer.query_id} has no answer that could be replaced.")
+            return no("refused", f"Question {answer.query_id} has no answer to replace.")
         if stands is not None and answer.replaces != stands.answer_id:
             said = (stands.kind, stands.classes, stands.annotator, stands.pixels, stands.replaces)
             # The same message sent twice, as a page does that never heard back.
@@ -185,20 +187,24 @@ class Recorder:
                 return no("same", answer_id=stands.answer_id)
             return no(
                 "conflict",
-                f"Question {answer.query_id} was answered {stands.kind.value!r} by {stands.annotator}. To change that, say that "
-                f"the new answer replaces answer {stands.answer_id}.",
+                (
+                    f"Question {answer.query_id} was answered {stands.kind.value!r} by {stands.annotator}. To change "
+                    f"the answer, state that it replaces answer {stands.answer_id}."
+                ),
                 stands.answer_id,
             )
         if stands is None and query.round in self.closed:
             return no(
                 "refused",
-                f"Question {answer.query_id} was left over when the clicks of round {query.round} were spent: nobody is asked "
-                "it any more.",
+                (
+                    f"Question {answer.query_id} was not answered before the clicks of round {query.round} were spent, "
+                    "and can no longer be answered."
+                ),
             )
         if answer.kind == AnswerKind.CONFIRM and answer.classes != (query.proposed,):
             named = self.project.classes.name_of(query.proposed)
             return no(
-                "refused", f"Question {answer.query_id} proposes {named}: to name another class, answer 'correct'."
+                "refused", f"Question {answer.query_id} proposes {named}. To choose another class, answer 'correct'."
             )
         return None
 

@@ -43,16 +43,20 @@ def check_plan(context: Context) -> None:
             method = json.loads(begun)[0] if begun else ledger.rounds()[-1].method
             other = "other settings" if method == plan.method else f"method {method!r}"
             raise StageError(
-                f"Round {round_index} was scored for {other}, and what method {plan.method!r} asks by is not in it. Go on "
-                f"with what it was scored for, a2lc run DIR --rounds {round_index}, and change it for the next."
+                f"Round {round_index} was scored for {other}, and these scores do not serve method {plan.method!r}. "
+                f"Finish it with its original settings, a2lc run DIR --rounds {round_index}, and change them for "
+                "the next round."
             )
     wanted = json.loads(json.dumps(plan.to_json()))
     differ = [key for key in settled if settled[key] != wanted[key]]
     if differ:
         raise StageError(
-            f"Round {round_index} was begun with another {' and '.join(differ)}: "
+            f"Round {round_index} was started with a different {' and '.join(differ)}: "
             + "; ".join(f"{key} {_difference(settled[key], wanted[key])}" for key in differ)
-            + f". Finish it with those, a2lc run DIR --rounds {round_index}, and change them for the next."
+            + (
+                f". Finish it with the original values, a2lc run DIR --rounds {round_index}, and change them for the "
+                "next round."
+            )
         )
 
 

@@ -92,7 +92,7 @@ class ProjectSource:
             if table.fits(masks):
                 return table.appearance()
         shards = shards_of(self.project.images, self.context.shard_size)
-        parts = list(map_shards(self.context, self.scored, look_at_shard, shards, "looking at masks"))
+        parts = list(map_shards(self.context, self.scored, look_at_shard, shards, "measuring masks"))
         looks, near = np.concatenate([part[0] for part in parts]), Borders.concat([part[1] for part in parts])
         AppearanceTable.of(masks, looks, near).save(path)
         return looks, near
@@ -117,7 +117,7 @@ class ProjectSource:
             values = _read_embedding(path, image.image_id)
             if parts and values.shape[0] != parts[0].shape[1]:
                 raise ImageFileError(
-                    f"{path}: {values.shape[0]} features, but {parts[0].shape[1]} in the files before."
+                    f"{path} has {values.shape[0]} features, but the files before it have {parts[0].shape[1]}."
                 )
             height, width = values.shape[1:]
             grid = FeatureMap(
@@ -180,7 +180,7 @@ def look_at_shard(context: Context, round_index: int, shard: Shard) -> tuple[NDA
 def _read_embedding(path: Path, image_id: str) -> NDArray[Any]:
     """Read (D, h, w) floats of one image."""
     if not path.is_file():
-        raise MissingFileError(f"No embedding of image {image_id}: expected {path}.")
+        raise MissingFileError(f"There is no embedding of image {image_id}; expected {path}.")
     try:
         values: NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -188,5 +188,5 @@ def _read_embedding(path: Path, image_id: str) -> NDArray[Any]:
     if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or not values.size:
         raise ImageFileError(f"{path}: expected floats (D, h, w), found {values.dtype} {values.shape}.")
     if not np.isfinite(values).all():
-        raise ImageFileError(f"{path}: holds values that are not finite.")
+        raise ImageFileError(f"{path}: contains values that are not finite.")
     return values

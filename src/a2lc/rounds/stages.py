@@ -42,7 +42,7 @@ def require_between_rounds(project: Project) -> None:
     number, stage = next_stage(project)
     if number in {record.round for record in project.ledger.rounds()}:
         raise StageError(
-            f"Round {number} is open at its stage '{stage}'. Finish it first: a2lc run {project.folder} --rounds {number}"
+            f"Round {number} is open at stage '{stage}'. Finish it first: a2lc run {project.folder} --rounds {number}"
         )
 
 
@@ -55,7 +55,7 @@ def require_stage(project: Project, stage: str) -> int:
     number, following = next_stage(project)
     if stage != following:
         raise StageError(
-            f"Round {number} is at its stage '{following}', not at '{stage}'. Run first: a2lc {following} DIR"
+            f"Round {number} is at stage '{following}', not at '{stage}'. Run this first: a2lc {following} DIR"
         )
     return number
 
@@ -79,17 +79,17 @@ def take_back(project: Project, number: int, source: str, *, dry_run: bool = Fal
     """
     rounds = [record.round for record in project.ledger.rounds()]
     if number not in rounds:
-        known = f"rounds 1 to {rounds[-1]}" if rounds and rounds[-1] > 0 else "no round that corrected anything"
+        known = f"rounds 1 to {rounds[-1]}" if rounds and rounds[-1] > 0 else "no round with corrections"
         raise InputError(f"There is no round {number} in {project.folder}: it has {known}.")
     opened, stage = next_stage(project)
     if opened in rounds and (opened, stage, source) != (number, "train", "automatic"):
         raise StageError(
-            f"Round {opened} is open at its stage '{stage}'. Finish it first: a2lc run {project.folder} --rounds {opened}"
+            f"Round {opened} is open at stage '{stage}'. Finish it first: a2lc run {project.folder} --rounds {opened}"
         )
     taken = project.ledger.undos()
     before = {undo.source for undo in taken if undo.undone == number}
     if before & {"all", source} or before >= {"manual", "automatic"}:
-        raise InputError(f"Round {number} was taken back already.")
+        raise InputError(f"Round {number} has already been undone.")
     keys, old, new = undo_rows(project.corrections(), taken, number, source)
     if not dry_run:
         image, mask = (keys >> np.uint64(32)).astype(int), (keys & np.uint64(0xFFFFFFFF)).astype(int)

@@ -14,8 +14,8 @@ __all__ = ["Until", "parse_until"]
 _RULES = {
     "accuracy": (("after", "pixel_accuracy"), True, "pixel accuracy"),
     "miou": (("after", "miou"), True, "mean IoU"),
-    "gain": (("next", "gain"), False, "gain of the next 100 questions, points of mean IoU"),
-    "errors": (("after", "wrong_masks"), False, "wrong masks left"),
+    "gain": (("next", "gain"), False, "gain of the next 100 questions (points of mean IoU)"),
+    "errors": (("after", "wrong_masks"), False, "wrong masks remaining"),
 }
 
 
@@ -49,7 +49,7 @@ class Until:
         if end is None or not (end >= self.value if upwards else end < self.value):
             return ""
         side = "at least" if upwards else "at most"
-        return f"{said} {side} {end:.4g}, as `until` {self.figure}{'=' if upwards else '<'}{self.value:g} asks"
+        return f"{said} {side} {end:.4g}, which satisfies `until` {self.figure}{'=' if upwards else '<'}{self.value:g}"
 
 
 def parse_until(text: str) -> Until:
@@ -69,7 +69,7 @@ def parse_until(text: str) -> Until:
     try:
         value = float(found[3])
     except ValueError:
-        raise InputError(f"`until` {text}: {found[3]} is no number.") from None
+        raise InputError(f"`until` {text}: {found[3]} is not a number.") from None
     if figure in {"accuracy", "miou"} and value > 1:
-        raise InputError(f"`until` {text}: {figure} is a share, up to 1.")
+        raise InputError(f"`until` {text}: {figure} is a share, so the value can be at most 1.")
     return Until(figure=figure, value=value)

@@ -43,9 +43,9 @@ def run(context: Context, round_index: int) -> StageResult:
         )
         details = asdict(fitted) | {"warm_start": start is not None, "training": config.model_dump(mode="json")}
         if fitted.validation_miou is None:
-            kept = "the last weights kept: there is no validation ground truth to choose by"
+            kept = "final checkpoint kept (no validation ground truth to select one by)"
         else:
-            kept = f"the {fitted.kept} weights kept, validation mIoU {fitted.validation_miou:.4f}"
+            kept = f"{fitted.kept} checkpoint kept, validation mIoU {fitted.validation_miou:.4f}"
         summary = f"{fitted.steps} steps, {kept}"
     seconds = time.perf_counter() - began
     project.ledger.finish_stage(round_index, "train", seconds, details)
@@ -74,10 +74,13 @@ def _warm_start(context: Context, round_index: int, config: TrainingConfig) -> t
     before = round_index - 1
     weights = context.project.round_folder(before) / "model.ckpt"
     if context.project.class_change_since(before) is not None:
-        return None, f"other classes than in round {before}: it starts anew" if weights.is_file() else ""
+        return (
+            None,
+            f"the classes have changed since round {before}; training starts from scratch" if weights.is_file() else "",
+        )
     settings = trained_with(context, before)
     if weights.is_file() and all(getattr(settings, part) == getattr(config, part) for part in ARCHITECTURE):
         return weights, ""
     if not weights.is_file() and context.is_warm_up(round_index):
         return None, ""
-    return None, f"another network than in round {before}: it starts anew"
+    return None, f"the network differs from that of round {before}; training starts from scratch"

@@ -40,7 +40,7 @@ def create_app(desk: Desk, *, token: str, hosts: Sequence[str]) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         default_response_class=SafeJSONResponse,
-        responses={"4XX": {"model": ErrorReply, "description": "What is wrong with the request, in one line"}},
+        responses={"4XX": {"model": ErrorReply, "description": "The error, in one line"}},
     )
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=5)
     app.add_middleware(Guard, token=token, hosts=hosts)

@@ -230,9 +230,7 @@ class Desk:
         if self.queue.waiting or stage in {"answer", "select"}:
             return ""
         if stage == "correct":
-            return (
-                f"All questions of round {round_index} are answered. Review the automatic corrections and accept them."
-            )
+            return f"All questions of round {round_index} are answered. Review and accept the automatic corrections."
         if training is not None:
             activity = "Masks are being scored" if stage == "score" else "The next model is being trained"
             return f"{activity}; new questions follow."

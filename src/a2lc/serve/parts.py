@@ -222,11 +222,13 @@ def pixel_labels(
             )
         bad = [name for name in classes if name is not None and name < VOID]
         if bad:
-            raise InputError(f"Class {bad[0]} of a part is neither a class nor {VOID} for unlabeled.")
+            raise InputError(f"Class {bad[0]} of a part is neither a class index nor {VOID} (unlabeled).")
         labels = np.array([KEEP, *(KEEP if name is None else name for name in classes)], dtype=np.int32)[parts]
     x0, y0, x1, y1 = crop
     if parts.shape != (y1 - y0, x1 - x0):
-        raise InputError(f"Parts are {parts.shape[1]} x {parts.shape[0]} pixels, but their crop {x1 - x0} x {y1 - y0}.")
+        raise InputError(
+            f"Parts are {parts.shape[1]} x {parts.shape[0]} pixels, but their crop is {x1 - x0} x {y1 - y0}."
+        )
     whole = np.full(shape, KEEP, dtype=np.int32)
     whole[y0:y1, x0:x1] = labels
     return whole

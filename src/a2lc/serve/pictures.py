@@ -192,7 +192,9 @@ class Pictures:
             IndexError: There is no such image.
         """
         if not 0 <= index < len(self.project.all_images):
-            raise IndexError(f"There is no image {index}: the project has {len(self.project.all_images)}, from 0.")
+            raise IndexError(
+                f"There is no image {index}: the project has {len(self.project.all_images)}, numbered from 0."
+            )
         return self.project.all_images[index]
 
     def pixels(self, index: int) -> NDArray[np.uint8]:
@@ -211,8 +213,8 @@ class Pictures:
                 pixels = self.project.pixels(record)
             if pixels.shape[:2] != (record.height, record.width):
                 raise InputError(
-                    f"{record.file} is {pixels.shape[1]} x {pixels.shape[0]} pixels and was {record.width} x {record.height} "
-                    "when the project was made. Restore the old file."
+                    f"{record.file} has {pixels.shape[1]} x {pixels.shape[0]} pixels, but had {record.width} x "
+                    f"{record.height} when the project was created. Restore the original file."
                 )
             return pixels
 

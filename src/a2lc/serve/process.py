@@ -51,7 +51,7 @@ class Server:
         except (OSError, OverflowError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise InputError(
-                f"Cannot listen at {host} port {port}: {reason}. Name another `port`, or 0 for any that is free."
+                f"Cannot listen on {host}, port {port}: {reason}. Choose another `port`, or 0 for any free one."
             ) from None
         self.host = host
         self.port = int(self._socket.getsockname()[1])

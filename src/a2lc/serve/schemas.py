@@ -172,7 +172,7 @@ class AcceptBody(NamedBody):
     threshold: Annotated[float, Field(ge=0, le=1)]  # NaN is neither
     rejected: Annotated[
         list[Annotated[list[Annotated[int, Field(ge=VOID, le=65535)]], Field(min_length=2, max_length=2)]],
-        Field(max_length=100_000, description="pairs of old and new class that are left out"),
+        Field(max_length=100_000, description="pairs of old and new class to leave out"),
     ] = []
 
 

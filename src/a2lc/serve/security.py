@@ -191,12 +191,12 @@ class Guard:
         origins, site = headers.getlist("origin"), headers.getlist("sec-fetch-site")
         if any(origin.lower() != f"{scope['scheme']}://{host}" for origin in origins):
             message = (
-                f"The request came from a page of {origins[0][:100]!r}; only pages of this server may change anything."
+                f"The request came from a page of {origins[0][:100]!r}; only pages of this server may make changes."
             )
             return error_response(403, "wrong_origin", message)
         if any(value not in {"same-origin", "none"} for value in site):
             message = (
-                f"The request came from another site ({site[0][:30]!r}); only pages of this server may change anything."
+                f"The request came from another site ({site[0][:30]!r}); only pages of this server may make changes."
             )
             return error_response(403, "wrong_origin", message)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()

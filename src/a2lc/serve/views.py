@@ -160,7 +160,7 @@ class Views:
         for x, y, label in wanted.triples:
             if label >= self.project.classes.num_classes:
                 raise InputError(
-                    f"Point {x}, {y} has class {label}; there are {self.project.classes.num_classes}, from 0."
+                    f"Point {x}, {y} has class {label}; there are {self.project.classes.num_classes} classes, numbered from 0."
                 )
             if not (x0 <= x < x1 and y0 <= y < y1 and inside[y - y0, x - x0]):
                 raise InputError(f"Point {x}, {y} lies outside the mask. Click inside it.")
@@ -174,7 +174,7 @@ class Views:
         """
         assert answer.parts is not None
         if answer.kind != "classes":
-            raise InputError(f"Parts belong to an answer 'classes', not to {answer.kind!r}.")
+            raise InputError(f"Only an answer 'classes' has parts, not {answer.kind!r}.")
         record, crop = self.project.all_images[query.image], self.pictures.geometry(query).crop
         parts = self.part_map(query, answer.parts)
         named: list[int | None]
@@ -186,9 +186,11 @@ class Views:
             labels = pixel_labels(parts, crop, (record.height, record.width))
         used = sorted({label for label in named if label is not None and label != VOID})
         if used and used[-1] >= self.project.classes.num_classes:
-            raise InputError(f"Class {used[-1]} of a part is none of the {self.project.classes.num_classes} classes.")
+            raise InputError(
+                f"Class {used[-1]} of a part is not one of the {self.project.classes.num_classes} classes."
+            )
         if answer.classes != used:
-            raise InputError(f"The answer names classes {shown(answer.classes)} and its parts {shown(used)}.")
+            raise InputError(f"The answer names classes {shown(answer.classes)}, but its parts have {shown(used)}.")
         if not used:
             raise InputError("No part has a class: answer 'void' or 'mixed' for the whole mask.")
         with self._writing:

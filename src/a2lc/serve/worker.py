@@ -220,7 +220,7 @@ class Worker:
         with self.lock.for_request():
             round_index, stage = next_stage(self.project)
             if not self.awaits_review(stage):
-                raise NotNowError(f"Round {round_index} is at stage '{stage}': there are no corrections to accept.")
+                raise NotNowError(f"Round {round_index} is at stage '{stage}', so there are no corrections to accept.")
             result = self.loop.correct(threshold=threshold, rejected=rejected)
             self._after_stage()
         self.wake.set()
@@ -236,7 +236,7 @@ class Worker:
         with self.lock.for_request():
             round_index, stage = next_stage(self.project)
             if stage != "train" or round_index < 1:
-                raise NotNowError("There are no corrections that can be undone here: see a2lc undo.")
+                raise NotNowError("No corrections can be undone here. Use a2lc undo.")
             if self._training is not None:
                 self._training.stop()
                 self._training = None

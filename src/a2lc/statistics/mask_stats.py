@@ -200,10 +200,10 @@ class MaskStats:
             ShapeError: The parts differ in the number of classes, or there is none.
         """
         if not parts:
-            raise ShapeError("Nothing to put together: MaskStats.concat needs at least one part.")
+            raise ShapeError("MaskStats.concat needs at least one part.")
         sizes = {(part.num_classes, part.ignore_index) for part in parts}
         if len(sizes) != 1:
-            raise ShapeError(f"Statistics of different class counts or ignore values: {sorted(sizes)}.")
+            raise ShapeError(f"Statistics have different numbers of classes or ignore values: {sorted(sizes)}.")
         offsets = np.cumsum([0, *(len(part) for part in parts[:-1])])
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in LAYOUT}
         joined["pair_row"] = np.concatenate(
@@ -343,7 +343,7 @@ def flat_ids(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> IntArray
     if array.size and not np.can_cast(array.dtype, np.int32):
         for value in (int(array.min()), int(array.max())):
             if not -(2**31) <= value < 2**31:
-                raise InputError(f"Expected {name} that fit 32 bits, found {value}. Number them from 0 or 1.")
+                raise InputError(f"Expected {name} that fit into 32 bits, found {value}. Number them from 0 or 1.")
     return np.ascontiguousarray(array, dtype=np.int32).ravel()
 
 

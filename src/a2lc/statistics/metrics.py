@@ -53,7 +53,7 @@ class ConfusionCounts:
             LabelRangeError: A value is neither a class nor `ignore_index`.
         """
         if labels.shape != ground_truth.shape:
-            raise ShapeError(f"Labels of shape {labels.shape}, ground truth of shape {ground_truth.shape}.")
+            raise ShapeError(f"Labels have shape {labels.shape}, but ground truth has shape {ground_truth.shape}.")
         self.add(labels.ravel(), ground_truth.ravel(), None)
 
     def add(self, labels: NDArray[Any], ground_truth: NDArray[Any], pixels: NDArray[Any] | None) -> None:

@@ -1,1 +1,1 @@
-"""Training and prediction: objectives, the model provider, and networks by Lightning (extra `[train]`)."""
+"""Training and prediction: objectives, the model provider, and networks by Lightning (extra `train`)."""

@@ -178,7 +178,7 @@ def fit_model(
                 use_distributed_sampler=False,
             )
         except (ValueError, TypeError, MisconfigurationException) as error:
-            raise ConfigError(f"Lightning refuses the training settings: {' '.join(str(error).split())}") from None
+            raise ConfigError(f"Lightning rejects the training settings: {' '.join(str(error).split())}") from None
         data = TrainingSet(project, task, canvas, config, seed)
         sampler = StepSampler(
             len(data), config.batch_size, steps, seed, start=done, rank=trainer.global_rank, world=trainer.world_size
@@ -244,7 +244,8 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(
-            f"{path} holds weights of another network than the training settings name: {str(error).splitlines()[0]}"
+            f"{path} contains weights of a different network from the one in the training settings: "
+            f"{str(error).splitlines()[0]}"
         ) from None
 
 
@@ -261,7 +262,7 @@ def _forget_other_settings(work: Path, settings: dict[str, Any]) -> None:
     path = work / "settings.json"
     text = json.dumps(settings, sort_keys=True)
     if work.is_dir() and (not path.is_file() or path.read_text(encoding="utf-8") != text):
-        _log.info("the settings of training have changed: it starts from its first step")
+        _log.info("the training settings have changed; training starts again from step 0")
         shutil.rmtree(work)
     write_text(path, text)
 
@@ -277,7 +278,9 @@ def _logger(config: TrainingConfig, folder: Path) -> Any:
         try:
             return TensorBoardLogger(save_dir=folder, name="", version="log")
         except ModuleNotFoundError:
-            raise ConfigError("training.logger is tensorboard: pip install tensorboard, or use csv.") from None
+            raise ConfigError(
+                "training.logger is tensorboard, which is missing: pip install tensorboard, or use csv."
+            ) from None
     return False
 
 

@@ -195,14 +195,15 @@ def predict_from_files(project: Project, folder: Path) -> Predictor:
         old = next((path for path in sorted(folder.rglob("*.npy")) if path.stat().st_mtime < newest), None)
         if old is not None:
             raise InputError(
-                f"{old} is older than the last edit of the classes, of which there are as many as at first: whether it has those "
-                "of then or of now cannot be told. Save the probabilities anew, over the classes as they are now."
+                f"{old} is older than the last edit of the classes, and the number of classes is the same as "
+                "before, so it is unclear which classes it uses. Save the probabilities again for the current "
+                "classes."
             )
 
     def forward(image: ImageRecord, given: Any) -> Inspection:
         path = folder / f"{image.image_id}.npy"
         if not path.is_file():
-            raise MissingFileError(f"No probabilities of image {image.image_id}: expected {path}.")
+            raise MissingFileError(f"There are no probabilities of image {image.image_id}; expected {path}.")
         try:
             probs = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:

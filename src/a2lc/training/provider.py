@@ -161,5 +161,5 @@ def _training(name: str) -> Any:
         return importlib.import_module(f"a2lc.training.{name}")
     except ImportError as error:
         raise MissingExtraError(
-            f"Training and predicting need the extra [train] ({error.name} is missing): pip install 'a2lc[train]'"
+            f"Training and prediction need the extra [train] ({error.name} is missing): pip install 'a2lc[train]'"
         ) from None

@@ -36,7 +36,7 @@ def test_a_click_a_class_unless_said_otherwise():
 
 
 def test_costs_that_no_budget_bounds():
-    with pytest.raises(ConfigError, match=r"Clicks of an answer must be above 0, found 1.0 and 1.0, and 0 a class\."):
+    with pytest.raises(ConfigError, match=r"Clicks of an answer must be above 0, found 1.0 and 1.0, and 0 per class\."):
         ClickCost(per_class=0)
 
 
@@ -80,13 +80,13 @@ def test_entropy_bounds_both(classes):
 @pytest.mark.parametrize("function", [correction_bits, correction_bits_entropy])
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan"), np.array([0.2, 2.0])])
 def test_rates_out_of_range(function, rate):
-    with pytest.raises(InputError, match=r"Error rate .* is not in 0\.\.1"):
+    with pytest.raises(InputError, match=r"error rate is .*; expected 0 to 1"):
         function(rate, 5)
 
 
 def test_too_few_classes():
     for call in (classification_bits, break_even_error_rate, lambda n: correction_bits(0.1, n)):
-        with pytest.raises(InputError, match="1 classes leave nothing to ask"):
+        with pytest.raises(InputError, match="With 1 classes there is nothing to ask"):
             call(1)
 
 
@@ -140,7 +140,7 @@ def test_touching_corners_are_one_piece():
 
 
 def test_negative_tolerance():
-    with pytest.raises(InputError, match="Tolerance of outlines is -1"):
+    with pytest.raises(InputError, match="tolerance of outlines is -1"):
         polygon_vertices(np.zeros((2, 2), dtype=int), tolerance=-1)
 
 
@@ -297,5 +297,5 @@ def test_no_regions():
 
 
 def test_maps_of_two_shapes():
-    with pytest.raises(ShapeError, match=r"Ground truth of shape \(3, 4\), mask map of shape \(4, 3\)"):
+    with pytest.raises(ShapeError, match=r"Ground truth has shape \(3, 4\), but the mask map has shape \(4, 3\)"):
         region_clicks(np.zeros((3, 4), dtype=int), np.zeros((4, 3), dtype=int), np.empty((0, 2), dtype=int))

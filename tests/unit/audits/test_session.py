@@ -486,7 +486,7 @@ def test_until_ends_a_run(project, made):
 
 def test_until_needs_audits(project, made):
     loop = loop_of(project, made, settings={"measure": 0.0})
-    with pytest.raises(InputError, match=r"^`until` rests on audits"):
+    with pytest.raises(InputError, match=r"^`until` needs audits"):
         loop.run(1, parse_until("accuracy=0.5"))
 
 
@@ -605,15 +605,15 @@ def test_embeddings_from_files_are_used(project, made, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
-        (lambda path: path.unlink(), MissingFileError, r"No embedding of image .*: expected .*\.npy"),
+        (lambda path: path.unlink(), MissingFileError, r"no embedding of image .*; expected .*\.npy"),
         (lambda path: path.write_bytes(b"no"), ImageFileError, "not a plain NumPy array"),
         (
             lambda path: np.save(path, np.zeros((3, 4))),
             ImageFileError,
             r"expected floats \(D, h, w\), found float64 \(3, 4\)",
         ),
-        (lambda path: np.save(path, np.full((3, 4, 4), np.nan)), ImageFileError, "holds values that are not finite"),
-        (lambda path: np.save(path, np.zeros((5, 4, 4))), ImageFileError, "5 features, but 3 in the files before"),
+        (lambda path: np.save(path, np.full((3, 4, 4), np.nan)), ImageFileError, "contains values that are not finite"),
+        (lambda path: np.save(path, np.zeros((5, 4, 4))), ImageFileError, "5 features, but the files before it have 3"),
     ],
 )
 def test_bad_embeddings_are_named(project, made, tmp_path, spoil, error, message):

@@ -88,7 +88,7 @@ def test_add_and_split():
     views, _ = play(lambda v: added(v, "sky", 11, (9, 9, 9)), lambda v: split(v, "car", ["sedan", "taxi", "suv"], {12}))
     view = views[2]
     assert view.table.names == ("road", "sedan", "van", "tree", "sky", "taxi", "suv")
-    assert view.table.file_values == (7, 8, 3, 4, 11, 13, 14), "12 stands for something else"
+    assert view.table.file_values == (7, 8, 3, 4, 11, 13, 14), "12 has another meaning"
     change = class_change(views[0], view)
     assert change.shape == (7, 4) and change.sum(axis=0).tolist() == [1] * 4 and change[4:].sum() == 0
 
@@ -119,18 +119,18 @@ def test_codes_are_not_given_out_twice():
     ("make", "said"),
     [
         (lambda v: renamed(v, "cra", "x"), "Did you mean 'car'"),
-        (lambda v: renamed(v, "car", "van"), "There is a class 'van' already"),
-        (lambda v: renamed(v, "car", " "), "needs a name"),
-        (lambda v: renamed(v, "car", "a\nb"), "needs a name that can be printed on one line"),
-        (lambda v: added(v, "void"), "called void everywhere"),
-        (lambda v: merged(v, ["car"], "car"), "Nothing to merge"),
-        (lambda v: merged(v, ["bus"], "car"), "No class 'bus'"),
-        (lambda v: added(v, "car"), "There is a class 'car'"),
-        (lambda v: added(v, "sky", 3), "Value 3 stands for something else"),
-        (lambda v: added(v, "sky", 255), "Value 255 means no class"),
-        (lambda v: split(v, "car", ["x"]), "needs two different names"),
-        (lambda v: split(v, "car", ["x", "x"]), "needs two different names"),
-        (lambda v: split(v, "car", ["x", "van"]), "There is a class 'van'"),
+        (lambda v: renamed(v, "car", "van"), "A class 'van' exists already"),
+        (lambda v: renamed(v, "car", " "), "must be printable"),
+        (lambda v: renamed(v, "car", "a\nb"), "must be printable and fit on one line"),
+        (lambda v: added(v, "void"), "stands for pixels without a class"),
+        (lambda v: merged(v, ["car"], "car"), "no class to merge"),
+        (lambda v: merged(v, ["bus"], "car"), "Unknown class 'bus'"),
+        (lambda v: added(v, "car"), "A class 'car' exists already"),
+        (lambda v: added(v, "sky", 3), "Value 3 has another meaning"),
+        (lambda v: added(v, "sky", 255), "Value 255 is the ignore value"),
+        (lambda v: split(v, "car", ["x"]), "name at least two different classes"),
+        (lambda v: split(v, "car", ["x", "x"]), "name at least two different classes"),
+        (lambda v: split(v, "car", ["x", "van"]), "A class 'van' exists already"),
     ],
 )
 def test_edits_that_make_no_sense(make, said):
@@ -352,7 +352,7 @@ def test_probability_files_of_as_many_other_classes(scored, project, tmp_path):
         project.edit_classes(merged(project.view, ["car"], "road"))
         project.edit_classes(added(project.view, "unicorn"))
     with pytest.raises(
-        InputError, match=r"\.npy is older than the last edit of the classes.*Save the probabilities anew"
+        InputError, match=r"\.npy is older than the last edit of the classes.*Save the probabilities again"
     ):
         run(scored, project, 2)
     new = tmp_path / "new"
@@ -413,7 +413,7 @@ def test_commands(scored, project, capsys):
     for arguments, said in (
         (["rename", place, "plnt", "x"], "Did you mean 'plant'"),
         (["add", place, "x", "--color", "1,2"], "expected three numbers in 0..255"),
-        (["merge", place, "road", "--into", "road"], "Nothing to merge"),
+        (["merge", place, "road", "--into", "road"], "no class to merge"),
     ):
         assert _main(["classes", *arguments]) == 2
         captured = capsys.readouterr().err
@@ -426,7 +426,7 @@ def test_an_open_round_is_about_the_same_classes(scored, project, capsys):
     for stage in ("train", "evaluate", "score"):
         loop.run_stage(stage)
     assert _main(["classes", "rename", str(project.folder), "car", "x"]) == 2
-    assert "Round 1 is open at its stage 'select'. Finish it first" in capsys.readouterr().err
+    assert "Round 1 is open at stage 'select'. Finish it first" in capsys.readouterr().err
 
 
 def test_nothing_left_to_ask_opens_no_round(scored, project):
@@ -438,7 +438,7 @@ def test_nothing_left_to_ask_opens_no_round(scored, project):
     rows = [(int(project.masks.image[row]), int(project.masks.mask_ids[row])) for row in asked]
     project.ledger.add_queries(0, [Query(round=0, image=i, mask_ids=(m,), proposed=0, score=1.0) for i, m in rows])
     plan = scored.plan(project, 5, method="alc")
-    with pytest.raises(PoolExhaustedError, match="masks were asked about: round 1 has nothing to ask"):
+    with pytest.raises(PoolExhaustedError, match="masks have been asked about, so round 1 has nothing to ask"):
         Loop(project, plan).run_stage("score")
     assert [record.round for record in project.ledger.rounds()] == [0]
 

@@ -85,14 +85,14 @@ def classes_of(*rows, **more):
         (classes_of({"name": "a", "id": 65536}), "class 'a' has id 65536"),
         (classes_of({"name": "a", "id": True}), "class 'a' has id True"),
         (classes_of({"name": "a", "id": 1.5}), "class 'a' has id 1.5"),
-        (classes_of({"name": "a", "color": [1, 2]}), r"class 'a' has color \[1, 2\]; expected three of 0..255"),
+        (classes_of({"name": "a", "color": [1, 2]}), r"class 'a' has color \[1, 2\]; expected three numbers in 0..255"),
         (classes_of({"name": "a", "color": [1, 2, 256]}), "class 'a' has color"),
         (classes_of({"name": "a", "color": [1, 2, 0.5]}), "class 'a' has color"),
         (classes_of({"name": "a", "color": "red"}), "class 'a' has color 'red'"),
         (classes_of({"name": "a", "id": 1}, {"name": "b", "id": 1}), "two classes have the id 1"),
         (classes_of("a", "b", "a"), "two classes have the name 'a'"),
         (classes_of("a", {"name": "b", "id": 0}), "two classes have the id 0"),
-        (classes_of("a", ignore=0), "ignore is 0; expected 0..65535 and none of the class ids"),
+        (classes_of("a", ignore=0), "ignore is 0; expected a value in 0..65535 that is not a class id"),
         (classes_of("a", ignore=-1), "ignore is -1"),
         (classes_of("a", ignore="255"), "ignore is '255'"),
         (classes_of("a", ignore=None), "ignore is None"),
@@ -126,13 +126,13 @@ def test_bad_files_are_named(tmp_path, name, content, message):
 def test_not_text(tmp_path):
     path = tmp_path / "c.txt"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(ConfigError, match="not a text file; expected JSON, YAML, or a class name a line"):
+    with pytest.raises(ConfigError, match="not a text file; expected JSON, YAML, or one class name per line"):
         read_classes(path)
 
 
 def test_missing(tmp_path):
     for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(MissingFileError, match=r"No classes file at .*Name as `classes` a JSON, YAML or text file"):
+        with pytest.raises(MissingFileError, match=r"No classes file at .*Set `classes` to a JSON, YAML or text file"):
             read_classes(path)
 
 
@@ -154,7 +154,7 @@ def test_lookups():
     assert table.name_of(0) == "road"
     assert table.name_of(255) == table.name_of(-1) == table.name_of(None) == "unlabeled"
     assert table.name_of(255, void="void") == "void"
-    with pytest.raises(UnknownNameError, match=r"No class 'raod'. Did you mean 'road'\? Known: road, person"):
+    with pytest.raises(UnknownNameError, match=r"Unknown class 'raod'. Did you mean 'road'\? Known: road, person"):
         table.index("raod")
 
 
@@ -212,10 +212,10 @@ def test_files_of_other_tools(tmp_path):
     [
         ("c.json", "[" * 100_000, "nested too deeply|expected"),
         ("c.json", "9" * 100_000, "not valid JSON"),
-        ("c.csv", "Pixel Value, Class\nx, y\n", "expected lines of a value and a name"),
-        ("labelmap.txt", "a:300,0,0::\n", "expected three of 0..255"),
-        ("c.json", '{"classes": ["a\\nb"]}', "signs that cannot be printed"),
-        ("c.txt", "x" * (9 << 20), "a classes file has at most"),
+        ("c.csv", "Pixel Value, Class\nx, y\n", "expected a value and a name on each line"),
+        ("labelmap.txt", "a:300,0,0::\n", "expected three numbers in 0..255"),
+        ("c.json", '{"classes": ["a\\nb"]}', "contains characters that cannot be printed"),
+        ("c.txt", "x" * (9 << 20), "a classes file may have at most"),
     ],
 )
 def test_odd_files_are_one_line(tmp_path, name, content, said):

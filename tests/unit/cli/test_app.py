@@ -108,7 +108,7 @@ def test_without_labels_init_leads_to_masks_and_masks_to_a_method_for_it(scenes,
 def test_masks_of_a_project_with_labels(scenes, project, capsys):
     arguments = ["masks", str(project), "--method", "components"]
     mistake(capsys, arguments, r"masks already\. Set `replace` to make others in their place")
-    mistake(capsys, ["masks", project, "--method", "sead"], "No way to make masks 'sead'. Did you mean 'seeds'")
+    mistake(capsys, ["masks", project, "--method", "sead"], "Unknown mask method 'sead'. Did you mean 'seeds'")
     assert _main([*arguments, "--replace"]) == 0
     assert capsys.readouterr().out.endswith(f"next: a2lc run {project}\n")
     run = ["run", str(project), "--rounds", "0", "--probabilities", str(scenes / "probs")]
@@ -122,16 +122,16 @@ def test_labels_for_some_images(scenes, tmp_path, capsys):
     shutil.copytree(scenes / "scenes/labels", labels)
     next(iter(sorted(labels.rglob("*.png")))).unlink()
     arguments = init_arguments(scenes, tmp_path / "p.a2lc", labels=labels)
-    mistake(capsys, arguments, "1 images without labels.* or `partial` to start those without labels")
+    mistake(capsys, arguments, "1 images without labels.* or `partial` to accept those without labels")
     assert _main([*arguments, "--partial"]) == 0
     out = capsys.readouterr().out
-    assert "1 images have no label map: their pixels start unlabeled" in out
+    assert "1 images have no label map; their pixels start unlabeled" in out
     assert out.endswith(f"next: a2lc run {tmp_path / 'p.a2lc'}\n")
 
 
 def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
-    mistake(capsys, ["run", tmp_path / "none"], "No project at .*none: project.yaml is missing")
-    mistake(capsys, ["run", project, "--method", "a2cl"], "No method 'a2cl'. Did you mean 'a2lc'")
+    mistake(capsys, ["run", tmp_path / "none"], "There is no project at .*none: project.yaml is missing")
+    mistake(capsys, ["run", project, "--method", "a2cl"], "Unknown method 'a2cl'. Did you mean 'a2lc'")
     mistake(capsys, ["run", project, "--budge", 5], "No such option: --budge .*--budget")
     mistake(capsys, ["rnu", project], "No such command 'rnu'. Did you mean 'run'")
     mistake(capsys, ["run", project, "--set", "training.iteration=3"], "Did you mean 'iterations'")
@@ -144,19 +144,19 @@ def test_mistakes_are_one_line_and_exit_2(scenes, project, tmp_path, capsys):
     mistake(capsys, ["run", project, "--min-precision", "1.5"], r"min_precision must be in \[0, 1\), found 1.5")
     mistake(capsys, ["run", project, "--set", "nonsense"], "expected KEY=VALUE")
     mistake(capsys, ["run", project, "--budget", "many"], "Invalid value for '--budget'")
-    mistake(capsys, ["run", project, "--annotator", "robot"], "No annotator 'robot'")
+    mistake(capsys, ["run", project, "--annotator", "robot"], "Unknown annotator 'robot'")
     mistake(capsys, ["run", project, "--preset", "cpus"], "Did you mean 'cpu'")
     mistake(capsys, ["run", project, "--budget", 100000], "need 500000 more masks, but only")
-    mistake(capsys, init_arguments(scenes, project), "holds a project already")
+    mistake(capsys, init_arguments(scenes, project), "contains a project already")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", classes=None), "`classes` is missing.*--classes")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", format="vco"), "Did you mean 'voc'")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", map="34"), "--map 34: expected VALUE=VALUE")
     mistake(capsys, init_arguments(scenes, tmp_path / "x", labels=tmp_path / "nothing"), "No folder of labels")
     unknown = ["export", project, "--out", tmp_path / "o", "--format", "cocoa"]
-    mistake(capsys, unknown, "No export format 'cocoa'. Did you mean 'coco'")
+    mistake(capsys, unknown, "Unknown export format 'cocoa'. Did you mean 'coco'")
     mistake(capsys, ["undo", project, 1], "There is no round 1")
     mistake(capsys, ["diff", project, 0, 1], "There is no round")
-    mistake(capsys, ["score", project], "at its stage 'train', not at 'score'")
+    mistake(capsys, ["score", project], "at stage 'train', not at 'score'")
     assert not (tmp_path / "x").exists() and list(tmp_path.glob(".*partial")) == []
 
 
@@ -205,7 +205,7 @@ def test_run_status_log_diff_undo(finished, capsys):
     assert f"would change {found['rounds'][2]['manual_changed']} masks back" in capsys.readouterr().out
     assert _main(["undo", str(finished), "2"]) == 0
     assert f"changed {found['rounds'][2]['manual_changed']} masks back" in capsys.readouterr().out
-    mistake(capsys, ["undo", finished, 2], "taken back already")
+    mistake(capsys, ["undo", finished, 2], "already been undone")
     assert _main(["status", str(finished), "--json"]) == 0
     after = json.loads(capsys.readouterr().out)
     assert after["now"]["data_miou"] == pytest.approx(found["rounds"][1]["data_miou"])
@@ -259,7 +259,7 @@ def test_without_ground_truth_the_oracle_is_refused_and_a_person_awaited(scenes,
     probs = ["--probabilities", str(scenes / "probs"), "--budget", "3", "--rounds", "1"]
     mistake(capsys, ["run", folder, *probs], "no ground truth, so answers cannot be simulated")
     assert _main(["run", str(folder), "--annotator", "human", *probs]) == 0
-    assert "3 questions wait for a person" in capsys.readouterr().out
+    assert "3 questions are waiting for answers" in capsys.readouterr().out
     assert _main(["status", str(folder), "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["rounds"][1]
     assert row["data_miou"] is None and row["queries"] == 3 and row["clicks"] == 0

@@ -211,7 +211,7 @@ def test_what_does_not_belong_together():
         ClassClusters.fit(features, classes, 2, weights=np.ones(3))
     with pytest.raises(InputError, match=r"\[0, 2\), found -1\.\.1"):
         ClassClusters.fit(features, np.array([0, -1, 1, 1]), 2)
-    with pytest.raises(InputError, match="weights of 0 and above"):
+    with pytest.raises(InputError, match="weights of at least 0"):
         ClassClusters.fit(features, classes, 2, weights=np.array([1, 1, -1, 1]))
     with pytest.raises(InputError, match="NaN or infinity"):
         ClassClusters.fit(np.full((4, 4), np.nan), classes, 2)

@@ -49,14 +49,14 @@ def test_answers_that_name_no_one_class_change_nothing(answer):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (reply("correct", 3), "Class 3 in an answer is none of the 3 classes"),
+        (reply("correct", 3), "Class 3 in an answer is not one of the 3 classes"),
         (reply("classes", 0, -1), "Class -1 in an answer"),
-        (reply("correct"), "An answer 'correct' names one class, found 0"),
-        (reply("confirm", 0, 1), "An answer 'confirm' names one class, found 2"),
-        (reply("classes"), "An answer 'classes' names at least one class"),
-        (reply("void", 0), "An answer 'void' names no class, found 1"),
-        (reply("skip", 0), "An answer 'skip' names no class, found 1"),
-        (reply("mixed", 0), "An answer 'mixed' names no class, found 1"),
+        (reply("correct"), "An answer 'correct' needs exactly one class, found 0"),
+        (reply("confirm", 0, 1), "An answer 'confirm' needs exactly one class, found 2"),
+        (reply("classes"), "An answer 'classes' needs at least one class"),
+        (reply("void", 0), "An answer 'void' has no class, found 1"),
+        (reply("skip", 0), "An answer 'skip' has no class, found 1"),
+        (reply("mixed", 0), "An answer 'mixed' has no class, found 1"),
     ],
 )
 def test_answers_that_say_nothing_definite(answer, message):
@@ -143,7 +143,7 @@ def test_module_refuses(make_stats):
     for bad in (-1, 4):
         with pytest.raises(InputError, match=rf"classes must be in \[0, 4\), found .*{bad}"):
             quick().fit(stats, np.where(np.arange(len(stats)) == 0, bad, 1))
-    with pytest.raises(InputError, match="was not fitted: call fit first"):
+    with pytest.raises(InputError, match="is not fitted: call fit first"):
         quick().propose(stats)
 
 

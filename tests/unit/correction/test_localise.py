@@ -158,7 +158,7 @@ def test_what_does_not_belong_together():
         localise(features, logits, mask_map, {2: (0,)})
     with pytest.raises(InputError, match="Mask 0 was answered"):
         localise(features, logits, mask_map * 0, {0: (0,)})
-    with pytest.raises(InputError, match="Class 2 of mask 1 is none of the 2"):
+    with pytest.raises(InputError, match="Class 2 of mask 1 is not one of the 2"):
         localise(features, logits, mask_map, {1: (0, 2)})
     with pytest.raises(InputError, match=r"found 70000\.\.70000|found 0\.\.70000"):
         localise(features, logits, mask_map * 70000, {1: (0,)})

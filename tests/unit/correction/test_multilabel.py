@@ -69,7 +69,7 @@ def test_no_region_asked_about():
 
 
 def test_what_does_not_belong_together():
-    with pytest.raises(ShapeError, match="not of one image"):
+    with pytest.raises(ShapeError, match="belong to different images"):
         class_sets(HALVES, HALVES[:4], np.array([2]), num_classes=5)
     with pytest.raises(LabelRangeError, match="Ground truth 4 in mask 4 is neither one of the 3 classes"):
         class_sets(HALVES, HALVES, np.array([2, 4]), num_classes=3)

@@ -107,7 +107,9 @@ def test_components_where_no_masks_are_given(make_dataset):
 def test_all_void_labels_have_no_masks(make_dataset):
     data = make_dataset(("a",))
     data.map("labels", "a", np.full((6, 9), 255, dtype=np.uint8))
-    with pytest.raises(InputError, match="no mask in 1 images, so nothing to ask about: the labels carry no class"):
+    with pytest.raises(
+        InputError, match="no masks in 1 images, so there is nothing to ask about: the labels carry no class"
+    ):
         data.create()
 
 
@@ -170,7 +172,7 @@ def test_partial_is_of_labels_alone(make_dataset, snapshot):
     data.map("labels", "zzz", data.labels_of("zzz"))
     text = refused(data, snapshot, InputError, "1 images without ground truth: b", ReadingOptions(partial=True))
     assert "1 labels files without an image: zzz" in text
-    assert "`partial` to start" not in text
+    assert "`partial` to accept" not in text
 
 
 @pytest.mark.parametrize("ignore", [255, 65535, 7])
@@ -187,7 +189,7 @@ def test_ignore_value_that_is_read_as_a_class(make_dataset, snapshot):
     data.path("labels", "a").unlink()
     data.map("labels", "b", data.labels_of("b"))
     data.image("b")
-    message = r"^`value_map` 255=1 leaves no value for images without labels: 255 is the ignore value\. Give"
+    message = r"^`value_map` 255=1 leaves no value for images without labels, because 255 is the ignore value\. Use"
     refused(data, snapshot, InputError, message, ReadingOptions(value_map={255: 1}, partial=True))
     summary = data.create(ReadingOptions(value_map={255: 1, 99: 255}, partial=True))
     assert summary.unlabelled == 1
@@ -200,7 +202,7 @@ def test_labels_that_carry_no_class_are_still_refused(make_dataset, snapshot):
     data = make_dataset(("a", "b"))
     data.map("labels", "a", np.full((6, 9), 255, dtype=np.uint8))
     data.path("labels", "b").unlink()
-    message = "no mask in 2 images, so nothing to ask about: the labels carry no class anywhere"
+    message = "no masks in 2 images, so there is nothing to ask about: the labels carry no class"
     refused(data, snapshot, InputError, message, ReadingOptions(partial=True))
 
 
@@ -343,7 +345,7 @@ def test_missing_labels(make_dataset, snapshot):
         r"^1 images have all their files\. 7 images without labels: b \(expected .*labels/b\.png\), c .* and 2 more\. "
     )
     text = refused(data, snapshot, InputError, message)
-    assert text.endswith("set `skip_bad` to go on without them, or `partial` to start those without labels.")
+    assert text.endswith("set `skip_bad` to continue without them, or `partial` to accept those without labels.")
     summary = data.create(ReadingOptions(skip_bad=True))
     assert summary.images == 1
     assert "7 images without labels" in summary.notes[0]
@@ -385,7 +387,10 @@ def test_same_stem_twice(make_dataset, snapshot, kind):
     data.path(kind, "b").rename(data.path(kind, "b", ".tif"))
     data.path(kind, "b").write_bytes(data.path(kind, "c").read_bytes())
     refused(
-        data, snapshot, InputError, rf"1 {kind}.* have the same name but for the suffix in .*{kind}: b\.png and b\.tif"
+        data,
+        snapshot,
+        InputError,
+        rf"1 {kind}.* in .*{kind} have the same name apart from the suffix: b\.png and b\.tif",
     )
 
 
@@ -396,7 +401,7 @@ def test_empty_folder(make_dataset, snapshot, kind):
     (data.root / "labels").mkdir()
     if kind == "labels":
         data.image("a")
-    refused(data, snapshot, MissingFileError, rf"No {kind}.* in .*{kind}: expected files ending in ")
+    refused(data, snapshot, MissingFileError, rf"There are no {kind}.* in .*{kind}; expected files ending in ")
 
 
 def test_folder_that_is_not_there(make_dataset, snapshot):
@@ -407,11 +412,13 @@ def test_folder_that_is_not_there(make_dataset, snapshot):
 def test_same_image_in_training_and_validation(make_dataset, snapshot):
     data = make_dataset(truth=True)
     places = {"validation_images": data.root / "images", "validation_ground_truth": data.root / "ground_truth"}
-    refused(data, snapshot, InputError, "3 images are named the same in training and validation, such as a", **places)
+    refused(data, snapshot, InputError, "3 images have the same name in training and validation, such as a", **places)
 
 
 def test_unknown_format(make_dataset, snapshot):
-    refused(make_dataset(), snapshot, UnknownNameError, r"No format 'foldr'. Did you mean 'folder'\?", format="foldr")
+    refused(
+        make_dataset(), snapshot, UnknownNameError, r"Unknown format 'foldr'. Did you mean 'folder'\?", format="foldr"
+    )
 
 
 # ---- where the project goes --------------------------------------------------------------------------------------
@@ -421,7 +428,7 @@ def test_folder_that_is_not_empty(make_dataset, snapshot):
     data = make_dataset()
     data.project.mkdir()
     (data.project / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"out\.a2lc exists and is not empty. Name a new folder"):
+    with pytest.raises(InputError, match=r"out\.a2lc exists and is not empty. Choose a new folder"):
         data.create()
     assert snapshot(data.project) == {"mine.txt": b"mine"}
 
@@ -438,7 +445,7 @@ def test_a_project_is_not_made_twice(make_dataset, snapshot):
     data = make_dataset()
     data.create()
     before = snapshot(data.project)
-    with pytest.raises(InputError, match=r"out\.a2lc holds a project already. Go on with it \(a2lc run\)"):
+    with pytest.raises(InputError, match=r"out\.a2lc contains a project already. Continue with it \(a2lc run\)"):
         data.create()
     assert snapshot(data.project) == before
 
@@ -450,18 +457,18 @@ def test_a_project_is_not_made_twice(make_dataset, snapshot):
 @pytest.mark.parametrize(
     ("size", "hint"),
     [
-        ((9, 6), "; turned by 90 degrees"),
+        ((9, 6), "; rotated by 90 degrees"),
         ((3, 3), ""),
-        ((12, 18), "; enlarged from a clean scale of 2: resize WHAT by nearest neighbour"),
-        ((2, 3), "; a clean scale of 3: resize WHAT by nearest neighbour"),
-        ((4, 6), "; a clean scale of 1.5: resize WHAT by nearest neighbour"),
+        ((12, 18), "; scaled up by 2: resize WHAT with nearest-neighbour interpolation"),
+        ((2, 3), "; scaled down by 3: resize WHAT with nearest-neighbour interpolation"),
+        ((4, 6), "; scaled down by 1.5: resize WHAT with nearest-neighbour interpolation"),
     ],
 )
 def test_another_size_than_the_image(make_dataset, snapshot, kind, size, hint):
     data = make_dataset(masks=True, truth=True)
     data.map(kind, "b", np.zeros(size, dtype=np.uint8))
     what = kind.replace("_", " ")
-    message = rf"^1 files differ in size from their image: .*b\.png is 9 x 6, its {what} .*b\.png {size[1]} x {size[0]}"
+    message = rf"^1 files differ in size from their image: .*b\.png is 9 x 6, but .*b\.png \({what}\) is {size[1]} x {size[0]}"
     message += re.escape(hint.replace("WHAT", what)) + r"\.$"
     refused(data, snapshot, ShapeError, message)
 
@@ -489,8 +496,8 @@ def test_exif_orientation_is_refused_with_the_choice(make_dataset, snapshot, ori
     turned(data, "b", orientation, size)
     shown = "6 x 9" if orientation >= 5 else "9 x 6"
     message = (
-        rf"1 of 2 images are shown turned by their EXIF orientation: .*b\.png: stored 9 x 6, shown {shown} "
-        rf"\(EXIF orientation {orientation}\){re.escape(hint)}\. Set `exif` apply .*, or `exif` ignore as stored"
+        rf"1 of 2 images are rotated by their EXIF orientation: .*b\.png: stored 9 x 6, shown {shown} "
+        rf"\(EXIF orientation {orientation}\){re.escape(hint)}\. Set `exif` apply .*, or `exif` ignore to read them as stored"
     )
     refused(data, snapshot, ShapeError, message)
 
@@ -520,7 +527,7 @@ def test_exif_ignore_reads_the_image_as_stored(make_dataset):
 def test_maps_that_do_not_fit_the_choice(make_dataset, snapshot, exif, size):
     data = make_dataset(("a",))
     turned(data, "a", 6, size)
-    refused(data, snapshot, ShapeError, "1 files differ in size .*turned by 90 degrees", ReadingOptions(exif=exif))
+    refused(data, snapshot, ShapeError, "1 files differ in size .*rotated by 90 degrees", ReadingOptions(exif=exif))
 
 
 def test_orientation_1_needs_no_choice(make_dataset):
@@ -544,7 +551,7 @@ def test_values_outside_the_classes(make_dataset, snapshot, kind):
     data = make_dataset(tuple("abcdefg"), truth=True)
     with_value(data, "abcdefg", 34, kind)
     message = (
-        rf"The {kind.replace('_', ' ')} hold values that are no class and not ignore \(255\): value 34 "
+        rf"The {kind.replace('_', ' ')} contain values that are neither a class nor the ignore value \(255\): value 34 "
         r"on 28 pixels of 7 files "
         r"\(.*a\.png, .*b\.png, .*c\.png, .*d\.png, .*e\.png and 2 more\)\. Classes are 0, 1, 2\. .*`value_map` 34=255$"
     )
@@ -586,9 +593,9 @@ def test_map_mends_them_and_keeps_the_file_as_it_was(make_dataset):
 @pytest.mark.parametrize(
     ("value_map", "message"),
     [
-        ({34: 77}, r"`value_map` 34=77: 77 is no class \(0, 1, 2\) and not ignore \(255\)"),
-        ({-1: 0}, r"`value_map` -1=0: values are 0\.\.65535"),
-        ({70000: 0}, r"`value_map` 70000=0: values are 0\.\.65535"),
+        ({34: 77}, r"`value_map` 34=77: 77 is neither a class \(0, 1, 2\) nor the ignore value \(255\)"),
+        ({-1: 0}, r"`value_map` -1=0: values must be in 0\.\.65535"),
+        ({70000: 0}, r"`value_map` 70000=0: values must be in 0\.\.65535"),
     ],
 )
 def test_map_to_nothing(make_dataset, snapshot, value_map, message):
@@ -616,7 +623,7 @@ def binary(data, names="abc"):
 def test_0_and_255_alone_are_not_guessed_at(make_dataset, snapshot):
     data = make_dataset()
     binary(data)
-    message = r"only 0 and 255, and 255 is the ignore value: .*`value_map` 255=1 reads it as 'tree'\), or .*`value_map` 255=255\)"
+    message = r"only 0 and 255.*`value_map` 255=1 reads it as 'tree'\) or no class \(`value_map` 255=255\)"
     refused(data, snapshot, LabelRangeError, message)
     data.create(ReadingOptions(value_map={255: 1}))
     with opened(data) as project:
@@ -685,18 +692,18 @@ def spoil(data, what, name="b"):
         return r"labels/b\.png: "
     if what == "no image":
         data.path("images", name).write_text("<html>404</html>")
-        return r"images/b\.png: not an image that can be read \(16 bytes\)"
+        return r"images/b\.png: not a readable image \(16 bytes\)"
     if what == "enormous image":
         data.image(name, size=(8, 9))
         return r"images/b\.png: 9 x 8 = 72 pixels is over the limit of 60\. Raise `max_pixels`"
     if what == "16-bit image":
         Image.fromarray(np.zeros((6, 9), dtype=np.uint16)).save(data.path("images", name))
-        return "more than 8 bits a channel"
+        return "more than 8 bits per channel"
     if what == "transparent labels":
         pixels = np.zeros((6, 9, 4), dtype=np.uint8)
         pixels[0, 0, 3] = 9
         data.map("labels", name, pixels)
-        return "has transparent parts"
+        return "has transparent pixels"
     raise AssertionError(what)
 
 
@@ -711,7 +718,7 @@ def test_unusable_file_is_named_and_refused(make_dataset, snapshot, what):
     data = make_dataset()
     reason = spoil(data, what)
     rules = ReadingOptions(max_pixels=60) if what == "enormous image" else None
-    message = rf"^1 of 3 images cannot be used: .*{reason}.* Fix them, or set `skip_bad` to go on without them\.$"
+    message = rf"^1 of 3 images cannot be used: .*{reason}.* Fix them, or set `skip_bad` to continue without them\.$"
     refused(data, snapshot, ImageFileError, message, rules)
 
 
@@ -740,7 +747,7 @@ def test_nothing_left_to_import(make_dataset, snapshot):
         data,
         snapshot,
         InputError,
-        "No image is left to import: all were left out as unreadable",
+        "There are no images to import: all were skipped as unreadable",
         ReadingOptions(skip_bad=True),
     )
 

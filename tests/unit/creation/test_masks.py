@@ -168,7 +168,7 @@ def refused(folder, snapshot, error, message, method="grid", **settings):
 def test_masks_that_are_there_stay_unless_told(tiny_project_dir, snapshot):
     with Project(tiny_project_dir) as project:
         number = len(project.masks)
-    message = rf"has {number:,} masks already\. Set `replace` to make others in their place\.$"
+    message = rf"has {number:,} masks already\. Set `replace` to overwrite them\.$"
     refused(tiny_project_dir, snapshot, InputError, message)
     made(tiny_project_dir, size=16, replace=True)
     refused(tiny_project_dir, snapshot, InputError, r"has 48 masks already\. Set `replace`", size=16)
@@ -177,22 +177,22 @@ def test_masks_that_are_there_stay_unless_told(tiny_project_dir, snapshot):
 def test_after_a_round_was_opened_masks_stay(tiny_project_dir, snapshot):
     with Project(tiny_project_dir) as project:
         project.ledger.open_round(0, method="a2lc", config={}, model="m", seed=0, versions={"a2lc": "0"})
-    message = r"has rounds already, and its ledger names masks by their numbers, so the masks stay\. Make a new project"
+    message = r"has rounds already, and its ledger refers to masks by number, so they cannot be replaced"
     refused(tiny_project_dir, snapshot, StageError, message, replace=True)
 
 
 def test_unknown_method(tiny_project_dir, snapshot):
-    refused(tiny_project_dir, snapshot, UnknownNameError, "No way to make masks 'seed'. Did you mean 'seeds'", "seed")
+    refused(tiny_project_dir, snapshot, UnknownNameError, "Unknown mask method 'seed'. Did you mean 'seeds'", "seed")
     assert set(MASK_METHODS) == {"seeds", "slic", "grid", "components", "sam"}
 
 
 def test_settings_out_of_range(tiny_project_dir, snapshot):
-    refused(tiny_project_dir, snapshot, InputError, "Side of the squares is 0", size=0, replace=True)
-    refused(tiny_project_dir, snapshot, InputError, "70,000 superpixels an image", "slic", count=70000, replace=True)
+    refused(tiny_project_dir, snapshot, InputError, "side of the squares is 0", size=0, replace=True)
+    refused(tiny_project_dir, snapshot, InputError, "70,000 superpixels per image", "slic", count=70000, replace=True)
 
 
 def test_components_of_no_labels(unlabelled, snapshot):
-    message = "No mask came out: the labels carry no class anywhere. Make masks from the images: `method` seeds"
+    message = "No masks were found: the labels carry no class. Create masks from the images instead: `method` seeds"
     refused(unlabelled, snapshot, InputError, message, "components")
 
 
@@ -205,7 +205,7 @@ def test_an_image_that_was_exchanged(tiny_project_dir, snapshot):
     with Project(tiny_project_dir) as project:
         path = project.image_path(project.images[1])
     Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(path)
-    message = r"is 30 x 20 now and was 64 x 48 when the project was made\. Put the image back\."
+    message = r"is 30 x 20 pixels, but was 64 x 48 when the project was created\. Restore the original image\."
     refused(tiny_project_dir, snapshot, ShapeError, message, "slic", replace=True)
 
 

@@ -325,7 +325,11 @@ def palette_order(data):
         flat[3 * value : 3 * value + 3] = colour
     for seed, name in enumerate(NAMES):
         data.label(name, labels_of(seed), flat)
-    return "palette-order", None, ("0 (road) is painted as sky", int(sum((labels_of(s) == 0).sum() for s in range(4))))
+    return (
+        "palette-order",
+        None,
+        ("0 (road) is shown in the colour of sky", int(sum((labels_of(s) == 0).sum() for s in range(4)))),
+    )
 
 
 FAULTS = [
@@ -410,7 +414,7 @@ def test_how_images_are_stored(data, capsys):
     Image.fromarray(picture(1)[..., 0]).save(data.path("images", "b"))
     code, found = doctor(data, capsys)
     assert code == 0
-    assert "1 are CMYK, 1 are grey: all are read as RGB" in finding(found, "image-mode")["message"]
+    assert "1 are CMYK, 1 are grey; all are read as RGB" in finding(found, "image-mode")["message"]
 
 
 def test_no_problems(data, capsys):
@@ -658,7 +662,7 @@ def test_no_snap_to_what_is_no_neighbour(data, capsys):
     one = finding(found, "labels-lossy")
     assert code == 2 and found["command"] is None and one["flags"] == []
     assert "known values are 1 apart" in one["message"]
-    assert "Values around 0, 60, 120, 180 are frequent: stretched ids" in one["message"]
+    assert "Values around 0, 60, 120, 180 are frequent: the ids are stretched" in one["message"]
 
 
 @pytest.mark.parametrize("ignore", [255, 186])
@@ -750,7 +754,7 @@ def test_options_that_contradict_each_other_are_no_command(data, capsys):
     Image.fromarray(picture(2)).save(data.path("images", "c", ".jpg"), exif=exif)
     code, found = doctor(data, capsys)
     assert code == 2 and found["command"] is None
-    assert "exif bake and ignore, for different files" in finding(found, "options-not-enough")["message"]
+    assert "exif bake for some files and ignore for others" in finding(found, "options-not-enough")["message"]
 
 
 def test_leaving_out_all_images_is_no_command(data, capsys):
@@ -761,7 +765,7 @@ def test_leaving_out_all_images_is_no_command(data, capsys):
     one = finding(found, "options-not-enough")
     assert (
         one["message"]
-        == "With `skip_bad`, the import would still refuse: No image is left: all of them would be left out. "
+        == "Even with `skip_bad`, the import would be refused: No images are left: all of them would be skipped. "
         "(option: --skip-bad)"
     )
     command = ["init", "p.a2lc", "--images", "set/images", "--labels", "set/labels", "--classes", "set/classes.json"]
@@ -785,14 +789,14 @@ def test_faults_behind_faults(data, capsys):
 
 def test_a_map_to_no_class_is_refused(data, capsys):
     assert _main(["doctor", str(data.root), "--map", "34=99"]) == 2
-    assert "`value_map` 34=99: 99 is no class" in capsys.readouterr().err
+    assert "`value_map` 34=99: 99 is neither a class" in capsys.readouterr().err
 
 
 def test_a_link_to_nothing(data, capsys):
     (data.root / "images" / "e.png").symlink_to(data.root / "nowhere.png")
     write_ids(data.root / "labels" / "e.png", labels_of(0))
     code, found = doctor(data, capsys)
-    assert code == 2 and "e.png: gone, or a link to nothing" in finding(found, "image-unreadable")["message"]
+    assert code == 2 and "e.png: missing, or a broken link" in finding(found, "image-unreadable")["message"]
     printed(found)
 
 
@@ -815,7 +819,7 @@ def test_label_maps_among_the_images(data, capsys, end, kind):
             write_ids(target, labels_of(seed), voc_palette() if kind == "palette" else None)
     data.root = root
     code, found = doctor(data, capsys, "--classes", "a,b,c,d")
-    said = [one for one in found["findings"] if "look like their label maps" in one["message"]]
+    said = [one for one in found["findings"] if "look like label maps" in one["message"]]
     assert len(said) == (kind != "picture")
     if said:
         (one,) = said

@@ -47,7 +47,7 @@ def test_pairs_are_added_to_the_value_map():
     options = ReadingOptions(value_map={1: 0})
     assert VOID.apply(options).value_map == {1: 0, 34: 255}
     assert options.value_map == {1: 0}
-    with pytest.raises(InputError, match="read 34 as 3 and as 255"):
+    with pytest.raises(InputError, match="read 34 both as 3 and as 255"):
         VOID.apply(ReadingOptions(value_map={34: 3}))
 
 
@@ -58,7 +58,7 @@ def test_joined_keeps_the_largest_snap_and_each_other_remedy_once():
 
 def test_remedies_that_contradict_each_other_are_refused():
     both = [Remedy(option="exif", value="bake"), Remedy(option="exif", value="ignore")]
-    with pytest.raises(InputError, match="exif bake and ignore, for different files"):
+    with pytest.raises(InputError, match="exif bake for some files and ignore for others"):
         apply_remedies(ReadingOptions(), both)
     assert apply_remedies(ReadingOptions(skip_bad=True), [VOID]) == ReadingOptions(skip_bad=True, value_map={34: 255})
 
@@ -94,7 +94,7 @@ def test_remedies_are_tried_before_they_are_proposed(left, added):
     assert [finding.code for finding in found] == ["a", *added]
     assert seen[0] == ReadingOptions(snap=1, value_map={34: 255})
     if added == ["options-not-enough"]:
-        assert found[-1].message == f"With `value_map` 34=255, the import would still refuse: {left[0].message}"
+        assert found[-1].message == f"Even with `value_map` 34=255, the import would be refused: {left[0].message}"
 
 
 def test_trying_ends():

@@ -76,17 +76,17 @@ def test_published_settings_are_in_the_protocols():
         ("images = 4", "image = 4", r"own\.toml: unknown key 'data\.image'. Did you mean 'images'.*difficulty"),
         ('kind = "scenes"', 'kind = "scene"', r"own\.toml: data: .*'scenes', 'files'"),
         ("size = 16", "sise = 16", r"unknown key 'masks\.sise'. Did you mean 'size'\? Known: method, count, size"),
-        ('method = "grid"', 'method = "gird"', r"masks\.method: No way to make masks 'gird'. Did you mean 'grid'"),
+        ('method = "grid"', 'method = "gird"', r"masks\.method: Unknown mask method 'gird'. Did you mean 'grid'"),
         ('name = "random"', 'nam = "random"', r"unknown key 'methods\[0\]\.nam'. Did you mean 'name'|Field required"),
-        ('name = "random"', 'name = "rndom"', r"own\.toml: methods\[0\]: No method 'rndom'. Did you mean 'random'"),
-        ('name = "random"', 'name = "a2lc"\nsettings = { tau = 1 }', r"methods\[0\]: No setting of method 'a2lc', 'tau'"),
-        ('name = "random"', 'name = "random"\n[[methods]]\nname = "random"', r"methods\[1\]\.label: 'random' is as 'random'"),
-        ('name = "random"', 'name = "random"\nlabel = "a, b"', r"methods\[0\]\.label: 'a, b' has a comma in it"),
+        ('name = "random"', 'name = "rndom"', r"own\.toml: methods\[0\]: Unknown method 'rndom'. Did you mean 'random'"),
+        ('name = "random"', 'name = "a2lc"\nsettings = { tau = 1 }', r"methods\[0\]: Unknown setting of method 'a2lc': 'tau'"),
+        ('name = "random"', 'name = "random"\n[[methods]]\nname = "random"', "'random' is the same as 'random'"),
+        ('name = "random"', 'name = "random"\nlabel = "a, b"', r"methods\[0\]\.label: 'a, b' contains a comma"),
         ('name = "random"', 'name = "random"\ntraining = { steps = 1 }', r"methods\[0\]: training: unknown key 'steps'"),
         ('name = "random"', 'name = "plar"', r"starts from a subset: add a \[subset\] table"),
         ('[masks]\nmethod = "grid"\nsize = 16', '[subset]\nimages = 1', None),
-        ("[[methods]]", '[annotator]\nkind = "human"\n[[methods]]', r"annotator\.kind: people cannot be benchmarked"),
-        ("seeds = [0, 1]", "seeds = [1, 1]", r"seeds: \[1, 1\] names one twice"),
+        ("[[methods]]", '[annotator]\nkind = "human"\n[[methods]]', r"annotator\.kind: only the simulated annotator"),
+        ("seeds = [0, 1]", "seeds = [1, 1]", r"seeds: \[1, 1\] contains a seed twice"),
         ("seeds = [0, 1]", "seeds = [0, -1]", r"seeds\[1\]: .*found -1"),
         ("seeds = [0, 1]", "seeds = [0, 1", r"own\.toml: not valid TOML"),
         ('kind = "scenes"\nimages = 4', 'kind = "files"\nground_truth = "t"', r"data\.classes: missing"),
@@ -105,9 +105,9 @@ def test_faults_are_one_line_with_file_and_key(tmp_path, old, new, says):
 
 
 def test_names_of_files_and_protocols(tmp_path):
-    with pytest.raises(UnknownNameError, match=r"No protocol 'smok'. Did you mean 'smoke'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown protocol 'smok'. Did you mean 'smoke'"):
         read_protocol("smok")
-    with pytest.raises(MissingFileError, match=r"No protocol at .*none\.toml"):
+    with pytest.raises(MissingFileError, match=r"no protocol at .*none\.toml"):
         read_protocol(str(tmp_path / "none.toml"))
 
 

@@ -258,7 +258,7 @@ def test_a_run_ends_with_a_note_where_no_mask_is_left(tmp_path):
 def test_only_some_methods_and_seeds(tmp_path):
     made = bench(tmp_path)
     assert [run.name for run in made.plan([7, 3], ["entropy"])] == ["entropy-7", "entropy-3"]
-    with pytest.raises(UnknownNameError, match=r"No method of the protocol 'chance'. Did you mean 'Chance'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown method of the protocol 'chance'. Did you mean 'Chance'"):
         made.plan(methods=["chance"])
 
 
@@ -266,7 +266,7 @@ def test_one_process_at_a_time(tmp_path):
     from filelock import FileLock
 
     made = bench(tmp_path)
-    with FileLock(tmp_path / ".lock"), pytest.raises(LockedError, match="Another a2lc bench works in"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(LockedError, match="Another a2lc bench is using"):
         made.run(made.plan())
 
 
@@ -359,10 +359,10 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, capsys):
     own, out = str(tmp_path / "own.toml"), str(tmp_path / "out")
     for arguments, says in (
         ([own, "--seeds", "1,x"], "--seeds 1,x: expected whole numbers"),
-        ([own, "--data", "here"], "`data` here: the protocol's scenes are made up"),
+        ([own, "--data", "here"], "`data` is here, but the scenes of this protocol are synthetic"),
         ([own, "--report-only"], "There are no results in"),
-        (["camvid_cpu"], "names no folder of data: name it as `data`. (option: --data)"),
-        (["camvid_cpu", "--data", str(tmp_path)], "No folder"),
+        (["camvid_cpu"], "names no folder of data. Set `data`. (option: --data)"),
+        (["camvid_cpu", "--data", str(tmp_path)], "no folder"),
     ):
         assert _main(["bench", *arguments, "--out", out]) == 2
         error = capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_changed_pixels_alone_and_void_is_zero(tmp_path):
 
 def test_a_class_of_zero_is_refused(tmp_path):
     write(tmp_path / "ade")
-    with pytest.raises(ConfigError, match="Class 'wall' has id 0, which in ADE20K's files is void"):
+    with pytest.raises(ConfigError, match="Class 'wall' has id 0, which means void in ADE20K files"):
         make(tmp_path, ClassTable.from_names(["wall", "building", "sky"]))
     given = ClassTable(("wall", "building"), ((1, 1, 1), (2, 2, 2)), (1, 2), 255)
     make(tmp_path, given)
@@ -100,7 +100,7 @@ def test_full_ids_do_not_overflow():
 def test_a_damaged_list_of_names(tmp_path, line):
     write(tmp_path / "ade")
     (tmp_path / "ade/objectInfo150.txt").write_text(f"Idx\tRatio\tTrain\tVal\tStuff\tName\n{line}\n")
-    with pytest.raises(ConfigError, match="is not a number, columns between tabs, and a name"):
+    with pytest.raises(ConfigError, match="expected a number, tab-separated columns, and a name"):
         make(tmp_path)
 
 

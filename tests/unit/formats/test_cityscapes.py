@@ -153,7 +153,7 @@ def test_users_classes_may_name_a_kind_of_void(tmp_path):
 
 
 def test_faults_are_told(tmp_path):
-    with pytest.raises(MissingFileError, match="No folder leftImg8bit"):
+    with pytest.raises(MissingFileError, match="no folder leftImg8bit"):
         make(tmp_path)
     write(tmp_path / "city")
     (tmp_path / f"city/gtFine/train/{STEMS[1]}_gtFine_labelIds.png").unlink()

@@ -111,16 +111,16 @@ XML_LIES = [
     ('<mask label="car" rle="2"/>', {}, "not all whole numbers"),
     ('<polygon label="car" points="1,1;nan,2;3,3"/>', {}, "a coordinate is 'nan'"),
     ('<polygon label="car" points="1,1;1e99,2;3,3"/>', {}, "far outside"),
-    ('<polygon label="car" points="1,1;2"/>', {}, "x and y of each point"),
+    ('<polygon label="car" points="1,1;2"/>', {}, "an x and a y for each point"),
     ('<polygon label="car"/>', {}, "a coordinate is ''"),
     ('<box label="car" xtl="a" ytl="0" xbr="1" ybr="1"/>', {}, "xtl of a box is 'a'"),
-    ('<box label="bus" xtl="0" ytl="0" xbr="1" ybr="1"/>', {}, "label 'bus', which the file does not name"),
-    ('<cuboid label="car"/>', {}, "<cuboid>, which is not read"),
+    ('<box label="bus" xtl="0" ytl="0" xbr="1" ybr="1"/>', {}, "label 'bus', which the file does not define"),
+    ('<cuboid label="car"/>', {}, "<cuboid>, which is not supported"),
     ("", {"size": 'width="1000000" height="1000000"'}, "over the limit"),
-    ("", {"size": 'width="x" height="1"'}, "no whole numbers"),
-    ("", {"size": ""}, "no whole numbers"),
-    ("", {"name": "../../x.png"}, "leads out of the folder"),
-    ("", {"name": "/etc/passwd"}, "leads out of the folder"),
+    ("", {"size": 'width="x" height="1"'}, "not whole numbers"),
+    ("", {"size": ""}, "not whole numbers"),
+    ("", {"name": "../../x.png"}, "points outside the image folder"),
+    ("", {"name": "/etc/passwd"}, "points outside the image folder"),
     ("", {"name": ""}, "expected the name of an image"),
 ]
 
@@ -137,12 +137,12 @@ def test_xml_that_lies_is_refused(tmp_path, shapes, other, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<annotations><track/></annotations>", "made with tracks"),
+        ("<annotations><track/></annotations>", "contains tracks"),
         ("<other/>", "its root is <other>"),
-        ("<annotations>", "not whole XML"),
-        ("<annotations></annotations>", "names no categories|names no image"),
+        ("<annotations>", "not complete XML"),
+        ("<annotations></annotations>", "contains no categories|contains no images"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>', "document type"),
-        ("", "not whole XML"),
+        ("", "not complete XML"),
     ],
 )
 def test_xml_that_is_none(tmp_path, text, message):
@@ -237,13 +237,13 @@ def test_images_in_the_export(tmp_path):
 
 
 MASK_LIES = [
-    ({"SegmentationClass/a b.png": png(np.full((H, W, 3), 9, np.uint8))}, r"colour \(9, 9, 9\) is no label"),
-    ({"SegmentationClass/a b.png": b"no"}, "not an image"),
-    ({"labelmap.txt": "car:1,2::"}, "is not name:red,green,blue"),
-    ({"labelmap.txt": "car:1,2,300::"}, "is not name:red,green,blue"),
+    ({"SegmentationClass/a b.png": png(np.full((H, W, 3), 9, np.uint8))}, r"colour \(9, 9, 9\) is not a label"),
+    ({"SegmentationClass/a b.png": b"no"}, "not a readable image"),
+    ({"labelmap.txt": "car:1,2::"}, "expected name:red,green,blue"),
+    ({"labelmap.txt": "car:1,2,300::"}, "expected name:red,green,blue"),
     ({"labelmap.txt": "car:10,20,30::\ntree:10,20,30::"}, "two labels have the colour"),
     ({"labelmap.txt": b"\xff\xfe\xff"}, "not UTF-8"),
-    ({"void/a b.png": png(np.zeros((2, 2), np.uint8))}, "is of another size"),
+    ({"void/a b.png": png(np.zeros((2, 2), np.uint8))}, "has a different size"),
     ({"../../evil.png": b""}, "points outside"),
 ]
 
@@ -259,7 +259,7 @@ def test_exports_that_lie_are_refused(tmp_path, more, message):
 def test_labels_without_a_class(tmp_path):
     image_file(tmp_path)
     path = packed(tmp_path / "e.zip", files())
-    with pytest.raises(InputError, match="label 'tree', which is in no class of `classes`"):
+    with pytest.raises(InputError, match="label 'tree', which is not in `classes`"):
         create(tmp_path, "cvat-mask", path, ClassTable.from_names(["car"]))
 
 

@@ -132,28 +132,28 @@ def test_missing_label_maps(tmp_path):
 
 
 def test_tables_that_lie(tmp_path):
-    with pytest.raises(MissingFileError, match=r"No \*\.parquet"):
+    with pytest.raises(MissingFileError, match=r"no \*\.parquet"):
         read(tmp_path)
     path = write(tmp_path, "train.parquet", rows(2))
     whole = path.read_bytes()
     for data in (b"", b"PAR1", whole[:200], whole[: len(whole) // 2], whole[-300:]):
         path.write_bytes(data)
-        with pytest.raises(InputError, match="not a whole Parquet file"):
+        with pytest.raises(InputError, match="not a complete Parquet file"):
             read(tmp_path)
     pq.write_table(pa.table({"image": ["a"], "label": ["b"]}), path)
-    with pytest.raises(InputError, match="column 'image' is no image"):
+    with pytest.raises(InputError, match="column 'image' is not an image"):
         read(tmp_path)
     pq.write_table(pa.table({"label": ["b"]}), path)
-    with pytest.raises(InputError, match="column 'image' is no image"):
+    with pytest.raises(InputError, match="column 'image' is not an image"):
         read(tmp_path)
-    for bad, message in ((b"no image", "not an image"), (None, "holds no bytes")):
+    for bad, message in ((b"no image", "not a readable image"), (None, "has no bytes")):
         content = rows(2)
         content[0]["label"]["bytes"] = bad
         write(tmp_path, "train.parquet", content)
         with pytest.raises(A2LCError, match=message):
             read(tmp_path)
     write(tmp_path, "train.parquet", rows(2))
-    with pytest.raises(InputError, match="`labels` has no place"):
+    with pytest.raises(InputError, match="`labels` cannot be used"):
         read(tmp_path, labels=tmp_path)
 
 

@@ -65,7 +65,7 @@ def test_the_longest_end_of_a_path_decides(tmp_path):
     tasks = [task("/data/local-files/?d=root/x/a.png", [region("car", box(0, 0, 5, 5))], id=1)]
     names = ("x/a", "y/a")
     found, summary = read(tmp_path, tasks, names=names)
-    assert set(found) == {"x/a"} and any("does not name were left out: y/a" in note for note in summary.notes)
+    assert set(found) == {"x/a"} and any("were left out: y/a" in note for note in summary.notes)
     with pytest.raises(InputError, match="two images end in 'a'"):
         read(tmp_path, [task("a.png", [region("car", box(0, 0, 5, 5))])], names=names, name="q.a2lc")
     with pytest.raises(InputError, match="belongs to another task as well"):
@@ -93,7 +93,7 @@ def test_the_last_annotation_counts_and_predictions_only_without(tmp_path):
     assert found["a b"][0, 0] == 1
     found, summary = read(tmp_path, [task(annotations=[], predictions=predictions)], table, "q.a2lc")
     assert found["a b"][0, 0] == 0 and any("from their predictions" in note for note in summary.notes)
-    with pytest.raises(InputError, match="names no image"):
+    with pytest.raises(InputError, match="contains no images"):
         read(tmp_path, [task(annotations=annotations[2:])], table, "r.a2lc")
 
 
@@ -135,12 +135,12 @@ def test_void_and_nothing_drawn(tmp_path):
 
 LIES = [
     ([3], "expected a list of tasks"),
-    ([{"image": "a"}], "not JSON-MIN"),
+    ([{"image": "a"}], "not as JSON-MIN"),
     ([task(3)], "has no 'image'"),
     ([task(regions=[region("car", box(0, 0, 2, 2), original_width=10**7, original_height=10**7)])], "over the limit"),
-    ([task(regions=[region("car", box(0, 0, 2, 2), original_width=W + 1)])], "the brush RLE holds 800 values"),
+    ([task(regions=[region("car", box(0, 0, 2, 2), original_width=W + 1)])], "the brush RLE has 800 values"),
     ([task(regions=[region("car", box(0, 0, 2, 2), original_width=None)])], "expected whole numbers"),
-    ([task(regions=[region("car", box(0, 0, 2, 2), image_rotation=90)])], "turned by 90 degrees"),
+    ([task(regions=[region("car", box(0, 0, 2, 2), image_rotation=90)])], "rotated by 90 degrees"),
     ([task(regions=[region("car")])], "expected 'rle'"),
     (
         [task(regions=[region("car") | {"value": {"format": "rle", "rle": [300], "brushlabels": ["car"]}}])],
@@ -152,8 +152,8 @@ LIES = [
     ),
     ([task(regions=[region("car") | {"value": {"brushlabels": ["car", "sky"]}}])], "more than one label"),
     ([task(regions=[region("car") | {"value": {"brushlabels": [3]}}])], "expected a name"),
-    ([task(annotations=3)], "no list of objects"),
-    ([task(annotations=[{"result": 3}])], "no list of objects"),
+    ([task(annotations=3)], "not a list of objects"),
+    ([task(annotations=[{"result": 3}])], "not a list of objects"),
     ([task("/data/upload/other.png", [region("car", box(0, 0, 2, 2))])], "label maps without an image: other"),
 ]
 
@@ -165,5 +165,5 @@ def test_exports_that_lie_are_refused(tmp_path, tasks, message):
 
 
 def test_labels_without_a_class(tmp_path):
-    with pytest.raises(InputError, match="in no class of `classes`: bus"):
+    with pytest.raises(InputError, match="not in `classes`: bus"):
         read(tmp_path, [task(regions=[region("bus", box(0, 0, 2, 2))])], ClassTable.from_names(["car"]))

@@ -97,7 +97,7 @@ def test_void_and_background(tmp_path, name):
 
 def test_labels_without_a_class(tmp_path):
     write(tmp_path, [shape("bus", "rectangle", [[0, 0], [9, 9]])])
-    with pytest.raises(InputError, match="in no class of `classes`: bus"):
+    with pytest.raises(InputError, match="not in `classes`: bus"):
         read(tmp_path, ClassTable.from_names(["car"]))
 
 
@@ -106,7 +106,7 @@ def test_image_data_where_there_is_no_image(tmp_path):
     one = [shape("car", "rectangle", [[0, 0], [9, 9]])]
     write(tmp_path, one, image=False, imageData=encoded(pixels), imageHeight=None, imageWidth=None)
     _, _, summary = read(tmp_path)
-    assert any("taken from imageData" in note for note in summary.notes)
+    assert any("read from imageData" in note for note in summary.notes)
     with Project(tmp_path / "p.a2lc") as project:
         assert (project.pixels(project.images[0]) == 50).all()
 
@@ -128,23 +128,23 @@ def test_files_in_a_folder_of_their_own(tmp_path):
 
 RECTANGLE = [[0, 0], [9, 9]]
 LIES = [
-    ({"shapes": 3}, "no list of objects 'shapes'"),
-    ({"shapes": [3]}, "no list of objects 'shapes'"),
+    ({"shapes": 3}, "contains no list of objects 'shapes'"),
+    ({"shapes": [3]}, "contains no list of objects 'shapes'"),
     ({"shapes": [shape(3, "rectangle", RECTANGLE)]}, "label of a shape is of type int"),
-    ({"shapes": [shape("a", "cuboid", RECTANGLE)]}, "'cuboid', which is not read"),
+    ({"shapes": [shape("a", "cuboid", RECTANGLE)]}, "'cuboid', which is not supported"),
     ({"shapes": [shape("a", "rectangle", [[0, 0]])]}, "expected two"),
     ({"shapes": [shape("a", "polygon", RECTANGLE)]}, "expected three or more"),
     ({"shapes": [shape("a", "polygon", [[0, 0], [float("nan"), 1], [1, 1]])]}, "not finite"),
     ({"shapes": [shape("a", "polygon", [[0, 0], [1e30, 1], [1, 1]])]}, "far outside"),
     ({"shapes": [shape("a", "polygon", [[0, 0, 1]])]}, "not pairs"),
     ({"shapes": [shape("a", "polygon", "x")]}, "not pairs"),
-    ({"shapes": [shape("a", "mask", RECTANGLE)]}, "mask is no text"),
+    ({"shapes": [shape("a", "mask", RECTANGLE)]}, "mask is not text"),
     ({"shapes": [shape("a", "mask", RECTANGLE, mask="!!!")]}, "is not base64"),
-    ({"shapes": [shape("a", "mask", RECTANGLE, mask="AAAA")]}, "not an image"),
-    ({"shapes": [shape("a", "mask", RECTANGLE, mask=encoded(np.ones((3, 4), bool)))]}, "its box 10 x 10"),
+    ({"shapes": [shape("a", "mask", RECTANGLE, mask="AAAA")]}, "not a readable image"),
+    ({"shapes": [shape("a", "mask", RECTANGLE, mask=encoded(np.ones((3, 4), bool)))]}, "its box has 10 x 10"),
     (
         {"shapes": [shape("a", "mask", [[-2, 0], [1, 2]], mask=encoded(np.ones((3, 4), bool)))]},
-        "does not lie in the image",
+        "is not inside the image",
     ),
     ({"imageWidth": 10**7, "imageHeight": 10**7}, "over the limit"),
     ({"imageWidth": None, "imageHeight": None}, "expected whole numbers"),
@@ -172,6 +172,6 @@ def test_images_without_a_file(tmp_path):
     write(tmp_path, [shape("a", "rectangle", RECTANGLE)])
     Image.fromarray(np.zeros((H, W, 3), np.uint8)).save(tmp_path / "set/other.png")
     found, _, summary = read(tmp_path)
-    assert set(found) == {"a b"} and any("does not name were left out: other" in note for note in summary.notes)
+    assert set(found) == {"a b"} and any("were left out: other" in note for note in summary.notes)
     found, _, _ = read(tmp_path, name="q.a2lc", rules=ReadingOptions(partial=True))
     assert set(found) == {"a b", "other"}

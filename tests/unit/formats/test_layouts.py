@@ -42,7 +42,7 @@ def test_names_are_paths_without_suffix_sorted(tmp_path):
 
 def test_same_stem_twice_is_named(tmp_path):
     touch(tmp_path, "a.png", "a.jpg", "b.png")
-    message = r"1 images have the same name but for the suffix in .*: a\.jpg and a\.png. Keep one of each"
+    message = r"1 images in .* have the same name apart from the suffix: a\.jpg and a\.png. Keep one of each"
     with pytest.raises(InputError, match=message):
         find_files(tmp_path, {".png", ".jpg"}, "images")
 
@@ -51,7 +51,7 @@ def test_missing_and_empty_folders(tmp_path):
     with pytest.raises(MissingFileError, match=r"No folder of masks at .*none"):
         find_files(tmp_path / "none", {".png"}, "masks")
     touch(tmp_path, "readme.md")
-    with pytest.raises(MissingFileError, match=r"No labels in .*: expected files ending in \.jpg, \.png"):
+    with pytest.raises(MissingFileError, match=r"There are no labels in .*; expected files ending in \.jpg, \.png"):
         find_files(tmp_path, {".png", ".jpg"}, "labels")
 
 
@@ -127,7 +127,7 @@ def test_hidden_files_do_not_hide_splits(tmp_path):
 def test_same_name_in_training_and_validation(tmp_path):
     touch(tmp_path, "images/train/a.png", "images/val/a.png", "labels/train/a.png", "t/train/a.png", "t/val/a.png")
     with pytest.raises(
-        InputError, match=r"1 images are named the same in training and validation, such as a. A model must"
+        InputError, match=r"1 images have the same name in training and validation, such as a. A model must"
     ):
         read_folder(folder(tmp_path, ground_truth=tmp_path / "t"))
 
@@ -137,7 +137,7 @@ def test_same_name_in_training_and_validation(tmp_path):
 )
 def test_half_a_validation_set(tmp_path, given, named):
     touch(tmp_path, "images/a.png", "labels/a.png", "v/b.png")
-    with pytest.raises(InputError, match=f"Validation needs both .*only {named}"):
+    with pytest.raises(InputError, match=f"For validation, set both .*only {named}"):
         read_folder(folder(tmp_path, **{given: tmp_path / "v"}))
 
 
@@ -175,7 +175,7 @@ def test_voc_trainval_alone_and_no_lists(tmp_path):
     assert (ids(found.train), found.validation) == (["a", "d"], [])
     found = read_voc(voc(tmp_path / "two", {}, labelled=("a", "c")))
     assert ids(found.train) == ["a", "c"]
-    assert "took the 2 images that have labels" in found.notes[0]
+    assert "the 2 images that have labels are used" in found.notes[0]
 
 
 def test_voc_labels_from_elsewhere(tmp_path):
@@ -192,7 +192,7 @@ def test_voc_labels_from_elsewhere(tmp_path):
 
 def test_voc_list_names_an_image_that_is_not_there(tmp_path):
     with pytest.raises(
-        MissingFileError, match=r"1 images named in .*Segmentation are not in .*JPEGImages, the first z"
+        MissingFileError, match=r"1 images listed in .*Segmentation are not in .*JPEGImages, the first is z"
     ):
         read_voc(voc(tmp_path, {"train": ["a", "z"]}))
 
@@ -209,7 +209,7 @@ def test_voc_lists_that_overlap(tmp_path):
 
 
 def test_voc_root_without_images(tmp_path):
-    with pytest.raises(MissingFileError, match=r"No folder JPEGImages in "):
+    with pytest.raises(MissingFileError, match=r"no folder JPEGImages in "):
         read_voc(Sources(format="voc", images=tmp_path))
 
 
@@ -258,4 +258,4 @@ def test_voc_with_some_labels(tmp_path):
         ("c", True),
         ("d", True),
     ]
-    assert "took all 4 images" in found.notes[0]
+    assert "all 4 images are used" in found.notes[0]

@@ -13,7 +13,8 @@ from PIL import Image
 from a2lc.classes.table import ClassTable
 from a2lc.cli.app import _main
 from a2lc.creation.importer import create_project
-from a2lc.errors import ConfigError, UnknownNameError
+from a2lc.doctor import find_layout
+from a2lc.errors import ConfigError, InputError, UnknownNameError
 from a2lc.export import export_project
 from a2lc.formats import registry
 from a2lc.formats.base import Found, Sample, Sources
@@ -30,6 +31,7 @@ from a2lc.formats.registry import (
     register,
 )
 from a2lc.images.label_maps import read_ids, write_ids
+from a2lc.images.sources import DrawnMap
 from a2lc.project.project import Project
 
 CLASSES = ClassTable.from_names(["road", "car"])
@@ -123,7 +125,8 @@ def test_entry_points_are_loaded_by_name(tmp_path, monkeypatch, kind):
     points = [EntryPoint("made-up", value, "a2lc.formats"), EntryPoint("broken", "no_such_module", "a2lc.formats")]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     assert find_format("made-up").title == "Made up"
-    assert find_reader("made-up") is find_format("made-up").reader
+    with pytest.raises(InputError, match="format 'made-up': its reader returned NoneType"):
+        find_reader("made-up")(Sources(images=tmp_path))
     assert "made-up" not in EXPORTS
     with pytest.warns(UserWarning, match="'broken'"), pytest.raises(UnknownNameError, match="made-up"):
         find_writer("made-up")
@@ -136,7 +139,7 @@ def test_an_entry_point_registers_its_own_name(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("empty", "empty_format", "a2lc.formats")
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    with pytest.raises(ConfigError, match="registers no format of that name"):
+    with pytest.raises(ConfigError, match="does not register a format of that name"):
         find_format("empty")
 
 
@@ -182,3 +185,49 @@ def test_the_table_of_a_format_that_is_only_read():
     assert (
         table.splitlines()[2] == "| `pairs` | Pairs of files | the folder of `*.photo.png` | (beside the images) | – |"
     )
+
+
+BROKEN = {
+    "its reader failed: KeyError: 'x'": lambda sources, **_: {}["x"],
+    "its reader returned list; expected a Found": lambda sources, **_: [],
+    "its reader failed: TypeError": lambda sources: None,
+}
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_a_reader_of_another_package_that_fails_is_one_line(tmp_path, pairs, message):
+    register(replace(PAIRS, reader=BROKEN[message]))
+    with pytest.raises(InputError, match=f"format 'pairs': {message}"):
+        create_project(tmp_path / "p.a2lc", Sources(format="pairs", images=tmp_path))
+
+
+def test_a_reader_that_overlooks_validation_images_is_noticed(tmp_path, pairs):
+    register(PAIRS)
+    sources = Sources(format="pairs", images=tmp_path, validation_images=tmp_path)
+    with pytest.raises(InputError, match="found no validation images"):
+        create_project(tmp_path / "p.a2lc", sources)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "message"),
+    [
+        (lambda: np.zeros((3, 4)), r"drew float64 \(3, 4\); expected \(H, W\) whole numbers"),
+        (lambda: np.zeros((3, 4, 1), np.uint8), "expected"),
+        (lambda: np.full((3, 4), 70_000), "expected"),
+        (lambda: np.full((3, 4), -1), "expected"),
+        (lambda: [1, 2][5], "it cannot be drawn: IndexError: list index out of range"),
+    ],
+)
+def test_what_a_reader_draws_is_checked(drawn, message):
+    with pytest.raises(InputError, match=f"some.json: .*{message}"):
+        DrawnMap(where="some.json", draw=drawn).values()
+    np.testing.assert_array_equal(
+        DrawnMap(where="some.json", draw=lambda: np.full((2, 3), 300)).values(), np.full((2, 3), 300)
+    )
+
+
+def test_a_format_that_fails_to_look_at_a_folder_is_passed_over(tmp_path, pairs):
+    register(replace(PAIRS, detect=lambda folder: {}["x"], detect_file=lambda folder, file: {}["y"]))
+    (tmp_path / "notes.json").write_text("{}")
+    with pytest.warns(UserWarning, match="format 'pairs' could not look at the folder: KeyError"):
+        assert find_layout(tmp_path).sources.format == "folder"

@@ -114,8 +114,8 @@ def test_brush_is_the_alpha_channel_and_nothing_else():
     [
         (KNOWN_BYTES[:10], "ends after 4 of 18"),
         (KNOWN_BYTES[:5], "at least 7 bytes"),
-        ([*KNOWN_BYTES[:3], 19, *KNOWN_BYTES[4:]], "holds 19 values where the image needs 18"),
-        ([*KNOWN_BYTES[:20], 256], "holds bytes"),
+        ([*KNOWN_BYTES[:3], 19, *KNOWN_BYTES[4:]], "has 19 values, but the image needs 18"),
+        ([*KNOWN_BYTES[:20], 256], "contains bytes"),
         ([*KNOWN_BYTES[:20], 1.5], "whole numbers"),
         ([*KNOWN_BYTES[:20], True], "whole numbers"),
         ("AAAA", "whole numbers"),
@@ -158,7 +158,7 @@ def test_box_of_a_mask_comes_back(mask):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"runs": (0, 5)}, "covers 5 pixels and its box has 2 x 3 = 6"),
+        ({"runs": (0, 5)}, "covers 5 pixels, but its box has 2 x 3 = 6"),
         ({"runs": (7, -1)}, "covers 6 pixels"),
         ({"left": 4}, "columns 4..5"),
         ({"top": -1}, "rows -1..1"),

@@ -66,7 +66,7 @@ def test_every_class_is_in_one_prompt_that_fits_and_its_span_is_its_words(tokeni
 def test_a_class_too_long_for_the_window(tokenizer):
     long = ("traffic light", "road sign", "side walk", "car wheel", "bus pole")
     with pytest.raises(
-        InputError, match=r"Class 'traffic light' takes 17 tokens with its synonyms; the detector reads 16"
+        InputError, match=r"Class 'traffic light' needs 17 tokens with its synonyms, but the detector reads 16"
     ):
         make_prompts({0: long}, tokenizer, 16)
     assert len(make_prompts({0: long}, tokenizer, 17)) == 1
@@ -89,10 +89,10 @@ def test_names_become_phrases():
     )
     assert class_phrases(table) == {0: ("traffic light", "stop light"), 1: ("u s flag",)}
     assert class_phrases(table, [0]) == {1: ("u s flag",)}
-    with pytest.raises(InputError, match="no class to look for"):
+    with pytest.raises(InputError, match="no classes to detect"):
         class_phrases(table, [0, 1])
     with pytest.raises(InputError, match=r"Class '\.\.': '\.\.' has no letter or digit"):
         class_phrases(ClassTable.from_names([".."]))
     shared = {"classes": [{"name": "van"}, {"name": "bus", "synonyms": ["Van"]}]}
-    with pytest.raises(InputError, match="Classes 'van' and 'bus' are both looked for as 'van'"):
+    with pytest.raises(InputError, match="Classes 'van' and 'bus' share the phrase 'van'"):
         class_phrases(ClassTable.from_json(shared))

@@ -103,7 +103,7 @@ def test_masks_of_clicks(segmenter, pictures):
 def test_clicks_that_make_no_sense(segmenter, pictures):
     seen = segmenter.embed(*pictures(1))
     for points, labels in (([(1, 1)], [0]), ([(1, 1)], [1, 1]), ([(1, 1)], [2]), ([], [])):
-        with pytest.raises(InputError, match="expected a label a click, 1 on the object or 0 beside it"):
+        with pytest.raises(InputError, match="expected one label per click, 1 on the object or 0 beside it"):
             segmenter.masks_for_points(seen, points, labels)
     with pytest.raises(InputError, match="outside the image of 56 x 40 pixels"):
         segmenter.masks_for_points(seen, [(20, 41)], [1])
@@ -144,12 +144,12 @@ def test_unsure_unstable_and_small_masks_are_dropped(segmenter, pictures):
 
 def test_refusals(ready):
     with pytest.raises(
-        InputError, match="holds a model of type 'grounding-dino'; a segmenter is of type 'sam' or 'sam2'"
+        InputError, match="contains a model of type 'grounding-dino'; a segmenter must be of type 'sam' or 'sam2'"
     ):
         Segmenter(ready("detector"))
     with pytest.raises(InputError, match="`points` is 0; expected 1 to 256"):
         AutomaticSettings(points=0).check()
-    with pytest.raises(InputError, match=r"min_iou is 1\.5; expected 0 to 1"):
+    with pytest.raises(InputError, match=r"`min_iou` is 1\.5; expected 0 to 1"):
         AutomaticSettings(min_iou=1.5).check()
 
 

@@ -43,13 +43,13 @@ def test_names():
     assert find_weights(f"sam-vit-base@{COMMIT}", "segmenter").revision == COMMIT
     unknown = find_weights("someone/thing", "segmenter")
     assert (unknown.revision, unknown.license, unknown.permissive) == (None, None, False)
-    assert "the newest commit, which the project will remember" in describe(unknown)
+    assert "the newest commit, which the project will record" in describe(unknown)
     assert find_weights("someone/thing", "segmenter", {"someone/thing": COMMIT}).revision == COMMIT
     assert find_weights("sam-vit-base", "segmenter", {"facebook/sam-vit-base": COMMIT}).revision != COMMIT, (
         "pinned here"
     )
     with pytest.raises(
-        UnknownNameError, match=r"No segmenter 'sam-vit-bas'. Did you mean 'sam-vit-base'\?.*or a folder"
+        UnknownNameError, match=r"Unknown segmenter 'sam-vit-bas'. Did you mean 'sam-vit-base'\?.*or a folder"
     ):
         find_weights("sam-vit-bas", "segmenter")
     with pytest.raises(InputError, match=r"sam-vit-base is a segmenter, not a detector\. Known: grounding-dino-tiny, "):
@@ -61,7 +61,7 @@ def test_names():
 def test_licences_are_accepted_by_name(models):
     check_license(KNOWN["sam-vit-huge"], [])
     check_license(find_weights(str(models / "sam"), "segmenter"), [])
-    with pytest.raises(InputError, match=r"not in a2lc's list.*accept it with `accept_license` someone/thing if"):
+    with pytest.raises(InputError, match=r"not in a2lc's list.*set `accept_license` to someone/thing if"):
         check_license(OTHER, ["someone/else"])
     check_license(OTHER, ["someone/thing"])
     custom = replace(OTHER, license="a custom licence")
@@ -120,14 +120,14 @@ def test_nothing_is_fetched_unasked(monkeypatch, tmp_path):
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
-    message = r"not in the cache of this machine\. Set `download` to fetch them \(.*about 184 MB.*--segmenter FOLDER$"
+    message = r"not in the cache of this machine\. Set `download` to download them \(.*about 184 MB.*set `segmenter` to a folder"
     for ask in (None, lambda weights: False):
         with pytest.raises(MissingFileError, match=message) as caught:
             obtain(KNOWN["sam2.1-hiera-small"], ask=ask, cache=tmp_path)
         assert "\n" not in str(caught.value)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(
-        MissingFileError, match=r"and HF_HUB_OFFLINE forbids to fetch them\. Unset it, or name a folder"
+        MissingFileError, match=r"and HF_HUB_OFFLINE forbids downloads\. Unset it, or set `segmenter` to a folder"
     ):
         obtain(KNOWN["sam2.1-hiera-small"], download=True, cache=tmp_path)
 
@@ -164,7 +164,10 @@ def test_a_download_that_fails_is_one_line(monkeypatch, tmp_path):
         raise ConnectionError("no\nroute")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", down)
-    with pytest.raises(InputError, match=r"^Downloading someone/thing failed: no route Try again, or name a folder"):
+    with pytest.raises(
+        InputError,
+        match=r"^Downloading someone/thing failed: no route Try again, or set `segmenter`",
+    ):
         obtain(OTHER, download=True, cache=tmp_path)
 
 
@@ -185,7 +188,9 @@ def test_half_a_model_is_refused(models, tmp_path):
     tensors = load_file(copy / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if "vision_encoder.layers.1" not in name}
     save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"its file holds \d\d% of the weights of a SamModel\. Fetch it again"):
+    with pytest.raises(
+        InputError, match=r"the file contains only \d\d% of the weights of a SamModel\. Download it again"
+    ):
         module.load_model(SamModel, obtain(find_weights(str(copy), "segmenter")), "cpu")
     (copy / "model.safetensors").write_bytes((models / "sam" / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(InputError, match="half: not the files of a SamModel: ") as caught:

@@ -383,10 +383,10 @@ def test_folders_and_formats_are_checked_before_anything_is_written(project, tmp
 def test_a_failed_hand_over_leaves_nothing(project, tool, tmp_path):
     shutil.copy(project.image_path(project.images[1]), tmp_path / "kept.png")
     project.image_path(project.images[2]).unlink()
-    with pytest.raises(MissingFileError, match="is gone"):
+    with pytest.raises(MissingFileError, match="is missing"):
         hand_over(project, tmp_path / "out", tool.format)
     Image.new("RGB", (10, 12)).save(project.image_path(project.images[2]))
-    with pytest.raises(ShapeError, match="10 x 12 pixels and was 64 x 48"):
+    with pytest.raises(ShapeError, match="10 x 12 pixels, but had 64 x 48"):
         hand_over(project, tmp_path / "out", tool.format)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
@@ -406,7 +406,7 @@ def test_turned_images_are_handed_over_upright(tool, make_dataset, tmp_path):
         hand_over(project, tmp_path / "out", tool.format)
         if tool is LabelStudio:
             shown = tmp_path / "out" / "images" / "a.png"
-            with pytest.raises(InputError, match="browsers turn this image"):
+            with pytest.raises(InputError, match="browsers rotate this image"):
                 hand_over(project, tmp_path / "no", tool.format, image_root=str(data.root))
         else:
             with zipfile.ZipFile(tmp_path / "out" / "images.zip") as file:
@@ -530,7 +530,7 @@ def test_erased_parts_keep_their_labels_and_are_told(handed):
     assert found[3].kind == AnswerKind.MIXED
     told = "\n".join(summary.messages)
     assert f"Question 1: {second.sum():,} of {mask.sum():,} pixels have no label in the drawing" in told
-    assert "Question 3: a part is void" in told
+    assert "Question 3: one part is void" in told
 
 
 def test_what_is_drawn_later_lies_above(handed):
@@ -653,12 +653,12 @@ def test_classes_of_one_colour_are_told_apart(project, tmp_path):
 @pytest.mark.parametrize(
     ("format", "name", "match"),
     [
-        ("cvat-mask", "a:b", r"'a:b' has a ':'.*Rename it in project\.yaml, or use cvat-xml\."),
+        ("cvat-mask", "a:b", r"'a:b' contains ':'.*Rename it in project\.yaml, or use cvat-xml\."),
         ("cvat-mask", "#a", "begins with '#'"),
-        ("cvat-xml", "x" * 65, "has 65 characters, of which CVAT keeps 64"),
-        ("cvat-xml", "a\x00b", "has a sign"),
-        ("label-studio", "a\nb", "has a sign"),
-        ("label-studio", "a$b", r"has a '\$'"),
+        ("cvat-xml", "x" * 65, "has 65 characters, of which CVAT keeps only 64"),
+        ("cvat-xml", "a\x00b", "contains a character"),
+        ("label-studio", "a\nb", "contains a character"),
+        ("label-studio", "a$b", r"contains '\$'"),
     ],
 )
 def test_names_that_a_tool_cannot_hold_are_refused(project, tmp_path, format, name, match):
@@ -692,7 +692,7 @@ def test_a_hand_over_of_another_project_is_refused(handed, make_dataset, tmp_pat
         (lambda facts: facts["images"][0]["questions"][0].update(key="0"), "question 1 is about other masks"),
         (lambda facts: facts["images"][0]["questions"][0].update(query_id=2), "question 2 is about other masks"),
         (lambda facts: facts.pop("labels"), "not as the hand-over wrote it: labels"),
-        (lambda facts: facts["labels"][0].update(class_index=11), "its labels are not as the hand-over wrote them"),
+        (lambda facts: facts["labels"][0].update(class_index=11), "its labels have been changed since the hand-over"),
         (lambda facts: facts.update(version=2), "not as the hand-over wrote it: version"),
     ):
         facts = json.loads(json.dumps(whole))
@@ -736,7 +736,7 @@ def test_files_cut_short_are_told(handed):
     export = handed.tool.export({}) if handed.tool.format != "cvat-mask" else handed.tool.export()
     whole = export.read_bytes()
     export.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"not (a )?whole (JSON|XML|ZIP file)") as error:
+    with pytest.raises(InputError, match=r"not (a )?complete (JSON|XML|ZIP file)") as error:
         take_back(handed.project, export, annotator="Ada")
     assert str(export) in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(MissingFileError, match="Name the file that"):
@@ -752,9 +752,9 @@ def test_a_file_of_another_tool_is_told(project, tmp_path):
     export = LabelStudio(tmp_path / "out").export()
     with pytest.raises(InputError, match="is an export as label-studio, not as cvat-xml"):
         take_back(project, export, annotator="Ada", format="cvat-xml")
-    with pytest.raises(InputError, match="and the hand-over was for cvat-xml"):
+    with pytest.raises(InputError, match="but the hand-over was for cvat-xml"):
         take_back(project, export, annotator="Ada", handover=tmp_path / "cvat" / "handover.json")
-    with pytest.raises(InputError, match="'confirm' is for CVAT"):
+    with pytest.raises(InputError, match="'confirm' is only for CVAT"):
         take_back(project, export, annotator="Ada", untouched="confirm")
 
 
@@ -793,14 +793,17 @@ def region(tasks, place=0):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda tasks: region(tasks).update(original_width=65), r"drawn on an image of 65 x 48 pixels; .* has 64 x 48"),
-        (lambda tasks: region(tasks).update(image_rotation=90), "turned by 90 degrees"),
+        (
+            lambda tasks: region(tasks).update(original_width=65),
+            r"drawn on an image of 65 x 48 pixels, but .* has 64 x 48",
+        ),
+        (lambda tasks: region(tasks).update(image_rotation=90), "rotated by 90 degrees"),
         (lambda tasks: region(tasks)["value"].update(brushlabels=["dog"]), "label 'dog' was not handed over"),
         (lambda tasks: region(tasks)["value"].update(brushlabels=["sky", "car"]), "more than one label"),
-        (lambda tasks: region(tasks)["value"].update(rle=region(tasks)["value"]["rle"][:-9]), "was cut short"),
+        (lambda tasks: region(tasks)["value"].update(rle=region(tasks)["value"]["rle"][:-9]), "was truncated"),
         (
             lambda tasks: region(tasks)["value"].update(rle=brush_of_mask(np.ones((48, 63), bool))),
-            "where the image needs",
+            "but the image needs",
         ),
         (lambda tasks: region(tasks)["value"].update(rle="eJw"), "a list of whole numbers"),
         (lambda tasks: region(tasks)["value"].update(format="png"), "in format 'png'"),
@@ -810,7 +813,7 @@ def region(tasks, place=0):
             "choice '\\?' was not handed over",
         ),
         (lambda tasks: region(tasks).update(type="choices", value={"choices": ["a", "b"]}), "more than one choice"),
-        (lambda tasks: tasks[0].update(annotations="?"), "no list of objects"),
+        (lambda tasks: tasks[0].update(annotations="?"), "not a list of objects"),
         (
             lambda tasks: tasks[0]["annotations"].append(
                 {"result": [{"type": "choices", "value": {"choices": ["cannot tell"]}}]}
@@ -864,7 +867,7 @@ def test_tasks_of_others_are_left_alone(studio, project):
     [
         (lambda tasks: {"tasks": tasks}, "expected a list of tasks"),
         (lambda tasks: [1, 2], "expected a list of tasks"),
-        (lambda tasks: [{"image": "x", "class": []}], "not JSON-MIN"),
+        (lambda tasks: [{"image": "x", "class": []}], "not as JSON-MIN"),
         (lambda tasks: [task["data"].update(handover="?") for task in tasks] and None, "none of its 5 tasks belongs"),
         (lambda tasks: [{"data": {"image": "x"}}], "none of its 1 tasks belongs"),
     ],
@@ -878,7 +881,7 @@ def test_json_nested_without_end_is_refused(project, tmp_path):
     hand_over(project, tmp_path / "out", "label-studio")
     path = tmp_path / "out" / "deep.json"
     path.write_text("[" * 200_000, encoding="utf-8")
-    with pytest.raises(InputError, match=r"nested too deeply|not whole JSON"):
+    with pytest.raises(InputError, match=r"nested too deeply|not complete JSON"):
         take_back(project, path, annotator="Ada")
 
 
@@ -886,7 +889,7 @@ def test_large_files_are_refused_unread(project, tmp_path, monkeypatch):
     hand_over(project, tmp_path / "out", "label-studio")
     export = LabelStudio(tmp_path / "out").export()
     monkeypatch.setattr(archive, "MAX_TEXT", 100)
-    with pytest.raises(InputError, match="at most 100 are read"):
+    with pytest.raises(InputError, match="at most 100 are supported"):
         take_back(project, export, annotator="Ada")
 
 
@@ -918,9 +921,9 @@ def first_mask(root):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda root: root.find("image").set("width", "65"), "has 65 x 48 pixels; it was handed over with 64 x 48"),
+        (lambda root: root.find("image").set("width", "65"), "has 65 x 48 pixels, but was handed over with 64 x 48"),
         (lambda root: first_mask(root).set("label", "dog"), "label 'dog', which was not handed over"),
-        (lambda root: first_mask(root).set("rle", "1, 2"), "covers 3 pixels and its box has"),
+        (lambda root: first_mask(root).set("rle", "1, 2"), "covers 3 pixels, but its box has"),
         (lambda root: first_mask(root).set("rle", "1, x"), "not all whole numbers"),
         (lambda root: first_mask(root).set("rle", "9" * 5000), "not all whole numbers"),
         (lambda root: first_mask(root).set("left", "63"), "of an image of 64 x 48"),
@@ -944,7 +947,9 @@ def test_verdicts_that_differ_are_refused(cvat):
 
     summary = cvat(change)
     assert (summary.recorded, summary.refused) == (4, 1)
-    assert summary.messages == ("Question 1: its masks have the verdicts cannot tell and keep. Give them one.",)
+    assert summary.messages == (
+        "Question 1: its masks have different verdicts: cannot tell and keep. Give them the same one.",
+    )
 
 
 def test_unknown_questions_and_images_are_told(cvat):
@@ -970,10 +975,10 @@ def test_an_image_that_did_not_come_back_is_untouched(cvat, project):
         (b'<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><annotations>&y;</annotations>', "document type"),
         (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations/>', "document type"),
         ('<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a><annotations/>'.encode("utf-16"), "document type"),
-        (b"<annotations><image>", "not whole XML"),
-        (b"\x00\x01", "not whole XML"),
+        (b"<annotations><image>", "not complete XML"),
+        (b"\x00\x01", "not complete XML"),
         (b"<html/>", "its root is <html>"),
-        (b"<annotations><track/></annotations>", "with tracks"),
+        (b"<annotations><track/></annotations>", "contains tracks"),
         (b"<annotations/>", "none of its 0 images"),
         (b'<annotations><image name="x.png"/></annotations>', "none of its 1 images"),
     ],
@@ -1016,9 +1021,9 @@ def test_bad_label_maps_are_told_and_spoil_no_other(masks, project, tmp_path):
     name = map_of(project, 0)
     for data, match in (
         (png(tmp_path, small), "has 63 x 48 pixels; the image was handed over with 64 x 48"),
-        (png(tmp_path, odd), r"colour \(1, 2, 3\) is no label of its labelmap.txt"),
+        (png(tmp_path, odd), r"colour \(1, 2, 3\) is not a label of its labelmap.txt"),
         (png(tmp_path, odd)[:60], f"{name}: truncated or damaged"),
-        (b"no picture", f"{name}: not an image"),
+        (b"no picture", f"{name}: not a readable image"),
     ):
         summary = masks(lambda files, data=data: files.update({name: data}), untouched="confirm")
         assert summary.refused == 4 and summary.recorded + summary.same == 1
@@ -1073,8 +1078,8 @@ def test_an_image_without_a_label_map_is_untouched(masks, project):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda files: files.update({"labelmap.txt": b"road:1,2::"}), "is not name:red,green,blue"),
-        (lambda files: files.update({"labelmap.txt": b"road:1,2,999::"}), "is not name:red,green,blue"),
+        (lambda files: files.update({"labelmap.txt": b"road:1,2::"}), "expected name:red,green,blue"),
+        (lambda files: files.update({"labelmap.txt": b"road:1,2,999::"}), "expected name:red,green,blue"),
         (lambda files: files.update({"labelmap.txt": b"road:1,2,3::\ncar:1,2,3::"}), "two labels have the colour"),
         (lambda files: files.update({"labelmap.txt": b"\xff\xfe"}), "is not UTF-8"),
         (lambda files: [files.pop(name) for name in list(files) if "Class/" in name], "contains neither"),
@@ -1092,11 +1097,11 @@ def test_bad_archives_are_refused(masks, project, change, match):
 
 def test_archives_are_bounded(masks, monkeypatch):
     monkeypatch.setattr(archive, "MAX_ENTRIES", 3)
-    with pytest.raises(InputError, match="6 files; at most 3 are read"):
+    with pytest.raises(InputError, match="6 files; at most 3 are supported"):
         masks(lambda files: None)
     monkeypatch.setattr(archive, "MAX_ENTRIES", 100)
     monkeypatch.setattr(archive, "MAX_EXPANDED", 10_000)
-    with pytest.raises(InputError, match="bytes unpacked; at most 10,000 are read"):
+    with pytest.raises(InputError, match="bytes; at most 10,000 are supported"):
         masks(lambda files: files.update({"bomb.png": bytes(1_000_000)}))
 
 

@@ -127,9 +127,7 @@ def test_an_answer_sent_twice_at_once_is_recorded_once(ledger):
 def test_another_answer_is_refused_and_says_how_to_replace(ledger, other):
     (query,) = ask(ledger, (0, 5))
     ledger.add_answers(1, [(reply(query), 1.0, [(0, 5, FIRST, 1)])])
-    message = (
-        rf"Question {query} was answered 'correct' by eve\. To change that, say that the new answer replaces answer 1"
-    )
+    message = rf"Question {query} was answered 'correct' by eve\. To change the answer, state that it replaces answer 1"
     with pytest.raises(AlreadyAnsweredError, match=message):
         ledger.add_answers(1, [(reply(query, **other), 1.0, [(0, 5, 1, 2)])])
     assert len(ledger.answers()) == len(ledger.correction_rows()) == 1
@@ -179,7 +177,7 @@ def test_the_database_itself_keeps_one_standing_answer(full):
 def test_answers_to_nothing(ledger, bad):
     (query,) = ask(ledger, (0, 5))
     answer = reply(bad.get("query", query), replaces=bad.get("replaces"))
-    with pytest.raises(LedgerError, match=r"ledger refuses .*FOREIGN KEY"):
+    with pytest.raises(LedgerError, match=r"ledger rejected .*FOREIGN KEY"):
         ledger.add_answers(1, [(answer, 1.0, [])])
     assert ledger.answers() == []
 
@@ -279,9 +277,9 @@ def test_rounds_and_stages_come_back(ledger):
 
 def test_a_stage_ends_once_and_a_round_begins_once(ledger):
     ledger.finish_stage(1, "score", 0.1, {})
-    with pytest.raises(LedgerError, match=r"ledger refuses .*UNIQUE constraint failed: stages"):
+    with pytest.raises(LedgerError, match=r"ledger rejected .*UNIQUE constraint failed: stages"):
         ledger.finish_stage(1, "score", 0.1, {})
-    with pytest.raises(LedgerError, match=r"ledger refuses .*UNIQUE constraint failed: rounds"):
+    with pytest.raises(LedgerError, match=r"ledger rejected .*UNIQUE constraint failed: rounds"):
         ledger.open_round(1, method="a", config={}, model="", seed=0, versions={})
 
 
@@ -302,7 +300,7 @@ def test_a_newer_ledger_is_refused_and_left_alone(ledger):
     ledger.close()
     with sqlite3.connect(ledger.path) as connection:
         connection.execute("INSERT INTO schema_versions VALUES (?)", (LATEST + 3,))
-    message = rf"schema version {LATEST + 3}; this a2lc knows versions up to {LATEST}\. .*pip install -U a2lc"
+    message = rf"schema version {LATEST + 3}, but this a2lc knows versions up to {LATEST}\. .*pip install -U a2lc"
     for _ in range(2):
         with pytest.raises(NewerProjectError, match=message):
             Ledger(ledger.path)

@@ -112,7 +112,7 @@ def test_a_layer_and_the_corrections_of_its_round_are_one_transaction(ledger):
             1, Source.AUTOMATIC, one, one, one, one, confidences=np.ones(1), model="m", layer={0: ("f" * 64, pixels)}
         )
 
-    with pytest.raises(LedgerError, match="refuses"):
+    with pytest.raises(LedgerError, match="rejected"):
         add(0)
     assert not len(ledger.correction_rows()) and not ledger.layers()
     add(4)

@@ -134,5 +134,5 @@ def test_what_does_not_belong_together():
         merge_masks(CHAIN, np.ones(9), [[0.0, 1.0]])
     with pytest.raises(InputError, match=r"rows 0\.\.9; there are 9 masks"):
         merge_masks(CHAIN, np.ones(9), [[0, 9]])
-    with pytest.raises(InputError, match="At most -1 masks"):
+    with pytest.raises(InputError, match="masks to absorb is -1"):
         merge_masks(CHAIN, np.ones(9), NEXT, max_absorbed=-1)

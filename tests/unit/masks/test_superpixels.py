@@ -147,10 +147,12 @@ def test_last_row_and_column_are_cut_off():
 
 
 def test_squares_that_a_mask_map_cannot_number():
-    message = r"Squares of 1 pixels make 65,536 masks of an image of 256 x 256; at most 65,535 .*a side of 2 or more"
+    message = (
+        r"Squares of 1 pixels give 65,536 masks for an image of 256 x 256; at most 65,535 .*Set `size` to 2 or more"
+    )
     with pytest.raises(InputError, match=message):
         grid(256, 256, 1)
-    with pytest.raises(InputError, match="Side of the squares is 0; expected 1 pixel or more"):
+    with pytest.raises(InputError, match="side of the squares is 0; expected at least 1 pixel"):
         grid(5, 5, 0)
 
 
@@ -161,7 +163,7 @@ def test_squares_that_a_mask_map_cannot_number():
 def test_bad_input(method):
     pixels = np.zeros((8, 9, 3), dtype=np.uint8)
     for count in (0, -3, 65536):
-        with pytest.raises(InputError, match=f"^{count:,} superpixels an image; expected 1 to 65,535"):
+        with pytest.raises(InputError, match=f"^{count:,} superpixels per image; expected 1 to 65,535"):
             method(pixels, count)
     for wrong in (pixels[..., 0], pixels.astype(float), pixels[..., :2], pixels[:0]):
         with pytest.raises(InputError, match="Expected RGB pixels"):

@@ -82,7 +82,7 @@ def test_unlikely_pixels_of_an_answer_become_void():
 def test_sums_that_cannot_be_added_up_are_refused():
     from a2lc.errors import ConfigError
 
-    with pytest.raises(ConfigError, match=r"acquisition 'sim' cannot be added up over merged masks; amss, classbal"):
+    with pytest.raises(ConfigError, match=r"acquisition 'sim' cannot be summed over merged masks; use amss, classbal"):
         create_method("amss", {"acquisition": "sim"})
 
 

@@ -71,12 +71,12 @@ def test_names_in_any_script_survive(tmp_path):
         ({"training": {"iterations": 0}}, r"training.iterations: .*greater than or equal to 1, found 0"),
         ({"training": {"preset": "fast"}}, r"training.preset: .*'cpu', 'paper' or 'tiny'.*found 'fast'"),
         ({"training": {"preset": ["cpu"]}}, r"training.preset: .*found \['cpu'\]"),
-        ({"training": {"scale": [2.0, 1.0]}}, r"training: scale \(2.0, 1.0\) is not a range of positive numbers"),
+        ({"training": {"scale": [2.0, 1.0]}}, r"training: scale \(2.0, 1.0\) is not a range of two positive numbers"),
         (
             {"training": {"model": "probabilities"}},
-            r"training: .model: probabilities. and the folder .* belong together",
+            r"training: .model: probabilities. requires the folder",
         ),
-        ({"training": {"probabilities": "dir"}}, r"belong together"),
+        ({"training": {"probabilities": "dir"}}, r"requires the folder"),
         ({"annotator": {"error_rate": 1.0}}, r"annotator.error_rate: .*less than 1, found 1.0"),
         (
             {"sources": {"images": "a", "exif": "turn"}},
@@ -105,8 +105,8 @@ def test_missing_key_is_named(tmp_path):
     ("text", "message"),
     [
         ("a: [", "not valid YAML"),
-        ("- 1\n- 2\n", "expected keys and values, found list"),
-        ("", "expected keys and values, found NoneType"),
+        ("- 1\n- 2\n", "expected settings as keys and values, found list"),
+        ("", "expected settings as keys and values, found NoneType"),
     ],
 )
 def test_not_a_configuration(tmp_path, text, message):
@@ -121,13 +121,15 @@ def test_not_utf8(tmp_path):
 
 
 def test_missing_project(tmp_path):
-    with pytest.raises(MissingFileError, match=r"No project at .*project.yaml is missing. Make one with: a2lc init"):
+    with pytest.raises(
+        MissingFileError, match=r"There is no project at .*project.yaml is missing. Create one with: a2lc init"
+    ):
         read_config(tmp_path / "project.yaml")
 
 
 def test_newer_version_is_refused_even_if_it_has_other_keys(tmp_path):
     path = write(tmp_path, {"format_version": 2, "created_by": "a2lc 9.1.0", "something": "else"})
-    message = r"format version 2, made by a2lc 9.1.0; this a2lc reads up to 1. .*pip install -U a2lc"
+    message = r"format version 2, written by a2lc 9.1.0; this a2lc reads versions up to 1. .*pip install -U a2lc"
     with pytest.raises(NewerProjectError, match=message):
         read_config(path)
 
@@ -175,8 +177,8 @@ def test_preset_by_setting_resets_what_it_fills_in():
         ),
         ({"trainng.iterations": 5}, ConfigError, r"^settings: unknown key 'trainng'. Did you mean 'training'\?"),
         ({"training.iterations": "many"}, ConfigError, r"^settings: training.iterations: .*found 'many'"),
-        ({"seed.more": 1}, ConfigError, r"^seed.more: 'seed' has no settings below it"),
-        ({"training.preset": "papr"}, UnknownNameError, r"No preset 'papr'. Did you mean 'paper'\?"),
+        ({"seed.more": 1}, ConfigError, r"^seed.more: 'seed' has no settings of its own"),
+        ({"training.preset": "papr"}, UnknownNameError, r"Unknown preset 'papr'. Did you mean 'paper'\?"),
     ],
 )
 def test_bad_settings(settings, error, message):

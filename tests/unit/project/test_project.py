@@ -67,7 +67,9 @@ def test_state_and_corrected_labels_follow_the_ledger(tiny_project):
 
 
 def test_no_project(tmp_path):
-    with pytest.raises(MissingFileError, match=r"No project at .*: project.yaml is missing. Make one with: a2lc init"):
+    with pytest.raises(
+        MissingFileError, match=r"There is no project at .*: project.yaml is missing. Create one with: a2lc init"
+    ):
         Project(tmp_path)
 
 
@@ -75,14 +77,16 @@ def test_newer_project(tiny_project_dir):
     path = tiny_project_dir / "project.yaml"
     data = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**data, "format_version": 7, "created_by": "a2lc 3.0"}))
-    with pytest.raises(NewerProjectError, match=r"format version 7, made by a2lc 3.0; this a2lc reads up to 1"):
+    with pytest.raises(
+        NewerProjectError, match=r"format version 7, written by a2lc 3.0; this a2lc reads versions up to 1"
+    ):
         Project(tiny_project_dir)
 
 
 def test_newer_ledger(tiny_project_dir):
     with sqlite3.connect(tiny_project_dir / "ledger.sqlite") as connection:
         connection.execute("INSERT INTO schema_versions VALUES (99)")
-    with pytest.raises(NewerProjectError, match="schema version 99; this a2lc knows versions up to"):
+    with pytest.raises(NewerProjectError, match="schema version 99, but this a2lc knows versions up to"):
         Project(tiny_project_dir)
 
 
@@ -140,7 +144,7 @@ def test_image_that_is_gone_or_damaged(tiny_project):
         tiny_project.pixels(tiny_project.images[0])
     path.unlink()
     message = (
-        r"Image .*data/images/train/scene_00000\.png is gone. Put it back, or correct `sources` in .*project\.yaml"
+        r"Image .*data/images/train/scene_00000\.png is missing. Restore it, or correct `sources` in .*project\.yaml"
     )
     with pytest.raises(MissingFileError, match=message):
         tiny_project.pixels(tiny_project.images[0])
@@ -152,14 +156,14 @@ def test_no_ground_truth(make_dataset):
     with Project(data.project) as project:
         assert not project.has_ground_truth
         with pytest.raises(
-            InputError, match=r"no ground truth: .* Set `annotator` to human, or make the project with `ground_truth`"
+            InputError, match=r"no ground truth, .* Set `annotator` to human, or create the project with `ground_truth`"
         ):
             project.truth.table
 
 
 def test_image_by_name(tiny_project):
     assert tiny_project.record("scene_00001").index == 1
-    with pytest.raises(UnknownNameError, match=r"No image 'scene_0001'. Did you mean 'scene_00001'\?"):
+    with pytest.raises(UnknownNameError, match=r"Unknown image 'scene_0001'. Did you mean 'scene_00001'\?"):
         tiny_project.record("scene_0001")
 
 
@@ -239,7 +243,7 @@ def test_two_imports_of_one_folder_do_not_meet(tmp_path):
 
     with new_folder(tmp_path / "x") as partial:
         partial.mkdir()
-        with pytest.raises(LockedError, match="Another process is making"), new_folder(tmp_path / "x"):
+        with pytest.raises(LockedError, match="Another process is creating"), new_folder(tmp_path / "x"):
             pass
         (partial / "file").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["x"] and (tmp_path / "x/file").exists()

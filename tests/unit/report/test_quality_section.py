@@ -178,10 +178,10 @@ def test_figures_with_intervals_and_true_ones(project: Project) -> None:
     assert (section.last.wrong_masks.true, section.last.wrong_pixels.true, section.unasked) == (1, 144, 11)
     source = page(project)
     text = words(source)
-    assert "Measured by 4 audits of round 1: random masks, drawn with known probabilities" in text
+    assert "Measured by 4 audits of round 1: masks that were drawn at random with known probabilities" in text
     assert "pixels of other classes inside a mask are not counted as errors" in text and "95 % confidence" in text
     assert "0.625 → 0.750 0.500 to 0.688 → 0.625 to 0.812 true 0.667 → 0.917" in text
-    assert "Wrong masks left 3 1 to 5, of 11 without an answer true 1" in text
+    assert "Wrong masks remaining 3 1 to 5, of 11 without an answer true 1" in text
     assert "Predicted gain of the next 5 questions 1.25 0.50 to 2.00, percentage points of mean IoU" in text
     assert cells(source, "Labels at the end of each audited round")[1:] == [
         ["0", "4", "0.625 (0.500 to 0.688)", "0.667", "0.500 (0.250 to 0.750)", unit(true["before"]["miou"]), "–", "–"],
@@ -238,10 +238,10 @@ def test_first_labels_that_tell_nothing_are_warned_of(project: Project) -> None:
     # In the overview and in the section.
     assert words(source).count("The initial labels carry no information on the true classes.") == 2
     assert source.count('class="note harm"') == 2
-    assert "25.0 % of the masks have the right initial label; random labels would give 37.5 %" in words(source)
+    assert "25.0 % of the masks have the right initial label; with random labels it would be 37.5 %" in words(source)
 
 
-@pytest.mark.parametrize(("gold", "said"), [(1, "– not known: 1 mask asked"), (8, "12.5 % by 8 masks asked")])
+@pytest.mark.parametrize(("gold", "said"), [(1, "– not known: 1 mask asked"), (8, "12.5 % from 8 masks asked")])
 def test_answers_that_were_wrong(project: Project, gold: int, said: str) -> None:
     run_round(project, 1, [], found(gold=gold, error_rate=0.125 if gold >= 8 else None))
     assert f"Wrong answers {said} about twice" in words(page(project))

@@ -254,7 +254,7 @@ def test_only_round_0_and_no_validation_set(project: Project) -> None:
     text = words(source)
     assert "0.314 round 0, on the training images" in text
     assert "Model mIoU is measured on the training images, so it is not an estimate for new images." in text
-    assert "The final weights were kept, as there is no validation ground truth to choose by." in text
+    assert "The final checkpoint was used, as there is no validation ground truth to select one by." in text
     assert cells(source, "Changed: masks")[1][:4] == ["0", "a2lc", "0", "0"]
     assert "<svg" in source
 
@@ -278,7 +278,7 @@ def test_weights_chosen_on_validation_ground_truth(tmp_path: Path) -> None:
         open_round(project, 0)
         finish(project, 0, trained(0.5, "validation images", "best", 0.5))
         text = words(page(project))
-        assert "Weights were chosen on validation ground truth; the best earlier ones were kept." in text
+        assert "On validation ground truth, the best earlier checkpoint was selected." in text
         assert "0.500 round 0, on the validation images" in text
         assert "no estimate for new images" not in text
         open_round(project, 1)
@@ -296,7 +296,7 @@ def test_no_ground_truth(tmp_path: Path) -> None:
         assert "The project has no ground truth for its images." in text
         assert "There is no curve" in text and "not measured" in text
         assert "Their precision cannot be measured" in text and "did harm" not in text
-        assert "Not known to be right or wrong" in text and "by ground truth." not in text
+        assert "it is unknown whether this is right" in text and "by ground truth." not in text
         assert cells(source, "pixels before")[0] == ["class", "pixels before", "pixels after", "change"]
         # Pixels of 144 a mask: "road" lost (0, 3) and (0, 2), and gained (0, 4).
         assert cells(source, "pixels before")[1] == ["road", "576", "432", "−144"]
@@ -385,7 +385,7 @@ def test_undo_goes_back_to_what_stood_before(project: Project) -> None:
     assert (found.headline.manual_masks, found.headline.automatic_masks) == (0, 1)
     assert found.changes[0].source == "automatic"
     assert found.changes[0].history == [
-        "automatic in round 1, confidence 0.995", "by hand in round 2", "undone after round 2",
+        "automatic in round 1, confidence 0.995", "manual in round 2", "undone after round 2",
     ]  # fmt: skip
     # Without automatic corrections nothing would be left: the manual one was taken back.
     first = project.truth.confusion(load_facts(project, through=0).now).miou
@@ -414,7 +414,7 @@ def test_image_files_that_cannot_be_shown(project: Project, change: str) -> None
         else:
             save(path, np.zeros((5, 4, 3), dtype=np.uint8))
     source = page(project)
-    expected = {"gone": "is gone", "damaged": "damaged", "other size": "is 4 x 5 now; it was imported with 36 x 24."}
+    expected = {"gone": "is missing", "damaged": "damaged", "other size": "is 4 x 5 now; it was imported with 36 x 24."}
     assert words(source).count("No picture.") == words(source).count(expected[change]) == 3
     assert source.count("data:image/png") == 6 and "data:image/jpeg" not in source
 
@@ -439,7 +439,7 @@ def test_through_an_earlier_round(project: Project) -> None:
     assert found.headline.clicks == 2 and found.headline.undone == [] and found.automatic.stands == 2
     assert found.headline.now_miou != collect(project).headline.now_miou
     text = words(page(project, through=1))
-    assert "until the end of round 1" in text and "scored by" in text and "Next:" not in text
+    assert "as of the end of round 1" in text and "scored by" in text and "Next:" not in text
     assert [row.round for row in collect(project, through=0).log.rows] == []
 
 
@@ -628,7 +628,7 @@ def test_automatic_changes_checked_by_later_answers(project: Project) -> None:
     found = collect(project)
     assert (found.automatic.checked, found.automatic.upheld, found.automatic.stands) == (2, 1, 0)
     confirmed = next(change for change in found.changes if change.mask_id == 5)
-    assert confirmed.history == ["automatic in round 1, confidence 0.995", "confirmed by hand in round 2"]
+    assert confirmed.history == ["automatic in round 1, confidence 0.995", "confirmed manually in round 2"]
 
 
 def test_an_automatic_row_that_keeps_the_class_is_no_change(project: Project) -> None:

@@ -154,7 +154,7 @@ def test_a_score_broken_between_its_files_does_not_repeat_them(made, project, mo
 
 
 def test_stages_come_in_order(made, project):
-    with pytest.raises(StageError, match="at its stage 'train', not at 'select'"):
+    with pytest.raises(StageError, match="at stage 'train', not at 'select'"):
         Loop(project, plan(made)).run_stage("select")
 
 
@@ -163,10 +163,10 @@ def test_questions_settle_the_plan_of_a_round_and_nothing_before_does(made, proj
     Loop(project, plan(made, "random")).run_stage("score")
     Loop(project, plan(made, "alc", budget=5)).run_stage("select")
     with pytest.raises(
-        StageError, match=r"Round 1 was begun with another method and settings and budget: method was 'alc'"
+        StageError, match=r"Round 1 was started with a different method and settings and budget: method was 'alc'"
     ):
         Loop(project, plan(made, "a2lc")).run_stage("answer")
-    with pytest.raises(StageError, match=r"another budget: budget was 5, now 6\. Finish it with those"):
+    with pytest.raises(StageError, match=r"different budget: budget was 5, now 6\. Finish it with the original values"):
         Loop(project, plan(made, "alc", budget=6)).run(1)
     assert Loop(project, plan(made, "alc", budget=5)).run(1)
     row = project_status(project)["rounds"][1]
@@ -177,7 +177,7 @@ def test_questions_settle_the_plan_of_a_round_and_nothing_before_does(made, proj
 def test_a_wrong_folder_of_probabilities_can_be_mended(made, project, tmp_path):
     wrong = dataclasses.replace(plan(made), training=TrainingConfig(model="probabilities", probabilities=str(tmp_path)))
     lines = []
-    with pytest.raises(MissingFileError, match="No probabilities of image"):
+    with pytest.raises(MissingFileError, match="no probabilities of image"):
         Loop(project, wrong, on_stage=lambda result: lines.extend(result.lines())).run(1)
     assert "model not measured" in lines[1]
     assert Loop(project, plan(made)).run(1)
@@ -195,7 +195,7 @@ def test_missing_weights_are_said_by_name(made, project):
     open_round(loop.context, 0)
     for stage in ("train", "evaluate"):
         project.ledger.finish_stage(0, stage, 0.0, {"training": network.training.model_dump(mode="json")})
-    with pytest.raises(MissingFileError, match=r"model\.ckpt is missing: the model of round 0 cannot score"):
+    with pytest.raises(MissingFileError, match=r"model\.ckpt is missing, so the model of round 0 cannot score"):
         loop.run_stage("score")
 
 
@@ -213,7 +213,7 @@ def test_budget_over_what_is_left_is_refused_before_any_work(made, project):
 
 
 def test_budget_that_buys_nothing_is_refused(made, project):
-    with pytest.raises(InputError, match="buys no answer"):
+    with pytest.raises(InputError, match="pays for no answer"):
         Loop(project, plan(made, budget=0.5))
 
 
@@ -262,7 +262,7 @@ def test_without_ground_truth_figures_are_null_and_a_person_answers(made):
         for query in waiting[:-1]:
             kind, classes = (AnswerKind.CONFIRM, (query.proposed,)) if query.query_id % 2 else (AnswerKind.SKIP, ())
             assert record_answer(project, Answer(query_id=query.query_id, annotator="ann", kind=kind, classes=classes))
-        with pytest.raises(InputError, match="to name another class, answer 'correct'"):
+        with pytest.raises(InputError, match="To choose another class, answer 'correct'"):
             wrong = (waiting[-1].proposed + 1) % 11
             kind = AnswerKind.CONFIRM
             record_answer(project, Answer(query_id=waiting[-1].query_id, annotator="ann", kind=kind, classes=(wrong,)))
@@ -288,7 +288,7 @@ def test_record_answer_refuses_what_fits_no_question(made, project):
         record_answer(project, Answer(query_id=999, annotator="a", kind=AnswerKind.VOID))
     with pytest.raises(InputError, match="Class 77"):
         record_answer(project, Answer(query_id=1, annotator="a", kind=AnswerKind.CORRECT, classes=(77,)))
-    with pytest.raises(InputError, match="names one class, found 0"):
+    with pytest.raises(InputError, match="needs exactly one class, found 0"):
         record_answer(project, Answer(query_id=1, annotator="a", kind=AnswerKind.CONFIRM))
 
 

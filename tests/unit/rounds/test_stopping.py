@@ -31,8 +31,8 @@ def test_rules_are_read(text, rule):
         ("acuracy=0.9", UnknownNameError, r"Did you mean 'accuracy'\?"),
         ("accuracy<0.9", InputError, "^`until` accuracy<0.9: write accuracy=0.9"),
         ("gain=0.1", InputError, "^`until` gain=0.1: write gain<0.1"),
-        ("accuracy=95", InputError, "accuracy is a share, up to 1"),
-        ("gain<1.2.3", InputError, "1.2.3 is no number"),
+        ("accuracy=95", InputError, "accuracy is a share, so the value can be at most 1"),
+        ("gain<1.2.3", InputError, "1.2.3 is not a number"),
     ],
 )
 def test_bad_rules_are_named(text, error, message):
@@ -48,7 +48,7 @@ def test_the_whole_interval_must_be_there():
     assert parse_until("accuracy=0.95").reached(found) == "", "the estimate alone is not enough"
     assert "pixel accuracy at least 0.93" in parse_until("accuracy=0.93").reached(found)
     assert parse_until("miou=0.6").reached(found) == ""
-    assert "wrong masks left at most 190" in parse_until("errors<200").reached(found)
+    assert "wrong masks remaining at most 190" in parse_until("errors<200").reached(found)
     assert parse_until("gain<0.2").reached(found) == "", "below, not at"
     assert parse_until("gain<0.21").reached(found)
 

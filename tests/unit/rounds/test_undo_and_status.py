@@ -228,7 +228,7 @@ def test_stages_follow_each_other(tiny_project):
 
     ledger = tiny_project.ledger
     assert next_stage(tiny_project) == (0, "train")
-    with pytest.raises(StageError, match=r"Round 0 is at its stage 'train', not at 'score'\. Run first: a2lc train"):
+    with pytest.raises(StageError, match=r"Round 0 is at stage 'train', not at 'score'\. Run this first: a2lc train"):
         require_stage(tiny_project, "score")
     open_round(tiny_project, 0)
     assert next_stage(tiny_project) == (0, "train")

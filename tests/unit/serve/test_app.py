@@ -237,7 +237,7 @@ def test_one_bad_answer_does_not_spoil_the_others(client, desk):
     assert [r["query_id"] for r in results] == [999, 1, 2, 3, 4, 999, 5]
     assert [r["status"] for r in results] == ["refused"] * 6 + ["recorded"]
     assert "no question 999" in results[0]["message"] and "Class 4711" in results[1]["message"]
-    assert "Parts belong to an answer 'classes'" in results[4]["message"] and list(desk.standing_answers) == [5]
+    assert "Only an answer 'classes' has parts" in results[4]["message"] and list(desk.standing_answers) == [5]
 
 
 @pytest.mark.parametrize(
@@ -440,13 +440,13 @@ def test_a_lost_image_leaves_its_cards(client, desk, project):
     path.unlink()
     try:
         fresh = client_of(desk)
-        refused(fresh.get(f"/api/images/{card['image']}/whole.jpg"), 404, "no_image_file", "is gone")
+        refused(fresh.get(f"/api/images/{card['image']}/whole.jpg"), 404, "no_image_file", "is missing")
         assert good(fresh.get("/api/questions/1")) == card
         parts = {"method": "superpixels", "count": 4}
-        refused(fresh.post("/api/questions/1/parts", json=parts), 404, "no_image_file", "is gone")
+        refused(fresh.post("/api/questions/1/parts", json=parts), 404, "no_image_file", "is missing")
         said = {"query_id": 1, "kind": "classes", "classes": [1], "parts": parts | {"classes": [1] * 4}}
         (result,) = send(fresh, said)["results"]
-        assert result["status"] == "refused" and "is gone" in result["message"]
+        assert result["status"] == "refused" and "is missing" in result["message"]
     finally:
         path.write_bytes(kept)
     assert client.get(f"/api/images/{card['image']}/whole.jpg").status_code == 200
@@ -515,9 +515,9 @@ def test_clicks_are_recorded(client, desk):
 @pytest.mark.parametrize(
     ("classes", "parts", "says"),
     [
-        ([1], [2], "names classes [1] and its parts [2]"),
-        ([2, 1], [1, 2], "names classes [2, 1] and its parts [1, 2]"),
-        ([99], [99], "Class 99 of a part is none of the"),
+        ([1], [2], "names classes [1], but its parts have [2]"),
+        ([2, 1], [1, 2], "names classes [2, 1], but its parts have [1, 2]"),
+        ([99], [99], "Class 99 of a part is not one of the"),
         ([], [VOID], "No part has a class"),
         ([], [None], "No part has a class"),
     ],
@@ -910,11 +910,11 @@ def test_a_port_is_held_before_anything_is_served(client):
     try:
         assert server.port > 0 and server.address == f"127.0.0.1:{server.port}"
         assert set(server.hosts) == {f"127.0.0.1:{server.port}", f"localhost:{server.port}", f"[::1]:{server.port}"}
-        with pytest.raises(InputError, match=rf"Cannot listen at 127.0.0.1 port {server.port}: .*`port`"):
+        with pytest.raises(InputError, match=rf"Cannot listen on 127.0.0.1, port {server.port}: .*`port`"):
             Server("127.0.0.1", server.port)
     finally:
         server.close()
-    with pytest.raises(InputError, match=r"Cannot listen at 127.0.0.1 port 70000"):
+    with pytest.raises(InputError, match=r"Cannot listen on 127.0.0.1, port 70000"):
         Server("127.0.0.1", 70000)
 
 

@@ -271,7 +271,7 @@ def test_what_a_person_leaves_out_is_not_made(open_desk):
     out = of_pair | (spread["probability"] < threshold)
     done = desk.accept_spread(threshold, [pair])
     assert done == {"changed": int((~out).sum()), "left_out": int(out.sum()), "message": done["message"]}
-    assert 0 < out.sum() < len(out) and f"{out.sum()} left out by hand" in done["message"]
+    assert 0 < out.sum() < len(out) and f"{out.sum()} excluded in review" in done["message"]
     state = desk.project.state()
     assert (state.classes[spread["rows"][out]] == FIRST).all() and (state.classes[spread["rows"][~out]] != FIRST).all()
     (details,) = [s.details for s in desk.project.ledger.stages() if (s.round, s.stage) == (1, "correct")]
@@ -289,7 +289,7 @@ def test_accepted_changes_are_taken_back_until_a_model_is_trained_on_them(open_d
     assert desk.undo_spread() == done["changed"]
     assert "were undone" in desk.status()["message"]
     assert not (desk.project.state().source == AUTOMATIC).any()
-    with pytest.raises(NotNowError, match="taken back already"):
+    with pytest.raises(NotNowError, match="already been undone"):
         desk.undo_spread()
     monkeypatch.undo()
     desk.worker.wake.set()
@@ -393,7 +393,7 @@ def test_a_round_begun_ahead_keeps_the_plan_it_was_begun_with(open_desk, scored)
         loop.run_stage(stage)
     for change in ({"budget": 20}, {"method": "alc", "budget": 100}, {"settings": {"certify": 0.5}}):
         other = Loop(desk.project, scored.plan(desk.project, **({"budget": 100} | change), kind="human"))
-        with pytest.raises(StageError, match="begun with another"):
+        with pytest.raises(StageError, match="started with a different"):
             other.check()
     again = Loop(desk.project, scored.plan(desk.project, 100, kind="human"))
     for stage in ("score", "select"):

@@ -214,9 +214,9 @@ def test_as_many_classes_as_parts(classes):
 
 
 def test_odd_classes_and_crops_are_refused():
-    with pytest.raises(InputError, match=r"Class -3 of a part is neither a class nor -1 for unlabeled"):
+    with pytest.raises(InputError, match=r"Class -3 of a part is neither a class index nor -1 \(unlabeled\)"):
         pixel_labels(PARTS, (0, 0, 3, 2), (2, 3), [1, KEEP, 2])
-    with pytest.raises(InputError, match=r"Parts are 3 x 2 pixels, but their crop 4 x 2"):
+    with pytest.raises(InputError, match=r"Parts are 3 x 2 pixels, but their crop is 4 x 2"):
         pixel_labels(PARTS, (0, 0, 4, 2), (9, 9))
 
 

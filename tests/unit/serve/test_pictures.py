@@ -150,12 +150,12 @@ def test_a_region_outside_is_refused(pictures, box):
 def test_a_lost_image_is_told(pictures, tiny_project):
     path = tiny_project.image_path(tiny_project.images[0])
     path.unlink()
-    with pytest.raises(MissingFileError, match=r"is gone. Put it back"):
+    with pytest.raises(MissingFileError, match=r"is missing. Restore it"):
         pictures.jpeg(0, None, size=64)
     mask = int(tiny_project.masks.mask_ids[0])
     assert pictures.geometry(question(0, [mask])).area == tiny_project.masks.area[0], "masks are still known"
     Image.new("RGB", (48, 64)).save(path)
-    with pytest.raises(InputError, match=r"is 48 x 64 pixels and was 64 x 48"):
+    with pytest.raises(InputError, match=r"has 48 x 64 pixels, but had 64 x 48"):
         pictures.pixels(0)
     path.write_bytes(b"no image")
     with pytest.raises(ImageFileError, match="not an image"):

@@ -105,7 +105,7 @@ def test_inputs_are_left_alone(fast, rng, make_probs):
 def test_concat_of_nothing_or_of_different_classes(make_stats):
     with pytest.raises(ShapeError, match="at least one part"):
         MaskStats.concat([])
-    with pytest.raises(ShapeError, match=r"different class counts or ignore values: \[\(3, 255\), \(4, 255\)\]"):
+    with pytest.raises(ShapeError, match=r"different numbers of classes or ignore values: \[\(3, 255\), \(4, 255\)\]"):
         MaskStats.concat([make_stats(classes=4), make_stats(classes=3)])
 
 

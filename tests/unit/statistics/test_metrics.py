@@ -57,7 +57,7 @@ def test_values_out_of_range(bad, where):
 
 
 def test_shapes_and_sums_that_do_not_fit():
-    with pytest.raises(ShapeError, match=r"Labels of shape \(2, 3\), ground truth of shape \(3, 2\)"):
+    with pytest.raises(ShapeError, match=r"Labels have shape \(2, 3\), but ground truth has shape \(3, 2\)"):
         ConfusionCounts(2).update(np.zeros((2, 3), dtype=int), np.zeros((3, 2), dtype=int))
     with pytest.raises(ShapeError, match="different classes"):
         ConfusionCounts(2) + ConfusionCounts(3)

@@ -183,7 +183,7 @@ def test_a_head_needs_encoder_and_decoder():
 
 def test_weights_of_another_head_are_refused(tiny_project, tmp_path):
     fit_model(tiny_project, CONFIG, task_of("labels", tiny_project), tmp_path, seed=1)
-    with pytest.raises(ConfigError, match="weights of another network"):
+    with pytest.raises(ConfigError, match="weights of a different network"):
         load_model(config_of("semi"), tiny_project.classes.num_classes, tmp_path / "model.ckpt")
     assert isinstance(build_model(config_of("semi"), 3), HeadedNet)
 

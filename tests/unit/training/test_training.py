@@ -214,7 +214,7 @@ def test_bad_training_settings(project, tmp_path):
         fit_model(project, REAL.model_copy(update={"encoder": "resnet18x"}), labels_task(project), tmp_path, seed=1)
     with pytest.raises(ConfigError, match="precision 'half'"):
         pick_precision(TINY.model_copy(update={"precision": "half"}))
-    with pytest.raises(ConfigError, match="research alone"):
+    with pytest.raises(ConfigError, match="research only"):
         fit_model(
             project,
             REAL.model_copy(update={"encoder": "mit_b0", "encoder_weights": "imagenet", "model": "unet"}),
@@ -244,7 +244,7 @@ def test_weights_that_cannot_be_fetched_start_from_scratch_and_say_so(project, t
 
 def test_weights_of_another_network_are_refused(tmp_path):
     save_model(torch.nn.Conv2d(3, 5, 1), tmp_path / "model.ckpt")
-    with pytest.raises(ConfigError, match="weights of another network"):
+    with pytest.raises(ConfigError, match="weights of a different network"):
         load_model(REAL, 5, tmp_path / "model.ckpt")
 
 

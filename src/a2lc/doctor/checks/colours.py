@@ -25,9 +25,9 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             yield describe_finding(
                 f"{slug(what)}-unreadable",
                 "doubt" if evidence.options.skip_bad else "fault",
-                f"{unreadable.count:,} {what} files cannot be read without a guess: {' | '.join(unreadable.reasons)}",
+                f"{unreadable.count:,} {what} files cannot be read reliably: {' | '.join(unreadable.reasons)}",
                 unreadable,
-                fix="Save them as the reason says, get them again, or go on without them.",
+                fix="Save them as the message says, get them again, or continue without them.",
                 remedies=(Remedy(option="skip_bad", value=True),),
             )
         if coded is not None:
@@ -41,12 +41,14 @@ def _lossy_finding(evidence: Evidence, what: str, case: Case) -> Finding:
     return describe_finding(
         f"{slug(what)}-lossy",
         "fault",
-        f"{case.count:,} {what} files are JPEG or WebP, which blur values at every edge ({len(case.pixels):,} colours "
-        f"are in them).{text}",
+        (
+            f"{case.count:,} {what} files are JPEG or WebP, which blur values at every edge (they contain "
+            f"{len(case.pixels):,} colours).{text}"
+        ),
         case,
         values=case.values(colour_name),
-        fix="Find them as they were before they were compressed"
-        + ("; if there is no way, read each pixel as the nearest known value." if remedies else "."),
+        fix="Find the files as they were before compression"
+        + ("; if that is impossible, read each pixel as the nearest known value." if remedies else "."),
         remedies=remedies,
     )
 
@@ -76,12 +78,15 @@ def _snap(evidence: Evidence, case: Case) -> tuple[str, tuple[Remedy, ...]]:
         snap = Remedy(option="snap", value=away)
         return "", (snap,) if grey else (snap, Remedy(option="colours", value=True))
     what = "values" if grey else "colours"
-    text = f" Pixels lie up to {away} from every known one, and known {what} are {gap} apart: the nearest is a guess."
+    text = (
+        f" Pixels differ by up to {away} from every known value, and known {what} are {gap} apart, so the "
+        "nearest one is a guess."
+    )
     often = sorted(code & 255 for code, pixels in case.pixels.items() if pixels >= sum(case.pixels.values()) / 100)
     strange = [value for value in often if np.abs(known - value).min() * 2 >= gap] if grey else []
     if strange:
         named = ", ".join(map(str, _peaks(often, case)))
-        text += f" Values around {named} are frequent: stretched ids, or other ones than in the classes file."
+        text += f" Values around {named} are frequent: the ids are stretched, or differ from those of the classes file."
     return text, ()
 
 
@@ -107,10 +112,10 @@ def _colour_finding(evidence: Evidence, what: str, case: Case) -> Finding:
         return describe_finding(
             code,
             "fault",
-            f"{case.count:,} {what} files are colour-coded; {len(case.pixels):,} colours are in them.",
+            f"{case.count:,} {what} files are colour-coded; they contain {len(case.pixels):,} colours.",
             case,
             values=case.values(colour_name),
-            fix="Give a classes file with the colour of each class, and read through it.",
+            fix="Name a classes file with the colour of each class, and read the files through it.",
         )
     table = dict(zip(evidence.classes.colours, evidence.classes.names, strict=True))
     table.setdefault(VOC_VOID, "void")
@@ -119,17 +124,19 @@ def _colour_finding(evidence: Evidence, what: str, case: Case) -> Finding:
         return describe_finding(
             code,
             "fault",
-            f"{case.count:,} {what} files hold ids in the red channel alone.",
+            f"{case.count:,} {what} files store ids in the red channel only.",
             case,
             values=case.values(colour_name),
-            fix="Save the red channel as an 8-bit grey PNG, or give the classes these colours in the classes file "
-            "and set `colours`.",
+            fix=(
+                "Save the red channel as 8-bit grey PNG, or give the classes these colours in the classes file and "
+                "set `colours`."
+            ),
         )
     if not unknown:
         return describe_finding(
             code,
             "fault",
-            f"{case.count:,} {what} files are colour-coded, in the colours of the classes.",
+            f"{case.count:,} {what} files are colour-coded in the colours of the classes.",
             case,
             values=case.values(lambda value: f"{colour_name(value)} {table[rgb(value)]}"),
             fix="Read them through the colours of the classes file.",
@@ -146,10 +153,14 @@ def _colour_finding(evidence: Evidence, what: str, case: Case) -> Finding:
     return describe_finding(
         code,
         "fault",
-        f"{case.count:,} {what} files are colour-coded, and {len(unknown):,} of their {len(case.pixels):,} colours are no "
-        f"class's: {sum(unknown.values()):,} pixels.",
+        (
+            f"{case.count:,} {what} files are colour-coded, and {len(unknown):,} of their {len(case.pixels):,} "
+            f"colours are not those of a class: {sum(unknown.values()):,} pixels."
+        ),
         case,
         values=tuple(ValueCount(value=nearest(v), pixels=n, files=case.with_value[v]) for v, n in few),
-        fix="Add those colours to the classes file (one with the name of its class, void with the ignore value), then "
-        "set `colours`.",
+        fix=(
+            "Add these colours to the classes file (each with its class, or with the ignore value for unlabeled "
+            "pixels), then set `colours`."
+        ),
     )

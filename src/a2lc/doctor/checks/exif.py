@@ -20,7 +20,10 @@ _CASES = (
     (
         "exif",
         _UPRIGHT,
-        f"their maps fit both ways, so look at one: {_UPRIGHT.setting} if upright, {_STORED.setting} if not",
+        (
+            f"their maps fit both, so look at one of the images: {_UPRIGHT.setting} if it is upright, "
+            f"{_STORED.setting} if it is not"
+        ),
     ),
 )
 
@@ -61,8 +64,8 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             yield describe_finding(
                 code,
                 "fault",
-                f"{case.count:,} images are shown turned by their EXIF orientation; {text}.",
+                f"{case.count:,} images are rotated by their EXIF orientation; {text}.",
                 case,
-                fix="Set how they are meant; copies are turned, your files stay.",
+                fix="Choose how they are read; the project stores rotated copies, and your files are not changed.",
                 remedies=(remedy,),
             )

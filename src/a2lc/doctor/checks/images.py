@@ -75,7 +75,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             "doubt" if evidence.options.skip_bad else "fault",
             f"{case.count:,} image files cannot be used: {' | '.join(case.reasons)}",
             case,
-            fix="Get the files again, or go on without them.",
+            fix="Get the files again, or continue without them.",
             remedies=(Remedy(option="skip_bad", value=True),),
         )
     if "image-deep" in evidence.cases:
@@ -83,7 +83,10 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         yield describe_finding(
             "image-deep",
             "fault",
-            f"{case.count:,} images have more than 8 bits, or other than 1, 3 or 4 bands: {' | '.join(case.reasons)}",
+            (
+                f"{case.count:,} images have more than 8 bits, or a number of bands other than 1, 3 or 4: "
+                f"{' | '.join(case.reasons)}"
+            ),
             case,
             fix="Choose which values become black and white, and which bands are red, green and blue; the project keeps "
             "8-bit copies.",
@@ -114,8 +117,8 @@ def check_set(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             code="nothing-left",
             level="fault",
-            message="No image is left: all of them would be left out.",
-            fix="Fix the files; the other findings name what is wrong with them.",
+            message="No images are left: all of them would be skipped.",
+            fix="Fix the files; the other findings state what is wrong with them.",
         )
     odd = {mode: count for mode, count in evidence.modes.items() if mode != "RGB"}
     if odd:
@@ -123,6 +126,6 @@ def check_set(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             code="image-mode",
             level="note",
-            message=f"Of {sum(evidence.modes.values()):,} images, {text}: all are read as RGB.",
+            message=f"Of {sum(evidence.modes.values()):,} images, {text}; all are read as RGB.",
             count=sum(odd.values()),
         )

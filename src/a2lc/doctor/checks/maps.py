@@ -12,14 +12,14 @@ from a2lc.images.sources import MapSource
 __all__ = ["add_map", "check"]
 
 _CASES = (
-    ("all-void", "label files carry no class on any pixel", "Look whether they were left unfinished."),
-    ("same-map", "label files are the same as another's", "Look whether one was saved under two names."),
+    ("all-void", "label files have no labelled pixels", "Check whether they were left unfinished."),
+    ("same-map", "label files are identical to another one", "Check whether one was saved under two names."),
     ("masks-empty", "mask maps have no mask", "Nothing in these images can be asked about."),
 )
 
 _KINDS = (
-    ("palette", "label files have a palette: their indices are read, colours are for people"),
-    ("wide", "label files have 16 bits: all of them are kept"),
+    ("palette", "label files have a palette; the indices are read, and the colours are ignored"),
+    ("wide", "label files have 16 bits, all of which are kept"),
 )
 
 
@@ -75,24 +75,24 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             code="labels-are-truth",
             level="doubt",
-            message="The labels are the ground truth, file by file: nothing is left to correct.",
+            message="The labels are identical to the ground truth, so there is nothing to correct.",
             count=evidence.same_as_truth,
-            fix="Name the labels to correct as `labels`.",
+            fix="Set `labels` to the labels to correct.",
         )
     if evidence.masks_seen and not evidence.masked:
         yield Finding(
             code="no-masks",
             level="fault",
-            message="There is no mask in any mask map: all are 0 everywhere.",
-            fix="Leave `masks` out: connected components of the labels are taken then.",
+            message="The mask maps contain no masks: all are 0 everywhere.",
+            fix="Omit `masks` to use the connected components of the labels.",
         )
     void = evidence.cases["all-void"].count if "all-void" in evidence.cases else 0
     if evidence.seen.total() and not evidence.masks_seen and void and void == evidence.label_maps:
         yield Finding(
             code="no-class",
             level="fault",
-            message="The labels carry no class anywhere: every value is void.",
-            fix="Look at the values and the classes file.",
+            message="The labels carry no class: all pixels are unlabeled.",
+            fix="Check the values and the classes file.",
         )
     for kind, text in _KINDS:
         if evidence.kinds[kind]:

@@ -19,7 +19,12 @@ __all__ = ["check", "loose_files", "unknown_annotations"]
 def check(evidence: Evidence) -> Iterator[Finding]:
     """Report a layout that contradicts itself, label maps among the images, and files without a partner."""
     if evidence.layout_error:
-        yield Finding(code="layout", level="fault", message=evidence.layout_error, fix="Fix what the message names.")
+        yield Finding(
+            code="layout",
+            level="fault",
+            message=evidence.layout_error,
+            fix="Fix the problem that the message describes.",
+        )
     yield from _among_images(evidence)
     yield from _unmatched(evidence)
     for note in evidence.found.notes:
@@ -36,23 +41,30 @@ def _among_images(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             code="layout",
             level="fault" if evidence.layout_error else "doubt",
-            message=f"{len(maps):,} files beside the images look like their label maps: few values, and an image's name.",
+            message=(
+                f"{len(maps):,} files beside the images look like label maps: they have few values, and the name of "
+                "an image."
+            ),
             count=len(maps),
             files=tuple(map(str, maps[:5])),
-            fix="Put them into a folder of their own, each under the very name of its image, and name it as `labels`.",
+            fix="Move them into a folder of their own, under the exact names of their images, and set `labels` to it.",
         )
 
 
 def _unmatched(evidence: Evidence) -> Iterator[Finding]:
     options = evidence.options
     for what, names in evidence.found.unmatched.items():
-        option, fix, solved = "skip_bad", "Add or remove files so that names agree, or go on without them.", False
+        option, fix, solved = (
+            "skip_bad",
+            "Add, remove or rename files so that their names match, or continue without them.",
+            False,
+        )
         if what == "images without labels":
             option, solved = "partial", options.partial
-            fix = "Let them start without labels, or name the files as the images."
+            fix = "Accept them as unlabeled, or give the files the names of their images."
         elif what == "images without ground truth":
             option, solved = "partial_truth", options.partial_truth
-            fix = "Measure on the others, or name the files as the images."
+            fix = "Measure only the other images, or give the files the names of their images."
         if solved or options.skip_bad:
             continue
         hint = _hint(what, evidence.found.unmatched)
@@ -79,7 +91,7 @@ def _hint(what: str, unmatched: Mapping[str, list[str]]) -> str:
     lower = {name.lower(): name for name in extra}
     cased = [name for name in missing if lower.get(name.lower(), name) != name]
     if cased:
-        return f"{len(cased):,} differ in upper and lower case alone, such as {cased[0]} and {lower[cased[0].lower()]}."
+        return f"{len(cased):,} differ only in upper and lower case, such as {cased[0]} and {lower[cased[0].lower()]}."
     ends: Counter[str] = Counter()
     for name in missing:
         for other in extra:
@@ -88,8 +100,11 @@ def _hint(what: str, unmatched: Mapping[str, list[str]]) -> str:
     if ends:
         end, count = ends.most_common(1)[0]
         if Path(f"x{end}").suffix.lower() in IMAGE_SUFFIXES | ID_SUFFIXES:
-            return f"{count:,} {kind} files have two suffixes, such as {missing[0]}{end}.png: take {end} out of their names."
-        return f"{count:,} {kind} files end in {end!r} after the image's name: take that out of their names."
+            return (
+                f"{count:,} {kind} files have two suffixes, such as {missing[0]}{end}.png. Remove {end} from their "
+                "names."
+            )
+        return f"{count:,} {kind} files end in {end!r} after the name of the image. Remove it from their names."
     return ""
 
 
@@ -98,10 +113,13 @@ def unknown_annotations(paths: Sequence[Path]) -> Finding:
     return Finding(
         code="unknown-annotations",
         level="doubt",
-        message=f"{len(paths)} annotation files are of no format that is read, or damaged; nothing of them is used.",
+        message=f"{len(paths)} annotation files have an unknown format or are damaged, and are ignored.",
         count=len(paths),
         files=tuple(f"{path} ({path.stat().st_size:,} bytes)" for path in paths[:5]),
-        fix="Export them again; the formats are in docs/formats.md. Name what a file is with `format` and `labels`.",
+        fix=(
+            "Export them again; docs/formats.md lists the formats. Set `format` and `labels` to name a file and "
+            "its format."
+        ),
     )
 
 

@@ -25,7 +25,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             files = max(files, count)
             wrong.append(
                 ValueCount(
-                    value=f"{value} ({names[value]}) is painted as {names[painted]}",
+                    value=f"{value} ({names[value]}) is shown in the colour of {names[painted]}",
                     pixels=evidence.seen[value],
                     files=count,
                 )
@@ -34,8 +34,11 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             code="palette-order",
             level="doubt",
-            message=f"{len(wrong)} values have the palette colour of another class: perhaps the order of labels was lost.",
+            message=(
+                f"{len(wrong)} values have the palette colour of another class, so the order of labels was probably "
+                "lost."
+            ),
             count=files,
             values=tuple(wrong[:12]),
-            fix="If the colours are right, give the classes file the ids that the files have.",
+            fix="If the colours are right, use the ids of the files in the classes file.",
         )

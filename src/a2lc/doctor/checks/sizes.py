@@ -14,9 +14,9 @@ def add_size(evidence: Evidence, file: str, size: tuple[int, int], other: tuple[
     """Note a map of size `other` that belongs to an image of size `size`, both as width and height."""
     text = f"{other[0]} x {other[1]} for {size[0]} x {size[1]}"
     if other == size[::-1]:
-        text = f"{text}, turned by 90 degrees"
+        text = f"{text}, rotated by 90 degrees"
     elif other[0] * size[1] == other[1] * size[0]:
-        text = f"{text}, a clean scale of {other[0] / size[0]:g}"
+        text = f"{text}, scaled by {other[0] / size[0]:g}"
     evidence.cases["size"].add(file, reason=text)
 
 
@@ -29,5 +29,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             "fault",
             f"{case.count:,} maps differ in size from their image: {' | '.join(dict.fromkeys(case.reasons))}",
             case,
-            fix="Bring map and image to one size: ids by nearest neighbour, never smoothed.",
+            fix=(
+                "Resize map or image to the same size: label maps with nearest-neighbour interpolation, never smoothed."
+            ),
         )

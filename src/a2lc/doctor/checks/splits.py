@@ -14,10 +14,10 @@ __all__ = ["add_split", "check"]
 _CASES = (
     (
         "split-leak",
-        "images are in training and in validation: a model would be measured on what it learnt from",
-        "Take them out of one of the two.",
+        ("images are in both training and validation, so a model would be measured on images that it was trained on"),
+        "Remove them from one of the two.",
     ),
-    ("image-twice", "images are the same picture as another", "Keep one of each, unless that is meant."),
+    ("image-twice", "images are the same picture as another", "Keep one of each, unless the repetition is intended."),
 )
 
 

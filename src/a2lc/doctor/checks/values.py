@@ -59,8 +59,10 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         yield describe_finding(
             f"{slug(what)}-values",
             "fault",
-            f"{what} hold {len(case.pixels):,} values that are no class and not ignore ({evidence.classes.ignore}): "
-            f"{sum(case.pixels.values()):,} pixels in {case.count:,} files.{explanation.text}",
+            (
+                f"{what} contain {len(case.pixels):,} values that are neither a class nor the ignore value "
+                f"({evidence.classes.ignore}): {sum(case.pixels.values()):,} pixels in {case.count:,} files.{explanation.text}"
+            ),
             case,
             values=case.values(),
             fix=explanation.fix,
@@ -84,17 +86,17 @@ def _binary(evidence: Evidence) -> Iterator[Finding]:
     if values != {0, 255} or classes.ignore != 255 or 255 in evidence.options.value_map or 0 not in classes.file_values:
         return
     other = next((value for value in classes.file_values if value), None)
-    fix = f"Say which: {_read_as(255, 255).setting} if it means no class."
+    fix = f"Choose: {_read_as(255, 255).setting} if it means no class."
     if other is not None:
         name = classes.names[classes.file_values.index(other)]
         fix = (
-            f"{fix.removesuffix('.')}, {_read_as(255, other).setting} if it is {name!r}. "
-            "The option below reads it as an object."
+            f"{fix.removesuffix('.')}, {_read_as(255, other).setting} if it is {name!r}. The option below reads "
+            "it as an object."
         )
     yield Finding(
         code="labels-binary",
         level="fault",
-        message="The labels hold only 0 and 255, and 255 is the ignore value: it may mean an object, or no class.",
+        message="The labels contain only 0 and 255, and 255 is the ignore value; it may mean an object, or no class.",
         count=evidence.label_maps,
         values=evidence.counts(sorted(values)),
         fix=fix,
@@ -131,14 +133,14 @@ def _explain(evidence: Evidence, what: str, case: Case, new_ignore: int | None) 
     values, ids = sorted(case.pixels), classes.file_values
     if max(values) >= 1000 and any(value >= 1000 and value // 1000 in ids for value in values):
         return _Explanation(
-            text=" They look like instance ids: class * 1000 + number.",
-            fix="Take the label files (such as _labelIds), not those of instances.",
+            text=" They look like instance ids, class * 1000 + number.",
+            fix="Use the label files (such as _labelIds), not the instance files.",
         )
     step = _step(sorted(seen - {classes.ignore}) if classes.ignore not in seen else sorted(seen))
     if step is not None and len(seen) <= len(ids) + 1 and set(ids) >= set(range(len(seen))):
         return _Explanation(
-            text=f" All values are multiples of {step}: ids stretched so that people can see them.",
-            fix="Read each as its place in the row.",
+            text=f" All values are multiples of {step}, so the ids were probably stretched to make them visible.",
+            fix="Read each value as its position in the sequence.",
             remedies=tuple(_read_as(value, place) for place, value in enumerate(sorted(seen)) if value != place),
             stretched=True,
         )
@@ -146,25 +148,27 @@ def _explain(evidence: Evidence, what: str, case: Case, new_ignore: int | None) 
     to_void = _to_void(values, classes.ignore, new_ignore if what != "labels" else None) if enough else ()
     if evidence.smooth and float(np.mean(evidence.smooth)) > _SMOOTH and len(values) > 2:
         return _Explanation(
-            text=" They lie between two other values at borders: the maps were resized with smoothing.",
-            fix="Make them again with nearest neighbour; the option below gives such pixels no class.",
+            text=" They lie between two other values at borders, so the maps were resized with smoothing.",
+            fix=(
+                "Create them again with nearest-neighbour interpolation; the option below makes such pixels unlabeled."
+            ),
             remedies=to_void,
         )
     if values == [max(ids) + 1] and min(ids) == 0 and 0 not in evidence.seen:
         return _Explanation(
-            text=f" Values run from 1 to {max(ids) + 1} and ids from 0: counted from one.",
+            text=f" Values run from 1 to {max(ids) + 1}, but ids start at 0, so the values were counted from 1.",
             fix="Give the classes ids from 1 in the classes file (`id`).",
         )
     if new_ignore is not None and what == "labels":
         return _Explanation(
-            text=f" The ignore value {classes.ignore} is on no pixel.",
+            text=f" No pixel has the ignore value {classes.ignore}.",
             fix=f"If {new_ignore} means no class, set it as the ignore value; if it is a class, add it to the classes file.",
             remedies=(Remedy(option="ignore", value=new_ignore),),
         )
     return _Explanation(
         text="",
-        fix="Add them to the classes file, or read them as others"
-        + (": the options below give them no class." if enough else " with `value_map`."),
+        fix="Add them to the classes file, or read them as other values"
+        + ("; the options below make them unlabeled." if enough else " with `value_map`."),
         remedies=to_void,
     )
 
@@ -194,10 +198,10 @@ def _missing_classes(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             code="class-missing",
             level="doubt",
-            message=f"{len(missing)} of {classes.num_classes} classes are on no pixel: {first_names(missing)}.",
+            message=f"{len(missing)} of {classes.num_classes} classes have no pixels: {first_names(missing)}.",
             count=len(missing),
             values=tuple(ValueCount(value=name, pixels=0, files=0) for name in missing[:12]),
-            fix="Look whether their values are as the classes file says.",
+            fix="Check whether their values match the classes file.",
         )
 
 
@@ -211,12 +215,14 @@ def _void_share(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             code="void-share",
             level="doubt",
-            message=f"{share:.1%} of all label pixels are void.",
+            message=f"{share:.1%} of all label pixels are unlabeled.",
             values=(ValueCount(value=str(classes.ignore), pixels=void, files=files),),
-            fix=f"Look whether {classes.ignore} means no class; if another value does, set it as `ignore`.",
+            fix=f"Check whether {classes.ignore} means no class; if another value does, set `ignore` to it.",
         )
     elif void:
-        yield Finding(code="void-share", level="note", message=f"{share:.1%} of all label pixels are void ({void:,}).")
+        yield Finding(
+            code="void-share", level="note", message=f"{share:.1%} of all label pixels are unlabeled ({void:,})."
+        )
 
 
 def check_set(evidence: Evidence) -> Iterator[Finding]:
@@ -225,13 +231,18 @@ def check_set(evidence: Evidence) -> Iterator[Finding]:
         try:
             void_value(evidence.classes, evidence.options)
         except InputError as error:
-            yield Finding(code="no-void", level="fault", message=str(error), fix="Give void another value.")
+            yield Finding(
+                code="no-void", level="fault", message=str(error), fix="Use another value for unlabeled pixels."
+            )
     if evidence.classes is None and (not evidence.layout_error or evidence.sources.format == "folder"):
         values = ", ".join(f"{value} ({pixels:,})" for value, pixels in evidence.seen.most_common(12))
         yield Finding(
             code="no-classes",
             level="fault",
-            message=f"No classes are named, and format {evidence.sources.format!r} brings none along: no value could be "
-            "checked" + (f"; values and pixels: {values}." if values else "."),
-            fix="Name them as `classes`: a file, or names with commas between them.",
+            message=(
+                f"No classes are named, and format {evidence.sources.format!r} does not define any, so no value could "
+                "be checked"
+            )
+            + (f"; values and pixels: {values}." if values else "."),
+            fix="Set `classes` to a file, or to names separated by commas.",
         )

@@ -50,13 +50,13 @@ __all__ = [
 def _detect_mask(folder: FolderView) -> Detected | None:
     if not {"labelmap.txt", "segmentationclass"} <= folder.entries.keys():
         return None
-    return Detected(why="it holds labelmap.txt and SegmentationClass", images=folder.images, labels=folder.folder)
+    return Detected(why="it contains labelmap.txt and SegmentationClass", images=folder.images, labels=folder.folder)
 
 
 def _detect_xml(folder: FolderView) -> Detected | None:
     if "annotations.xml" not in folder.entries:
         return None
-    return Detected(why="it holds annotations.xml", images=folder.images, labels=folder.entries["annotations.xml"])
+    return Detected(why="it contains annotations.xml", images=folder.images, labels=folder.entries["annotations.xml"])
 
 
 def _detect_archive(folder: FolderView, file: AnnotationFile, *, xml: bool) -> Detected | None:
@@ -69,7 +69,7 @@ def _detect_archive(folder: FolderView, file: AnnotationFile, *, xml: bool) -> D
         or (not has_xml and not has_masks and (file.names or folder.labels))
     ):
         return None
-    return Detected(why=f"it holds {file.path.name}", images=folder.images, labels=file.path)
+    return Detected(why=f"it contains {file.path.name}", images=folder.images, labels=file.path)
 
 
 register(
@@ -78,7 +78,7 @@ register(
         title="CVAT *Segmentation mask 1.1*",
         reads=("a folder, or images in the export", "the ZIP of *Segmentation mask 1.1*, or its folder"),
         reader=read_cvat_mask,
-        writes="`annotations.zip` as *Segmentation mask 1.1*, and `void/` for what it cannot hold",
+        writes="`annotations.zip` as *Segmentation mask 1.1*, and `void/`, which marks void pixels",
         writer=CvatMaskWriter,
         labels="annotations.zip",
         detect=_detect_mask,
@@ -92,7 +92,7 @@ register(
         title="CVAT *for images 1.1*",
         reads=("a folder", "`annotations.xml` of *CVAT for images 1.1*, or its ZIP"),
         reader=read_cvat_xml,
-        writes="`annotations.xml` as *CVAT for images 1.1*: a mask for each class of an image",
+        writes="`annotations.xml` as *CVAT for images 1.1*: one mask per class and image",
         writer=CvatXmlWriter,
         labels="annotations.xml",
         detect=_detect_xml,

@@ -110,7 +110,7 @@ def read_labelmap(data: bytes, where: str) -> list[tuple[str, tuple[int, int, in
         parts = [part.strip() for part in rest.partition(":")[0].split(",")]
         if len(parts) != 3 or not all(part in _BYTES for part in parts):
             raise InputError(
-                f"{where}: {line.strip()!r} is not name:red,green,blue::. Export Segmentation mask 1.1 again."
+                f"{where}: {line.strip()!r}: expected name:red,green,blue::. Export Segmentation mask 1.1 again."
             )
         found.append((name, (int(parts[0]), int(parts[1]), int(parts[2]))))
     return found
@@ -153,7 +153,7 @@ def read_annotations(source: Path) -> tuple[Element, str]:
             names = [name for name in archive.names if PurePosixPath(name).name == "annotations.xml"]
             if len(names) != 1:
                 raise InputError(
-                    f"{source}: {len(names)} files annotations.xml; expected one. Export CVAT for images 1.1."
+                    f"{source}: contains {len(names)} files annotations.xml; expected one. Export CVAT for images 1.1."
                 )
             data, where = archive.read(names[0]), f"{source}: {names[0]}"
     else:
@@ -162,7 +162,7 @@ def read_annotations(source: Path) -> tuple[Element, str]:
     if root.tag != "annotations":
         raise InputError(f"{where}: its root is <{root.tag}>; expected <annotations>. Export CVAT for images 1.1.")
     if root.find("track") is not None:
-        raise InputError(f"{where}: made with tracks, for videos. Export CVAT for images 1.1.")
+        raise InputError(f"{where}: contains tracks, which are for videos. Export CVAT for images 1.1.")
     return root, where
 
 
@@ -253,7 +253,9 @@ def _xml(path: Path, given: ClassTable | None, max_pixels: int) -> Annotated:
             if shape.tag in _SHAPES:
                 used[shape.get("label", "")] = None
             elif shape.tag not in _NO_PIXELS:
-                raise InputError(f"{where}: image {tag.get('name')!r} has a <{shape.tag[:40]}>, which is not read.")
+                raise InputError(
+                    f"{where}: image {tag.get('name')!r} has a <{shape.tag[:40]}>, which is not supported."
+                )
             elif shape.tag != "attribute":
                 other.add(shape.tag)
     colours: dict[str, tuple[int, int, int] | None] = {}
@@ -261,7 +263,7 @@ def _xml(path: Path, given: ClassTable | None, max_pixels: int) -> Annotated:
         if label.find("name") is not None:
             colours.setdefault((label.findtext("name") or "").strip(), _hexadecimal(label.findtext("color") or ""))
     if colours and (strangers := used.keys() - colours.keys()):
-        raise InputError(f"{where}: a shape has label {min(strangers)!r}, which the file does not name.")
+        raise InputError(f"{where}: a shape has label {min(strangers)!r}, which the file does not define.")
     categories = [Category(name=name, colour=colour) for name, colour in (colours or dict.fromkeys(used)).items()]
     table, values = _with_void(categories, used, given, where)
     paths = [safe_path(tag.get("name"), where) for tag in tags]
@@ -273,10 +275,10 @@ def _xml(path: Path, given: ClassTable | None, max_pixels: int) -> Annotated:
         except ValueError as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{said}: its width and height are no whole numbers.") from None
+            raise InputError(f"{said}: its width and height are not whole numbers.") from None
         draw = bound(_draw_shapes, [s for s in tag if s.tag in _SHAPES], values, table, (width, height), said)
         maps[name] = DrawnMap(where=said, draw=draw)
-    notes = [f"{', '.join(sorted(other))} of {where} cover no pixels and were left alone"] if other else []
+    notes = [f"{', '.join(sorted(other))} of {where} cover no pixels and were left out"] if other else []
     return Annotated(maps=maps, table=table, where=where, notes=notes)
 
 
@@ -320,7 +322,7 @@ def _shape_mask(shape: Element, height: int, width: int, where: str) -> NDArray[
         return mask_of_element(shape, height, width, where)
     try:
         if shape.get("outside") == "1":
-            raise InputError("has a shape that is outside, which only tracks have")
+            raise InputError("has a shape with outside=1, which only tracks have")
         turned = number(shape.get("rotation", "0"), "a rotation")
         if shape.tag == "polygon":
             pairs = shape.get("points", "").replace(";", ",").split(",")
@@ -390,7 +392,7 @@ def _mask_export(path: Path, given: ClassTable | None, max_pixels: int) -> Annot
     names = tree.names
     maps = _below(names, "SegmentationClass", {".png"})
     if not maps:
-        raise InputError(f"{path}: holds no SegmentationClass/*.png. Export Segmentation mask 1.1.")
+        raise InputError(f"{path}: contains no SegmentationClass/*.png. Export Segmentation mask 1.1.")
     voids = {name: bound(tree.read, place) for name, place in _below(names, "void", {".png"}).items()}
     beside = path.parent / "void"
     if path.is_file() and beside.is_dir():
@@ -400,7 +402,7 @@ def _mask_export(path: Path, given: ClassTable | None, max_pixels: int) -> Annot
         }
     listed = [name for name in names if PurePosixPath(name).name == LABELMAP]
     if not listed:
-        raise InputError(f"{path}: holds no {LABELMAP}, which says what colours mean. Export Segmentation mask 1.1.")
+        raise InputError(f"{path}: contains no {LABELMAP}, which defines the colours. Export Segmentation mask 1.1.")
     where = f"{path}: {listed[0]}"
     labels = read_labelmap(tree.read(listed[0]), where)
     images = _below(names, "JPEGImages", IMAGE_SUFFIXES)
@@ -435,7 +437,7 @@ def _mask_export(path: Path, given: ClassTable | None, max_pixels: int) -> Annot
         found[name] = DrawnMap(where=said, draw=draw)
     notes = [f"{len(missing)} images listed in {path} have no label map there"] if missing else []
     if not counted and BACKGROUND in [name for name, _ in labels]:
-        notes.append("background is void: name a class background in `classes` to have it as one")
+        notes.append("background is read as void; name a class background in `classes` to make it a class")
     return Annotated(maps=found, table=table, where=str(path), notes=notes, packed=packed)
 
 
@@ -458,8 +460,8 @@ def _text(tree: _Tree, name: str) -> list[str]:
 
 def _what(colours: Mapping[int, str], code: int) -> str:
     if code in colours:
-        return f"label {colours[code]!r}, which is in no class of `classes`. Add it there."
-    return f"no label of {LABELMAP}. Export Segmentation mask 1.1 again."
+        return f"label {colours[code]!r}, which is not in `classes`. Add it there."
+    return f"not a label of {LABELMAP}. Export Segmentation mask 1.1 again."
 
 
 def _draw_colours(
@@ -475,6 +477,6 @@ def _draw_colours(
     if read_void is not None:
         empty = read_ids(ImageBytes(where=f"void of {where}", data=read_void()), max_pixels=max_pixels)
         if empty.shape != values.shape:
-            raise InputError(f"{where}: its file in void/ is of another size.")
+            raise InputError(f"{where}: its file in void/ has a different size.")
         values[empty != 0] = void
     return values.astype(np.uint16 if values.max(initial=0) > 255 else np.uint8)

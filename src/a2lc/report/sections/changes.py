@@ -96,7 +96,7 @@ def _history(facts: Facts, row: int) -> Iterator[str]:
             yield f"automatic in round {number}, confidence {facts.confidence[index]:.3f}"
         elif source == MANUAL:
             confirmed = facts.rows.old[index] == facts.rows.new[index]
-            yield f"{'confirmed by hand' if confirmed else 'by hand'} in round {number}"
+            yield f"{'confirmed manually' if confirmed else 'manual'} in round {number}"
         elif source == UNDO:
             yield f"undone after round {number}"
         else:

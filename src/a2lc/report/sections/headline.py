@@ -137,7 +137,7 @@ def _layer(facts: Facts) -> list[str]:
     pixels = sum(count for _, count in files.values())
     methods = {record.round: record.method for record in facts.rounds}
     return [
-        f"In round {number}, method {methods.get(number, '')} also labelled or unlabeled {pixels:,} single pixels in "
+        f"In round {number}, method {methods.get(number, '')} also set or removed the labels of {pixels:,} single pixels in "
         f"{len(files):,} images. Label quality includes these pixel-level labels."
     ]
 
@@ -153,11 +153,11 @@ def _weights(facts: Facts) -> list[str]:
             what = f"No model was trained: {details['skipped']}."
         elif details.get("validation_miou") is not None:
             kept = "best earlier" if details.get("kept") == "best" else "last"
-            what = f"Weights were chosen on validation ground truth; the {kept} ones were kept."
+            what = f"On validation ground truth, the {kept} checkpoint was selected."
         elif facts.project.validation_images:
-            what = "The final weights were kept, without regard to validation ground truth."
+            what = "The final checkpoint was used, without regard to validation ground truth."
         else:
-            what = "The final weights were kept, as there is no validation ground truth to choose by."
+            what = "The final checkpoint was used, as there is no validation ground truth to select one by."
         chosen.setdefault(what, []).append(stage.round)
     if len(chosen) == 1:
         return list(chosen)

@@ -71,7 +71,7 @@ def add_page(app: FastAPI) -> None:
         icons = [name for name in _FAVICONS if name in known]
         return static_file(icons[0], request) if icons else Response(status_code=204)
 
-    @app.get("/api/health", summary="Whether the server answers")
+    @app.get("/api/health", summary="Check that the server responds")
     def health() -> HealthReply:
         return HealthReply(ok=True)
 

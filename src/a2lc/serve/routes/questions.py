@@ -52,11 +52,11 @@ def add_questions(app: FastAPI, views: Views) -> None:
     """Add the routes of questions and answers."""
     desk = views.desk
 
-    @app.get("/api/project", summary="What does not change while the server runs")
+    @app.get("/api/project", summary="Get what stays the same while the server runs: project, classes, settings")
     def project() -> OverviewReply:
         return OverviewReply.model_validate(desk.overview())
 
-    @app.get("/api/status", summary="State of the round")
+    @app.get("/api/status", summary="Get the state of the round")
     def status() -> StatusBody:
         return views.status()
 
@@ -65,7 +65,7 @@ def add_questions(app: FastAPI, views: Views) -> None:
         queries, gone = desk.lease(check_annotator(body.annotator), body.count, body.have)
         return LeasedReply(cards=views.cards(queries), gone=gone, status=views.status())
 
-    @app.post("/api/release", summary="Give questions back")
+    @app.post("/api/release", summary="Return questions")
     def release(body: ReleaseBody) -> ReleasedReply:
         return ReleasedReply(released=desk.release(check_annotator(body.annotator), body.ids))
 
@@ -74,7 +74,7 @@ def add_questions(app: FastAPI, views: Views) -> None:
         proposed, queries = desk.grid(check_annotator(body.annotator), body.count)
         return GridReply(proposed=proposed, cards=views.cards(queries))
 
-    @app.get("/api/questions/{query_id}", summary="One question")
+    @app.get("/api/questions/{query_id}", summary="Get a question")
     def question(query_id: QuestionPath) -> CardBody:
         return views.card(desk.question(query_id))
 
@@ -92,7 +92,7 @@ def add_questions(app: FastAPI, views: Views) -> None:
     def answers(body: AnswersBody) -> ResultsReply:
         return views.answers(body)
 
-    @app.get("/api/history", summary="The last answers of an annotator, newest first")
+    @app.get("/api/history", summary="List the last answers of an annotator, newest first")
     def history(annotator: str, limit: Annotated[int, QueryValue(ge=1, le=500)] = 50) -> HistoryReply:
         return HistoryReply(
             entries=[

@@ -31,7 +31,7 @@ def add_rounds(app: FastAPI, views: Views) -> None:
     """Add the routes of rounds."""
     desk = views.desk
 
-    @app.get("/api/spread", summary="Automatic corrections to review")
+    @app.get("/api/spread", summary="Get the automatic corrections to review")
     def spread(
         old: SpreadClass = None,
         new: SpreadClass = None,
@@ -44,7 +44,7 @@ def add_rounds(app: FastAPI, views: Views) -> None:
             return views.spread(None, offset, limit)
         return views.spread((old, new), offset, limit)
 
-    @app.post("/api/spread/accept", summary="Make the automatic corrections")
+    @app.post("/api/spread/accept", summary="Accept the automatic corrections")
     def accept(body: AcceptBody) -> AcceptedReply:
         check_annotator(body.annotator)
         done = desk.accept_spread(body.threshold, [(old, new) for old, new in body.rejected])
@@ -55,7 +55,7 @@ def add_rounds(app: FastAPI, views: Views) -> None:
         check_annotator(body.annotator)
         return UndoneReply(changed=desk.undo_spread(), status=views.status())
 
-    @app.get("/api/dashboard", summary="Figures of rounds, annotators and labels")
+    @app.get("/api/dashboard", summary="Get figures of rounds, annotators and labels")
     def dashboard() -> DashboardReply:
         return DashboardReply.model_validate(desk.dashboard())
 
@@ -67,7 +67,12 @@ def add_rounds(app: FastAPI, views: Views) -> None:
 
     archive: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": {}}, "description": "The files"}}
 
-    @app.get("/api/exports/{name}.zip", response_class=Response, responses=archive, summary="An export as a zip file")
+    @app.get(
+        "/api/exports/{name}.zip",
+        response_class=Response,
+        responses=archive,
+        summary="Download an export as a ZIP file",
+    )
     def download(name: str) -> Response:
         file, size = zip_folder(export_folder(views.project.folder, name))
         headers = {"content-disposition": f'attachment; filename="{name}.zip"', "content-length": str(size)}

@@ -27,7 +27,7 @@ const article = (name) => (/^[aeio]|^u(?!ni|s|t)/i.test(name) ? "an" : "a");
 
 /** What is asked, and the class that is shown in bold, if any. @returns {[string, number|null, string]} */
 function wording({ kind, proposed }, classes) {
-  if (kind === "dominant") return ["Which class is most of this?", null, ""];
+  if (kind === "dominant") return ["Which class covers most of this?", null, ""];
   if (kind === "classes") return ["Which classes are in this?", null, ""];
   if (proposed === null)
     return [kind === "pixel" ? "What is at the marked point?" : "What is this?", null, ""];
@@ -154,7 +154,7 @@ export class AnswerView {
     feed.addEventListener("picture", ({ detail }) => this.#pictureCame(detail));
     feed.addEventListener("gone", ({ detail }) => {
       if (!this.ready || this.review || !detail.includes(this.ready.card.query_id)) return;
-      toast("Somebody else is answering that question now. Here is the next one.");
+      toast("Someone else is answering that question now. Here is the next one.");
       this.next();
     });
     this.viewer.addEventListener("swipe", ({ detail }) => this.act(detail === "right" ? "keep" : "later"));
@@ -337,8 +337,8 @@ export class AnswerView {
   #reason() {
     const { status, outbox, offline, asked } = this.app;
     if (offline) {
-      const kept = outbox.size ? `${plural(outbox.size, "answer")} stored, to be sent. ` : "";
-      return { title: "The server does not answer", message: `${kept}Questions continue when it is back.`, busy: true };
+      const kept = outbox.size ? `${plural(outbox.size, "answer")} stored, not yet sent. ` : "";
+      return { title: "The server does not respond", message: `${kept}Questions continue when it is back.`, busy: true };
     }
     if (!status || !asked) return { title: "One moment", message: "Questions are being loaded.", busy: true };
     const { phase, message, waiting, proposed, training } = status;
@@ -346,7 +346,7 @@ export class AnswerView {
     if (phase === "spread") {
       const many = proposed === null ? "Some masks" : plural(proposed, "mask");
       return {
-        title: "The round is answered",
+        title: "All questions of the round are answered",
         message: message || `${many} would be corrected automatically.`,
         look: true,
       };
@@ -366,7 +366,7 @@ export class AnswerView {
     if (waiting > 0) {
       return {
         title: "Nearly done",
-        message: "Others are answering the last questions. Those they skip appear here.",
+        message: "Others are answering the last questions. Any that they skip will appear here.",
         busy: true,
       };
     }
@@ -399,7 +399,7 @@ export class AnswerView {
     const changes = proposed
       ? `${plural(proposed, "mask")} would be corrected automatically.`
       : "Automatic corrections are ready for review.";
-    setText(byId("notice-text"), over ? `The round is answered. ${changes}` : changes);
+    setText(byId("notice-text"), over ? `All questions of the round are answered. ${changes}` : changes);
   }
 
   /** The spread view has been seen: the notice has done its work. */
@@ -552,7 +552,7 @@ export class AnswerView {
         ready = await app.past.open(entry);
         app.outbox.know(entry.query_id, ready.card.answer?.answer_id);
       } catch {
-        toast("That answer cannot be opened now.", "warn");
+        toast("This answer cannot be opened now.", "warn");
         return;
       }
     }

@@ -23,10 +23,10 @@ async function request(path, options = {}) {
       ...options,
     });
   } catch {
-    throw new AwayError("The server does not answer.");
+    throw new AwayError("The server does not respond.");
   }
   if (response.status >= 500 || response.status === 429)
-    throw new AwayError(`The server answers ${response.status}.`);
+    throw new AwayError(`The server responded with status ${response.status}.`);
   if (response.ok) return response;
   let error = {};
   try {
@@ -37,7 +37,7 @@ async function request(path, options = {}) {
   throw new ApiError(
     response.status,
     error.code ?? "unknown",
-    error.message ?? `The server answers ${response.status}.`,
+    error.message ?? `The server responded with status ${response.status}.`,
   );
 }
 

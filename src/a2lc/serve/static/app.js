@@ -185,7 +185,7 @@ class App {
   #showConnection() {
     const { offline, locked, outbox } = this;
     const kept = outbox.size
-      ? `${plural(outbox.size, "answer")} stored, to be sent.`
+      ? `${plural(outbox.size, "answer")} stored, not yet sent.`
       : "your answers are stored.";
     const banner = byId("offline");
     banner.hidden = !offline && !locked;
@@ -238,7 +238,7 @@ class App {
       this.#showStatus();
     });
     outbox.addEventListener("unkept", () =>
-      toast("This browser cannot store answers: do not close the page before all are sent.", "warn"),
+      toast("This browser cannot store answers. Do not close the page before all are sent.", "warn"),
     );
     outbox.addEventListener("result", ({ detail: { result } }) => {
       if (result.status !== "conflict" && result.status !== "refused") return;
@@ -353,7 +353,7 @@ async function boot() {
     const away = error instanceof api.AwayError;
     const why =
       error.status === 401 ? "Not signed in: open the address that a2lc serve printed." : error.message;
-    setText(byId("offline"), away ? "The server does not answer. Trying again…" : why);
+    setText(byId("offline"), away ? "The server does not respond. Trying again…" : why);
     if (away) setTimeout(boot, SOON);
   }
 }

@@ -204,7 +204,7 @@ export class DashboardView {
       figure(count(waiting), "waiting"),
       figure(
         maybe(minute, (value) => value.toFixed(1)),
-        "yours per minute",
+        "your answers per minute",
       ),
       miou === null ? null : figure(percent(miou), "mIoU of the labels"),
     );
@@ -230,7 +230,7 @@ export class DashboardView {
       h(
         "p",
         { class: "quiet small" },
-        `Estimated from audits of round ${round}${sure}.${undone ? " Some corrections were undone since." : ""}`,
+        `Estimated from audits of round ${round}${sure}.${undone ? " Some corrections have been undone since." : ""}`,
       ),
     );
     node.dataset.testid = "quality";

@@ -113,7 +113,7 @@ export class GridView {
     }
     setText(
       byId("grid-line"),
-      "Mark masks of another class with a click or Space, move with arrows, and confirm the others with Enter. Marked ones are asked again one by one.",
+      "Mark masks of another class with a click or Space, move with the arrow keys, and confirm the others with Enter. Marked masks are asked about again one by one.",
     );
     const marked = now.marked.size ? `, ${now.marked.size} marked` : "";
     byId("grid-confirm").replaceChildren(`Confirm ${kept}${marked} `, h("kbd", {}, "↵"));
@@ -183,7 +183,7 @@ export class GridView {
     const left = this.now.cards.filter((card) => !ids.includes(card.query_id));
     for (const id of ids) this.app.feed.others.delete(id);
     if (left.length === this.now.cards.length) return;
-    toast("Somebody else is answering some of these now. They are left out.");
+    toast("Someone else is answering some of these now. They are left out.");
     this.now.cards = left;
     if (!left.length) this.load();
     else this.#render();

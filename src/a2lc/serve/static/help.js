@@ -4,8 +4,8 @@ import { byId, h, setText } from "./dom.js";
 import { ACTIONS, bind, keyName, resetKeys, shownKeys } from "./keys.js";
 
 const FIXED = [
-  ["1 – 9", "Name a class: the suggestions in order"],
-  ["any other letter", "Search a class, beginning with that letter"],
+  ["1 – 9", "Choose a suggested class, in order"],
+  ["any other letter", "Search for a class that begins with that letter"],
   ["← ↑ → ↓", "Move the picture; in the grid, move between tiles"],
   ["Esc", "Close the search, a reopened answer, or a view"],
   ["wheel, drag, double click", "Zoom, move, fit the picture"],
@@ -16,7 +16,7 @@ const MORE = [
   ["Grid", "Space or a click marks a mask of another class. Enter confirms all others."],
   [
     "Cut",
-    "Choose a class, then click parts. With keys: Tab or arrows choose a part, a digit gives it a class, " +
+    "Choose a class, then click parts. With keys: Tab or the arrow keys choose a part, a digit gives it a class, " +
       "R gives it to the remaining parts, Enter saves.",
   ],
   ["Several classes", "If a question asks for all classes, choose with digits and send with Enter."],

@@ -27,7 +27,7 @@ export function said({ kind, classes, proposed }, names) {
     case "skip":
       return "cannot tell";
     default:
-      return "for later";
+      return "skipped for now";
   }
 }
 

@@ -179,7 +179,7 @@ export class SplitDialog {
     if (mode === "superpixels") this.#cut();
     else
       this.#told(
-        "Choose a class and click points of it inside the mask. Arrows move the cross, Space sets a point.",
+        "Choose a class, then click points of that class inside the mask. The arrow keys move the cross, Space sets a point.",
       );
   }
 

@@ -205,7 +205,7 @@ export class SpreadView {
     if (!any) return "They appear when enough questions of the round are answered.";
     if (open) return "Untick wrong pairs, then accept. You can undo this.";
     return app.status?.phase === "answering"
-      ? "A preview: corrections are made when the questions of the round are answered."
+      ? "This is a preview. Corrections are made when the questions of the round are answered."
       : (app.status?.message ?? "");
   }
 
