@@ -1,4 +1,4 @@
-"""Learned features of masks: the outputs of a frozen ImageNet network, averaged over each mask."""
+"""Learned features: the outputs of a frozen ImageNet network, averaged over each mask. Needs no torch."""
 
 from a2lc.features.backbone import Backbone, EfficientNetLite0, load_backbone
 from a2lc.features.pooling import mask_features_of

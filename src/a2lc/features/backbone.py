@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.errors import require_known
-from a2lc.features.graph import CHANNELS, INPUT_MULTIPLE, STRIDES, lite0_graph
+from a2lc.features.layout import CHANNELS, INPUT_MULTIPLE, STRIDES
 from a2lc.features.weights import read_state, weights_file
 from a2lc.statistics.features import FeatureMap, interpolation_matrix
 
@@ -49,6 +49,8 @@ class EfficientNetLite0:
 
     def __init__(self, threads: int = 1) -> None:
         import onnxruntime
+
+        from a2lc.features.graph import lite0_graph
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

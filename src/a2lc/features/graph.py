@@ -10,16 +10,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["CHANNELS", "INPUT_MULTIPLE", "STRIDES", "lite0_graph"]
+from a2lc.features.layout import CHANNELS
 
-CHANNELS = (40, 112, 320)
-"""Channels of the three outputs."""
-
-STRIDES = (8, 16, 16)
-"""Pixels that a cell of each output stands for; the last stage is dilated to keep the stride of the one before."""
-
-INPUT_MULTIPLE = 32
-"""Sides of the input are multiples of this."""
+__all__ = ["lite0_graph"]
 
 _EPSILON = 1e-3
 """Of batch normalisation, as the weights were trained with TensorFlow."""
