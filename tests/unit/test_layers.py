@@ -22,7 +22,7 @@ ROOT = Path(a2lc.__file__).parent
 ORDER = [
     *("errors", "version"),
     *("io", "classes", "images", "statistics", "posterior", "records", "acquisition", "ledger", "masks"),
-    *("correction", "audits", "project", "formats", "methods"),
+    *("correction", "features", "audits", "project", "formats", "methods"),
     *("foundation", "creation", "models", "training", "rounds"),
     *("doctor", "export", "report", "handover", "serve", "api", "demo", "experiments"),
     *("cli", "__main__"),

@@ -27,6 +27,7 @@ __all__ = ["command", "main"]
 MODULES = {
     "create": ("init", "masks", "pseudo", "demo"),
     "doctor": ("doctor",),
+    "features": ("features",),
     "run": ("run", "score", "select", "answer", "correct", "train", "evaluate", "serve"),
     "inspect": ("status", "log", "diff", "undo", "report", "methods"),
     "exchange": ("handover", "takeback", "export"),

@@ -18,6 +18,7 @@ from a2lc.masks.tables import MaskTable
 from a2lc.project.project import Project
 from a2lc.records import Answer, Query
 from a2lc.rounds.context import Context
+from a2lc.rounds.learned import learned_features
 from a2lc.rounds.shards import Shard, map_shards, shards_of
 from a2lc.statistics.appearance import Borders, borders, mask_appearance
 from a2lc.statistics.features import FeatureMap, interpolation_matrix, mask_embedding
@@ -96,8 +97,10 @@ class ProjectSource:
         AppearanceTable.of(masks, looks, near).save(path)
         return looks, near
 
-    def embedding(self) -> NDArray[np.float32] | None:
-        """Average the features of the user's own backbone over each mask, from files; None if the settings name none.
+    def embedding(self) -> NDArray[Any] | None:
+        """Return features of each mask: of the user's own backbone, from files, if the settings name a folder; else learned ones.
+
+        None if there are neither.
 
         Raises:
             MissingFileError: An image has no file.
@@ -105,7 +108,7 @@ class ProjectSource:
         """
         folder_name = getattr(self.context.method, "embeddings", None)
         if folder_name is None:
-            return None
+            return learned_features(self.project)
         folder = self.project.source_path(folder_name)
         masks = self.project.masks
         parts: list[NDArray[np.float32]] = []
