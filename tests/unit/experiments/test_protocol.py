@@ -89,7 +89,7 @@ def test_published_settings_are_in_the_protocols():
         ("seeds = [0, 1]", "seeds = [1, 1]", r"seeds: \[1, 1\] contains a seed twice"),
         ("seeds = [0, 1]", "seeds = [0, -1]", r"seeds\[1\]: .*found -1"),
         ("seeds = [0, 1]", "seeds = [0, 1", r"own\.toml: not valid TOML"),
-        ('kind = "scenes"\nimages = 4', 'kind = "files"\nground_truth = "t"', r"data\.classes: missing"),
+        ('kind = "scenes"\nimages = 4', 'kind = "files"\nground_truth = "t"', r"data\.classes is missing"),
         ('kind = "scenes"\nimages = 4', 'kind = "files"\nground_truth = "t"\nclasses = "c"', r"but data\.labels is not given"),
     ],
 )  # fmt: skip
