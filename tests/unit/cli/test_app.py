@@ -114,7 +114,7 @@ def test_masks_of_a_project_with_labels(scenes, project, capsys):
     run = ["run", str(project), "--rounds", "0", "--probabilities", str(scenes / "probs")]
     assert _main(run) == 0
     capsys.readouterr()
-    mistake(capsys, [*arguments, "--replace"], "has rounds already, and its ledger names masks by their numbers")
+    mistake(capsys, [*arguments, "--replace"], "has rounds already, and its ledger refers to masks by number")
 
 
 def test_labels_for_some_images(scenes, tmp_path, capsys):

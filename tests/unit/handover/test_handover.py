@@ -688,8 +688,8 @@ def test_a_hand_over_of_another_project_is_refused(handed, make_dataset, tmp_pat
     for change, match in (
         (lambda facts: facts["images"][0].update(image_id="no"), "is about image 'no'"),
         (lambda facts: facts["images"][0].update(width=65), "of 65 x 48 pixels"),
-        (lambda facts: facts["images"][0]["questions"][0].update(query_id=99), "has a question 99"),
-        (lambda facts: facts["images"][0]["questions"][0].update(key="0"), "question 1 is about other masks"),
+        (lambda facts: facts["images"][0]["questions"][0].update(query_id=99), "has question 99"),
+        (lambda facts: facts["images"][0]["questions"][0].update(key="0"), "question 1 is about different masks"),
         (lambda facts: facts["images"][0]["questions"][0].update(query_id=2), "question 2 is about different masks"),
         (lambda facts: facts.pop("labels"), "not as the hand-over wrote it: labels"),
         (lambda facts: facts["labels"][0].update(class_index=11), "its labels have been changed since the hand-over"),
