@@ -331,9 +331,7 @@ def test_networks_of_ones_own_cannot_be_files(tmp_path):
     for name in ("mulactseg", "plar"):
         with make_project(tmp_path / name, name) as project:
             plan = loop_of(project, name).plan
-            with pytest.raises(
-                ConfigError, match=rf"Method '{name}' trains networks of its own and cannot work from files"
-            ):
+            with pytest.raises(ConfigError, match=rf"Method '{name}' trains networks of its own and cannot use files"):
                 Loop(project, replace(plan, training=files))
 
 

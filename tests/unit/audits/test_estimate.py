@@ -244,7 +244,7 @@ def test_refused():
         with pytest.raises(error):
             estimate_quality(**(given | {"probabilities": pi} | change))
     changed = np.where(labels == 0, 1, 0)
-    with pytest.raises(InputError, match="changed its label"):
+    with pytest.raises(InputError, match="changed after the audits"):
         estimate_quality(area, labels, posterior, told, some[:1], pi[:1], now=changed)
 
 

@@ -107,14 +107,14 @@ def test_without_labels_init_leads_to_masks_and_masks_to_a_method_for_it(scenes,
 
 def test_masks_of_a_project_with_labels(scenes, project, capsys):
     arguments = ["masks", str(project), "--method", "components"]
-    mistake(capsys, arguments, r"masks already\. Set `replace` to make others in their place")
+    mistake(capsys, arguments, r"masks already\. Set `replace` to overwrite them")
     mistake(capsys, ["masks", project, "--method", "sead"], "Unknown mask method 'sead'. Did you mean 'seeds'")
     assert _main([*arguments, "--replace"]) == 0
     assert capsys.readouterr().out.endswith(f"next: a2lc run {project}\n")
     run = ["run", str(project), "--rounds", "0", "--probabilities", str(scenes / "probs")]
     assert _main(run) == 0
     capsys.readouterr()
-    mistake(capsys, [*arguments, "--replace"], "has rounds already, and its ledger names masks by their numbers")
+    mistake(capsys, [*arguments, "--replace"], "has rounds already, and its ledger refers to masks by number")
 
 
 def test_labels_for_some_images(scenes, tmp_path, capsys):

@@ -185,7 +185,10 @@ def test_more_rounds_go_on_and_other_settings_are_refused(tmp_path):
     assert [x for x, _ in curve_of(made.outcomes()[0], "clicks", "data_miou")] == [0, 3]
     other = bench(tmp_path, seeds=[0], methods=[{"name": "random"}], budget=4)
     for refused in (lambda: other.run(other.plan()), other.outcomes):
-        with pytest.raises(ConfigError, match=r"Run random-0 in .* other settings .*`out` to another folder, or delete .*random-0\.a2lc"):
+        with pytest.raises(
+            ConfigError,
+            match=r"Run random-0 in .* other settings .*`out` to another folder, or delete .*random-0\.a2lc",
+        ):
             refused()
 
 

@@ -352,7 +352,7 @@ def test_classes_that_were_changed(project, make):
 def test_settings_out_of_range(project, make):
     for change, message in (
         ({"box_threshold": 1.2}, r"`box_threshold` is 1\.2; expected 0 to 1"),
-        ({"nms": -1}, "--nms is -1; expected 0 to 1"),
+        ({"nms": -1}, "`nms` is -1; expected 0 to 1"),
         ({"cover_count": 0}, r"`cover_count` is 0; expected 1 to 65,535"),
         ({"batch": 0}, "`batch` is 0; expected at least 1"),
         ({"shortest": 2000}, "`shortest` is 2000 and `longest` is 96"),
@@ -461,4 +461,4 @@ def test_time_and_room_of_many_images(tmp_path, make):
     with Project(tmp_path / "many.a2lc") as project, project.lock():
         make(project, replace(SETTINGS, cover="none"), say=said.append)
     (line,) = said
-    assert line.startswith("10 images took ") and " for the remaining 2, and 0." in line and "MB under" in line
+    assert line.startswith("10 images took ") and " for the remaining 2, and 0." in line and "MB in" in line

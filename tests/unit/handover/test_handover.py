@@ -267,7 +267,7 @@ def test_label_studio_can_use_images_where_they_are(project, tmp_path):
         hand_over(project, tmp_path / "no", "label-studio", image_root=str(project.folder))
     with pytest.raises(MissingFileError, match="No folder at image_root"):
         hand_over(project, tmp_path / "no", "label-studio", image_root=str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="is for Label Studio"):
+    with pytest.raises(InputError, match="only for Label Studio"):
         hand_over(project, tmp_path / "no", "cvat-xml", image_root=str(root))
     assert not (tmp_path / "no").exists()
 
@@ -354,7 +354,7 @@ def test_nothing_to_hand_over_is_told(tiny_project, tool, tmp_path):
     with pytest.raises(StageError, match="None of the 1 open questions"):
         hand_over(tiny_project, tmp_path / "out", tool.format)
     record_answer(tiny_project, Answer(query_id=only.query_id, annotator="Bo", kind=AnswerKind.SKIP))
-    with pytest.raises(StageError, match="No question of round 1 is open: all are answered"):
+    with pytest.raises(StageError, match="No question of round 1 is open, because all are answered"):
         hand_over(tiny_project, tmp_path / "out", tool.format)
     with pytest.raises(InputError, match="no round 7; there are 1"):
         hand_over(tiny_project, tmp_path / "out", tool.format, number=7)
@@ -587,7 +587,7 @@ def test_an_answer_given_meanwhile_stands_and_is_told(handed):
 def test_questions_of_a_closed_round_are_refused(handed):
     handed.project.ledger.finish_stage(1, "answer", 0.0, {})
     summary = handed.back({1: ([(inside(handed.project, 1), "car")], None)})
-    assert (summary.recorded, summary.refused) == (0, 1) and "left over" in summary.messages[0]
+    assert (summary.recorded, summary.refused) == (0, 1) and "can no longer be answered" in summary.messages[0]
 
 
 def test_the_folder_will_do_where_one_file_was_put_into_it(handed):
@@ -681,16 +681,16 @@ def test_a_hand_over_of_another_project_is_refused(handed, make_dataset, tmp_pat
     export = handed.tool.export()
     data = make_dataset(("a",), masks=True)
     data.create()
-    with Project(data.project) as other, pytest.raises(InputError, match=r"has 11 classes, and .* has 3"):
+    with Project(data.project) as other, pytest.raises(InputError, match=r"has 11 classes, but .* has 3"):
         take_back(other, export, annotator="Ada")
     given = handed.folder / "handover.json"
     whole = json.loads(given.read_text(encoding="utf-8"))
     for change, match in (
         (lambda facts: facts["images"][0].update(image_id="no"), "is about image 'no'"),
         (lambda facts: facts["images"][0].update(width=65), "of 65 x 48 pixels"),
-        (lambda facts: facts["images"][0]["questions"][0].update(query_id=99), "has a question 99"),
-        (lambda facts: facts["images"][0]["questions"][0].update(key="0"), "question 1 is about other masks"),
-        (lambda facts: facts["images"][0]["questions"][0].update(query_id=2), "question 2 is about other masks"),
+        (lambda facts: facts["images"][0]["questions"][0].update(query_id=99), "has question 99"),
+        (lambda facts: facts["images"][0]["questions"][0].update(key="0"), "question 1 is about different masks"),
+        (lambda facts: facts["images"][0]["questions"][0].update(query_id=2), "question 2 is about different masks"),
         (lambda facts: facts.pop("labels"), "not as the hand-over wrote it: labels"),
         (lambda facts: facts["labels"][0].update(class_index=11), "its labels have been changed since the hand-over"),
         (lambda facts: facts.update(version=2), "not as the hand-over wrote it: version"),
@@ -717,7 +717,7 @@ def test_a_question_of_another_image_is_noticed(tiny_project, tool, tmp_path):
     for image, number in zip(facts["images"], (2, 1), strict=True):
         image["questions"][0]["query_id"] = number
     given.write_text(json.dumps(facts), encoding="utf-8")
-    with pytest.raises(InputError, match="question 2 is about other masks"):
+    with pytest.raises(InputError, match="question 2 is about different masks"):
         take_back(tiny_project, export, annotator="Ada")
 
 

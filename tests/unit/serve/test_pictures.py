@@ -158,7 +158,7 @@ def test_a_lost_image_is_told(pictures, tiny_project):
     with pytest.raises(InputError, match=r"has 48 x 64 pixels, but had 64 x 48"):
         pictures.pixels(0)
     path.write_bytes(b"no image")
-    with pytest.raises(ImageFileError, match="not an image"):
+    with pytest.raises(ImageFileError, match="not a readable image"):
         pictures.pixels(0)
 
 
