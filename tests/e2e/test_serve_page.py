@@ -826,7 +826,7 @@ def test_axe_finds_nothing_where_questions_are_answered(many, visit):
 
 def test_axe_finds_nothing_where_changes_and_figures_are_shown(looked, visit):
     guy = visit(looked, "Guy").enter()
-    expect(guy.at("#resting-title")).to_have_text("The round is answered")
+    expect(guy.at("#resting-title")).to_have_text("All questions of the round are answered")
     found = violations(guy, "resting")
     address, held = re.compile("/api/spread"), []
     guy.page.route(address, lambda route: held.append(route))
