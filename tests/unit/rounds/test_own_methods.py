@@ -85,7 +85,7 @@ def test_positions_need_not_be_declared(scored, own, request):
     [
         ('{"area"}', "view.stats.prob_sums[:, 0]", "reads the column 'prob_sums', which `columns` does not name"),
         ('{"area"}', "view.stats.mean_probs[:, 0]", "reads the column 'prob_sums'"),
-        ('{"area", "probs"}', "view.stats.area", "No column of method .*'probs'. Did you mean 'prob_sums'"),
+        ('{"area", "probs"}', "view.stats.area", "column of method .*'probs'. Did you mean 'prob_sums'"),
         ('{"prob_sums"}', "view.stats.prob_sums", r"`score` returned float32 \(\d+, \d+\); expected floats \(\d+,\)"),
         ('{"area"}', "view.stats.area[:, None]", "`score` returned .*expected floats"),
         ('{"area"}', "np.full(len(view.stats), np.nan)", "values that are no number"),
