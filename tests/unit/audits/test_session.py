@@ -443,7 +443,7 @@ def test_a_preview_writes_nothing_and_says_what_will_be(project, made, capsys):
     assert told["total"] == (rows.source == AUTOMATIC).sum() > 0
     assert told["total"] == sum(pair["masks"] for pair in told["pairs"])
     assert all(pair["old"] != pair["new"] and pair["examples"] for pair in told["pairs"])
-    with pytest.raises(InputError, match=r"^`preview` shows the stage correct alone"):
+    with pytest.raises(InputError, match=r"^`preview` works only for the stage correct"):
         loop.preview("train")
 
 
