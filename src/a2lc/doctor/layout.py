@@ -123,7 +123,7 @@ def with_images(layout: Layout, folder: Path, images: Path) -> Layout:
     """
     own = layout.sources
     format = find_format(own.format)
-    if own.format == "huggingface" and format.detect(FolderView(images)) is None:
+    if own.format == "huggingface" and not (images.is_dir() and format.detect(FolderView(images))):
         return replace(layout, why=f"{layout.why}; these contain the images, so `images` cannot be used")
     held, maps_held = format.holds
     labels = own.labels

@@ -36,8 +36,7 @@ class Backbone(Protocol):
 class EfficientNetLite0:
     """EfficientNet-Lite0 trained on ImageNet, frozen, run by onnxruntime: 40, 112 and 320 channels at strides 8, 16 and 16.
 
-    Args:
-        threads: Threads of one call; several calls at once use as many each.
+    A call uses one thread; several calls may run at once.
 
     Raises:
         MissingExtraError: The package of the weights is not installed.
@@ -47,13 +46,13 @@ class EfficientNetLite0:
     name = "efficientnet-lite0"
     channels: tuple[int, ...] = CHANNELS
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self) -> None:
         import onnxruntime
 
         from a2lc.features.graph import lite0_graph
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         graph = lite0_graph(read_state(weights_file()))

@@ -27,7 +27,7 @@ _WHOLE = 64 << 20  # a JSON file is read whole up to so many bytes
 
 
 class Clue(IntEnum):
-    """How much says what a format was detected by; of several formats, the one with the strongest clue is meant."""
+    """Strength of the evidence that a folder is of a format. Of several formats, the one with the strongest is chosen."""
 
     NAMES = 1
     """Folders with names that any data set may have."""

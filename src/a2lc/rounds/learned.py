@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from a2lc.project.project import Project
 from a2lc.records import ImageRecord
 from a2lc.rounds.context import SHARD
 from a2lc.rounds.shards import Shard, available_cores, shards_of
+from a2lc.rounds.stages import require_between_rounds
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["FeatureSummary", "learned_features", "make_features"]
 
@@ -59,6 +63,7 @@ def make_features(
 
     Raises:
         UnknownNameError: There is no such backbone.
+        StageError: Features are missing and a round is open, which began without them.
         MissingExtraError: The package of its weights is not installed.
         ImageFileError: An image cannot be read.
     """
@@ -67,6 +72,8 @@ def make_features(
     masks, store, signatures = project.masks, _store(project), _signatures(project, backbone)
     shards = shards_of(project.images, SHARD)
     missing = [shard for shard in shards if not store.has(shard.index, signatures[shard.index])]
+    if missing:
+        require_between_rounds(project)  # else what a round chose and what it corrects would rest on different features
 
     def features_of(image: ImageRecord) -> NDArray[np.float16]:
         first, last = np.searchsorted(masks.image, [image.index, image.index + 1])
@@ -98,6 +105,11 @@ def learned_features(project: Project) -> NDArray[np.float16] | None:
         signatures = _signatures(project, backbone)
         if all(store.has(shard.index, signatures[shard.index]) for shard in shards):
             return np.concatenate(list(store.read(len(shards))))
+    if any(store.folder.glob("part-*.parquet")):
+        _LOG.warning(
+            "Learned features are incomplete or of other masks, and are not used. Make them between rounds: a2lc features %s",
+            project.folder,
+        )
     return None
 
 

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from a2lc.cli.app import _main
-from a2lc.doctor import find_layout
+from a2lc.doctor import find_layout, with_images
 from a2lc.formats.voc import voc_palette
 from a2lc.images.label_maps import write_ids
 from a2lc.images.rgb import write_rgb
@@ -601,6 +601,17 @@ def test_layouts_of_json(tmp_path, text, format):
     (tmp_path / "result.json").write_text(text)
     found = find_layout(tmp_path)
     assert found.sources.format == format and "result.json" in found.why
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_images_of_a_packed_data_set_that_are_not_there(tmp_path, there):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.parquet").write_bytes(b"x")
+    images = tmp_path / "images"
+    if there:
+        images.mkdir()
+    layout = with_images(find_layout(tmp_path / "set"), tmp_path / "set", images)
+    assert layout.sources.images == tmp_path / "set" and "cannot be used" in layout.why
 
 
 def test_archives_by_what_they_hold(tmp_path):

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from a2lc.cli.app import _main
-from a2lc.errors import MissingExtraError
+from a2lc.errors import MissingExtraError, StageError
 from a2lc.features import backbone as backbones
 from a2lc.features import load_backbone, mask_features_of
 from a2lc.project import Project
 from a2lc.rounds import learned
 from a2lc.rounds.learned import learned_features, make_features
 from a2lc.rounds.loop import Loop
+from a2lc.rounds.stages import next_stage
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_threads_change_nothing(tiny_project, shards_of_one):
     np.testing.assert_array_equal(learned_features(tiny_project), one)
 
 
-def test_an_interrupted_call_is_resumed_and_a_damaged_file_made_again(tiny_project, shards_of_one, monkeypatch):
+def test_an_interrupted_call_is_resumed_and_a_damaged_file_made_again(tiny_project, shards_of_one, monkeypatch, caplog):
     real, seen = tiny_project.files.pixels, []
 
     def breaks(image):
@@ -60,7 +61,9 @@ def test_an_interrupted_call_is_resumed_and_a_damaged_file_made_again(tiny_proje
     whole = learned_features(tiny_project)
     part = sorted((tiny_project.folder / "tables" / "features").iterdir())[1]
     part.write_bytes(part.read_bytes()[:40])
-    assert learned_features(tiny_project) is None
+    with caplog.at_level("WARNING"):
+        assert learned_features(tiny_project) is None
+    assert "incomplete or of other masks" in caplog.text
     assert make_features(tiny_project).made == 1
     np.testing.assert_array_equal(learned_features(tiny_project), whole)
 
@@ -72,6 +75,18 @@ def test_those_of_other_masks_are_not_taken(tiny_project_dir):
     with Project(tiny_project_dir) as project, project.lock():
         assert learned_features(project) is None
         assert make_features(project).made == 4 and len(learned_features(project)) == len(project.masks)
+
+
+def test_an_open_round_keeps_what_it_began_with(scored):
+    with scored.project("learned-open.a2lc") as project:
+        loop = Loop(project, scored.plan(project, 60))
+        while next_stage(project) != (1, "answer"):
+            loop.run_stage(next_stage(project)[1])
+        with pytest.raises(StageError, match="Round 1 is open at stage 'answer'"):
+            make_features(project)
+        assert learned_features(project) is None
+        loop.run(1)
+        assert make_features(project).made and make_features(project).made == 0
 
 
 def test_gain_learns_from_them(scored, tmp_path):
