@@ -27,12 +27,13 @@ from a2lc.report import write_report
 from a2lc.rounds import status
 from a2lc.rounds.loop import Loop
 from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.providers import ConfiguredModels
 from a2lc.rounds.recorder import record_answer
 from a2lc.rounds.result import StageResult
 from a2lc.rounds.shards import available_cores
 from a2lc.rounds.stages import take_back
 from a2lc.rounds.stopping import parse_until
-from a2lc.training.provider import LightningModels, ModelProvider
+from a2lc.training.provider import ModelProvider
 
 if TYPE_CHECKING:
     from torch import nn
@@ -342,7 +343,7 @@ def _provider_of(models: ModelProvider | nn.Module | None) -> ModelProvider | No
     """Take a network for the model of a provider."""
     if models is None or hasattr(models, "from_weights"):
         return cast("ModelProvider | None", models)
-    return LightningModels(cast("nn.Module", models))
+    return ConfiguredModels(cast("nn.Module", models))
 
 
 def _table_of(classes: Classes | None) -> ClassTable | None:

@@ -23,7 +23,7 @@ ORDER = [
     *("errors", "version"),
     *("io", "classes", "images", "statistics", "posterior", "records", "acquisition", "ledger", "masks"),
     *("correction", "features", "audits", "project", "formats", "methods"),
-    *("foundation", "creation", "models", "training", "rounds"),
+    *("foundation", "creation", "models", "training", "head", "rounds"),
     *("doctor", "export", "report", "handover", "serve", "api", "demo", "experiments"),
     *("cli", "__main__"),
     *("stats", "metrics"),
@@ -40,7 +40,10 @@ WITH_TORCH = ("a2lc.training", "a2lc.models", "a2lc.foundation", "a2lc.statistic
 """Modules that may need an extra when they are imported; `a2lc.__main__` runs the program."""
 
 HIDDEN = (
-    *(f"a2lc.{package}" for package in ("project", "rounds", "training", "images", "formats", "creation", "doctor")),
+    *(
+        f"a2lc.{package}"
+        for package in ("project", "rounds", "training", "head", "images", "formats", "creation", "doctor")
+    ),
     *(f"a2lc.{package}" for package in ("export", "report", "handover", "serve", "experiments", "demo", "cli")),
     "a2lc.masks.truth",
     "a2lc.statistics.metrics",

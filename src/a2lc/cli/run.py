@@ -143,7 +143,9 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 chooses a free one.")
     ] = 8765,
-    train: Annotated[bool, typer.Option("--train", help="Train the next model in the background.")] = False,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train networks in the background; the head is always fitted.")
+    ] = False,
     lease: Annotated[
         float, typer.Option("--lease", min=5, help="Seconds after which an unanswered question is offered to others.")
     ] = 120,
@@ -173,8 +175,6 @@ def serve(
     from a2lc.serve.process import Server
     from a2lc.serve.token import project_token
 
-    if train and find_spec("torch") is None:
-        raise MissingExtraError("--train needs the extra `train`: pip install 'a2lc[train]'")
     server = Server(host, port, names=names or ())
     try:
         with Project(folder) as project, project.lock():
@@ -190,6 +190,8 @@ def serve(
                 locked=True,
             )
             check_masks(project)
+            if train and project.config.training.model != "head" and find_spec("torch") is None:
+                raise MissingExtraError("--train needs the extra `train`: pip install 'a2lc[train]'")
             desk = Desk(project, RoundPlan.of(project.config), trains=train, lease_seconds=lease, say=print_line)
             project.config.save(project.folder / "project.yaml")
             try:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.errors import require_known
+from a2lc.features.grids import Grid
 from a2lc.features.layout import CHANNELS, INPUT_MULTIPLE, STRIDES
 from a2lc.features.weights import read_state, weights_file
-from a2lc.statistics.features import FeatureMap, interpolation_matrix
 
 __all__ = ["BACKBONES", "LARGEST_SIDE", "Backbone", "EfficientNetLite0", "load_backbone"]
 
@@ -28,7 +28,7 @@ class Backbone(Protocol):
     channels: tuple[int, ...]
     """Channels of each grid."""
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> list[FeatureMap]:
+    def __call__(self, pixels: NDArray[np.uint8]) -> list[Grid]:
         """Compute the grids of an image, (H, W, 3) RGB. It may be called by several threads at once."""
         ...
 
@@ -58,17 +58,12 @@ class EfficientNetLite0:
         graph = lite0_graph(read_state(weights_file()))
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> list[FeatureMap]:
+    def __call__(self, pixels: NDArray[np.uint8]) -> list[Grid]:
         """Compute the three grids of an image."""
-        height, width = pixels.shape[:2]
         canvas, fitted = _canvas(pixels)
         values: list[Any] = self._session.run(None, {"x": canvas})
         return [
-            FeatureMap(
-                values=grid[0],
-                rows=interpolation_matrix(height, fitted[0], grid.shape[2], stride),
-                cols=interpolation_matrix(width, fitted[1], grid.shape[3], stride),
-            )
+            Grid(values=grid[0], reach=(fitted[0] / stride, fitted[1] / stride))
             for grid, stride in zip(values, STRIDES, strict=True)
         ]
 

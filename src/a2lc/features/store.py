@@ -1,4 +1,4 @@
-"""Where the features of masks are kept: one Parquet file per shard of images, in half precision."""
+"""Where features of masks and of cells are kept: one Parquet file of each per shard of images, in half precision."""
 
 from __future__ import annotations
 
@@ -11,22 +11,40 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from a2lc.errors import InputError, MissingFileError
+from a2lc.features.cells import CellBasis, CellFeatures
+from a2lc.features.grids import Grid
 from a2lc.io.files import atomic_path
+from a2lc.records import ImageRecord
 
-__all__ = ["FeatureStore"]
+__all__ = ["CellStore", "FeatureStore"]
+
+IMAGES_A_SHARD = 64
+"""Images whose features are written together: what a killed command loses at most."""
 
 _SIGNATURE = b"a2lc_features_of"
+
+
+def _has(path: Path, signature: str) -> bool:
+    """Return whether a file is there, made of what the signature says."""
+    if not path.is_file():
+        return False
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowInvalid, OSError):
+        return False  # damaged: it is made again
+    return bool(metadata.get(_SIGNATURE, b"").decode() == signature)
 
 
 class FeatureStore:
     """Features of all masks of a project.
 
     Args:
-        folder: `tables/features` of a project.
+        project: Folder of the project; the files lie in `tables/features`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, project: Path) -> None:
+        self.folder = project / "tables" / "features"
 
     def path(self, shard: int) -> Path:
         """Return the file of a shard."""
@@ -34,14 +52,7 @@ class FeatureStore:
 
     def has(self, shard: int, signature: str) -> bool:
         """Return whether a shard is there, made of what the signature says."""
-        path = self.path(shard)
-        if not path.is_file():
-            return False
-        try:
-            metadata = pq.read_schema(path).metadata or {}
-        except (pa.ArrowInvalid, OSError):
-            return False  # damaged: it is made again
-        return bool(metadata.get(_SIGNATURE, b"").decode() == signature)
+        return _has(self.path(shard), signature)
 
     def write(self, shard: int, features: NDArray[np.float16], signature: str) -> None:
         """Write the (m, D) features of a shard's masks, whole or not at all."""
@@ -56,3 +67,97 @@ class FeatureStore:
         for shard in range(shards):
             column = pq.ParquetFile(self.path(shard)).read().column("features").combine_chunks()
             yield np.asarray(np.from_dlpack(column.values)).reshape(len(column), column.type.list_size)
+
+
+class CellStore:
+    """Cell features of all images of a project, those to validate on included, and their basis.
+
+    Args:
+        project: Folder of the project; the files lie in `tables/cells`.
+    """
+
+    def __init__(self, project: Path) -> None:
+        self.folder = project / "tables" / "cells"
+        self._project = project
+        self._open: tuple[int, pq.ParquetFile] | None = None
+
+    def path(self, shard: int) -> Path:
+        """Return the file of a shard."""
+        return self.folder / f"part-{shard:05d}.parquet"
+
+    def has(self, shard: int, signature: str) -> bool:
+        """Return whether a shard is there, made of what the signature says."""
+        return _has(self.path(shard), signature)
+
+    @property
+    def _remedy(self) -> str:
+        return f"Make them: a2lc features {self._project}"
+
+    @property
+    def basis(self) -> CellBasis:
+        """The basis that the cells were reduced by; setting it writes the file.
+
+        Raises:
+            MissingFileError: There is none.
+            ImageFileError: It is damaged.
+        """
+        path = self.folder / "basis.npz"
+        if not path.is_file():
+            raise MissingFileError(f"There are no cell features at {self.folder}. {self._remedy}")
+        return CellBasis.load(path)
+
+    @basis.setter
+    def basis(self, basis: CellBasis) -> None:
+        basis.save(self.folder / "basis.npz")
+
+    def write(self, shard: int, images: list[ImageRecord], cells: list[CellFeatures], signature: str) -> None:
+        """Write the cells of a shard's images, whole or not at all, values as float16 bytes; one row group an image."""
+        columns: dict[str, Any] = {
+            "image_id": pa.array([image.image_id for image in images]),
+            "height": pa.array([image.height for image in images], pa.int32()),
+            "width": pa.array([image.width for image in images], pa.int32()),
+        }
+        for number in range(len(cells[0].levels)):
+            grids = [features.levels[number] for features in cells]
+            # As bytes: a list of a hundred thousand numbers takes Parquet ten times as long to read.
+            data = [np.ascontiguousarray(grid.values, dtype="<f2").tobytes() for grid in grids]
+            columns[f"values{number}"] = pa.array(data, pa.binary())
+            columns[f"cells{number}"] = pa.array([list(grid.cells) for grid in grids], pa.list_(pa.int32()))
+            columns[f"reach{number}"] = pa.array([list(grid.reach) for grid in grids], pa.list_(pa.float64()))
+        table = pa.table(columns).replace_schema_metadata({_SIGNATURE: signature})
+        with atomic_path(self.path(shard)) as temporary:
+            pq.write_table(
+                table, temporary, row_group_size=1, use_dictionary=False, write_statistics=False, compression="none"
+            )
+
+    def read(self, image: ImageRecord) -> CellFeatures:
+        """Read the cells of an image.
+
+        Raises:
+            MissingFileError: They were not made.
+            InputError: They are of another image.
+        """
+        shard, row = divmod(image.index, IMAGES_A_SHARD)
+        if self._open is None or self._open[0] != shard:
+            path = self.path(shard)
+            if not path.is_file():
+                raise MissingFileError(
+                    f"{path}, the cell features of image {image.image_id}, is missing. {self._remedy}"
+                )
+            self._open = shard, pq.ParquetFile(path)
+        file = self._open[1]
+        if row >= file.num_row_groups:
+            raise InputError(f"{self.path(shard)} has no cell features of image {image.image_id}. {self._remedy}")
+        table = file.read_row_group(row)
+        found = {name: table.column(name)[0] for name in table.column_names}
+        known = found["image_id"].as_py(), found["height"].as_py(), found["width"].as_py()
+        if known != (image.image_id, image.height, image.width):
+            raise InputError(f"{self.path(shard)} has cell features of other images. {self._remedy}")
+        levels = []
+        for number in range((len(table.column_names) - 3) // 3):
+            values = np.frombuffer(found[f"values{number}"].as_buffer(), dtype="<f2")
+            down, across = found[f"reach{number}"].as_py()
+            levels.append(
+                Grid(values=values.reshape(-1, *found[f"cells{number}"].as_py()), reach=(float(down), float(across)))
+            )
+        return CellFeatures(levels=tuple(levels))

@@ -163,6 +163,11 @@ class Method:
         return False
 
     @property
+    def learns_features(self) -> bool:
+        """Whether the session reads features of the masks, which are then made before the first round."""
+        return False
+
+    @property
     def audited(self) -> bool:
         """Whether rounds end with audits that measure the labels."""
         return False

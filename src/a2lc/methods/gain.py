@@ -61,6 +61,11 @@ class Gain(SessionSettings, Method):
         return expected_iou_gain(view.stats.area, view.current, prior)
 
     @property
+    def learns_features(self) -> bool:
+        """Whether learned features of the masks are of use: those of the user's own backbone stand for them."""
+        return self.embeddings is None
+
+    @property
     def audited(self) -> bool:
         """Whether a share of the queries measures the labels."""
         return self.measure > 0

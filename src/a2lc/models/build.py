@@ -79,9 +79,9 @@ def build_model(config: TrainingConfig, num_classes: int) -> nn.Module:
 
 def _build_base(config: TrainingConfig, num_classes: int) -> nn.Module:
     if ":" not in config.model:
-        return MODELS[require_known("model", config.model, [*MODELS, "probabilities", "package.module:function"])](
-            config, num_classes
-        )
+        return MODELS[
+            require_known("model", config.model, [*MODELS, "head", "probabilities", "package.module:function"])
+        ](config, num_classes)
     module_name, _, function = config.model.partition(":")
     try:
         builder: Any = getattr(importlib.import_module(module_name), function)

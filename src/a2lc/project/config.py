@@ -148,8 +148,9 @@ class TrainingConfig(_Strict):
     """The segmentation model and how it is trained. A preset fills in what is not said."""
 
     preset: Literal["cpu", "paper", "tiny"] = "cpu"
-    model: str = "deeplabv3plus"
-    """A model of the registry, `package.module:function` for one's own, or `probabilities` for files."""
+    model: str = "head"
+    """`head`, a classifier on learned features that needs no torch; a network of the registry, or `package.module:function`
+    for one's own; or `probabilities` for files."""
     probabilities: str | None = None
     """Folder of probability files, with `model: probabilities`: IMAGE_ID.npy, (K, H, W), in place of a model."""
     encoder: str = "resnet18"
@@ -220,9 +221,9 @@ class TrainingConfig(_Strict):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Minutes on two cores: a small network, images of about 192 x 256, later rounds warm-started.
+    # The head, in seconds. A network, if one is named, in minutes on two cores: a small one on images of about 192 x 256.
     "cpu": {},
-    # For the built-in scenes and tests: the same network at their own size, seconds a round.
+    # For the built-in scenes and tests: the same, a network at their own size, seconds a round.
     "tiny": {
         "resize": 96,
         "batch_size": 8,
@@ -233,6 +234,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # A2LC's published settings for PASCAL VOC (docs/methods/a2lc.md has those for Cityscapes).
     "paper": {
+        "model": "deeplabv3plus",
         "encoder": "resnet101",
         "encoder_weights": "imagenet",
         "resize": None,
@@ -293,6 +295,7 @@ def read_config(path: Path) -> ProjectConfig:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected settings as keys and values, found {type(data).__name__}.")
+    _keep_first_network(data)
     version = data.get("format_version")
     version = int(version) if isinstance(version, str) and version.isdecimal() else version
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -304,6 +307,13 @@ def read_config(path: Path) -> ProjectConfig:
         return ProjectConfig.model_validate(data)
     except ValidationError as error:
         raise config_error(error, str(path), ProjectConfig) from None
+
+
+def _keep_first_network(data: dict[str, Any]) -> None:
+    """Name the network of projects that versions before 0.2 made: they trained it by default, and did not write it down."""
+    made_by, training = str(data.get("created_by", "")), data.get("training") or {}
+    if made_by.startswith("a2lc 0.1.") and isinstance(training, dict) and "model" not in training:
+        data["training"] = {"model": "deeplabv3plus", **training}
 
 
 def config_error(error: ValidationError, where: str, model: type[BaseModel]) -> ConfigError:
@@ -338,7 +348,9 @@ def apply_settings(config: ProjectConfig, settings: dict[str, Any]) -> ProjectCo
     data = config.model_dump(mode="python")
     if "training.preset" in settings:
         require_known("preset", str(settings["training.preset"]), PRESETS)
-        keep = {key: data["training"][key] for key in ("model", "probabilities")}
+        training = config.training
+        chosen = training.model != TrainingConfig(preset=training.preset).model
+        keep = {"model": training.model, "probabilities": training.probabilities} if chosen else {}
         data["training"] = {"preset": settings["training.preset"], **keep}
     for key, value in settings.items():
         parts = key.split(".")

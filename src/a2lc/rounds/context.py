@@ -17,8 +17,9 @@ from a2lc.project.project import Project
 from a2lc.project.truth import TruthStore
 from a2lc.records import QueryKind
 from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.providers import ConfiguredModels
 from a2lc.statistics.store import ParquetStats
-from a2lc.training.provider import LightningModels, ModelProvider
+from a2lc.training.provider import ModelProvider
 
 __all__ = ["NO_LABELS", "SHARD", "Context"]
 
@@ -50,7 +51,7 @@ class Context:
 
     project: Project
     plan: RoundPlan
-    models: ModelProvider = field(default_factory=LightningModels)
+    models: ModelProvider = field(default_factory=ConfiguredModels)
     workers: int = 1
     shard_size: int = SHARD
     track: Track = no_progress
@@ -62,9 +63,7 @@ class Context:
         """Refuse plans that cannot be carried out."""
         self.truth = self.project.truth
         method, plan = self.method, self.plan
-        labels = method.pixel_labels
-        own_network = method.network.head != "linear" or (labels is not None and labels.region_losses is not None)
-        if plan.training.model == "probabilities" and own_network:
+        if plan.training.model == "probabilities" and self.needs_network:
             raise ConfigError(
                 f"Method {plan.method!r} trains networks of its own and cannot use files of probabilities. Omit "
                 "`probabilities` and set training.model, or choose another method."
@@ -83,6 +82,18 @@ class Context:
     def method(self) -> Method:
         """The method of the plan, with its settings."""
         return create_method(self.plan.method, self.plan.settings)
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether the method trains a network of its own: neither the head nor files of probabilities stand for it."""
+        labels, network = self.method.pixel_labels, self.method.network
+        own_losses = labels is not None and labels.region_losses is not None
+        return network.head != "linear" or network.objective != "labels" or own_losses
+
+    @property
+    def uses_head(self) -> bool:
+        """Whether the head is the model of the rounds."""
+        return self.plan.training.model == "head" and not self.needs_network and not self.models.has_own_model
 
     @cached_property
     def cost(self) -> ClickCost:

@@ -19,13 +19,15 @@ from a2lc.project.project import Project
 from a2lc.records import Changes
 from a2lc.rounds import answer, correct, evaluate, score, select, train
 from a2lc.rounds.context import Context
+from a2lc.rounds.learned import prepare_features
 from a2lc.rounds.plan import RoundPlan
+from a2lc.rounds.providers import ConfiguredModels
 from a2lc.rounds.questioner import Limits, Questioner, Questioners, old_and_new
 from a2lc.rounds.result import StageResult
 from a2lc.rounds.settled import check_plan, open_round
 from a2lc.rounds.stages import next_stage, require_stage
 from a2lc.rounds.stopping import Until
-from a2lc.training.provider import LightningModels, ModelProvider
+from a2lc.training.provider import ModelProvider
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,8 +45,8 @@ class Loop:
     Args:
         project: Opened, its lock held by the caller.
         plan: Settings of the rounds to come.
-        models: Who trains and predicts; by default networks trained by Lightning.
-        model: A network in place of the configured one; short for `models=LightningModels(model)`.
+        models: Who trains and predicts; by default what the setting `training.model` names.
+        model: A network in place of the configured one; short for `models=ConfiguredModels(model)`.
         workers: Processes that share the work on images.
         track: Shows progress.
         on_stage: Called with the result of each stage, also of one that waits for a person.
@@ -74,7 +76,7 @@ class Loop:
         self.context = Context(
             project=project,
             plan=plan,
-            models=LightningModels(model) if models is None else models,
+            models=ConfiguredModels(model) if models is None else models,
             workers=workers,
             track=track,
         )
@@ -165,6 +167,7 @@ class Loop:
                 f"All {len(self.project.masks):,} masks have been asked about, so round {round_index} has nothing "
                 "to ask. The labels are complete, unless classes should be split: a2lc classes split"
             )
+        prepare_features(context, stage)
         open_round(context, round_index)
         try:
             result = self._work(stage, round_index, limits or Limits())

@@ -9,6 +9,7 @@ from a2lc.errors import MissingFileError
 from a2lc.io.files import write_text
 from a2lc.project.config import TrainingConfig
 from a2lc.rounds.context import Context
+from a2lc.rounds.providers import weights_name
 from a2lc.rounds.views import pixel_view
 from a2lc.training.objectives import RegionObjective
 from a2lc.training.provider import ImagePredictor
@@ -16,6 +17,7 @@ from a2lc.training.provider import ImagePredictor
 __all__ = [
     "ARCHITECTURE",
     "columns_by",
+    "model_file",
     "model_name",
     "predictor_of",
     "region_predictor",
@@ -26,14 +28,24 @@ __all__ = [
 
 REGION_WEIGHTS = "regions.ckpt"
 
+NETWORK = "deeplabv3plus"
+"""Network of methods that cannot do with the head."""
+
 ARCHITECTURE = ("model", "encoder", "output_stride", "head")
 """Training settings that decide whether weights of one round fit the network of another."""
 
 
 def training_config(context: Context) -> TrainingConfig:
-    """Return the training settings, with the classifier the method needs."""
+    """Return the training settings, with the network and the classifier that the method needs."""
     config, head = context.plan.training, context.method.network.head
+    if context.needs_network and config.model == "head":
+        config = config.model_copy(update={"model": NETWORK})
     return config if head == "linear" else config.model_copy(update={"head": head})
+
+
+def model_file(context: Context, config: TrainingConfig) -> str:
+    """Return the name of the file that holds a model trained by some settings."""
+    return "model.ckpt" if context.models.has_own_model else weights_name(config)
 
 
 def trained_with(context: Context, round_index: int) -> TrainingConfig:
@@ -54,16 +66,16 @@ def model_name(context: Context, round_index: int) -> str:
 
 def scored_by(context: Context, round_index: int) -> str:
     """Name the weights of the round before that score: those of regions, as published, where the method trained any."""
-    labels = context.method.pixel_labels
-    if labels is None or labels.region_losses is None:
-        return "model.ckpt"
-    weights = context.project.round_folder(max(round_index - 1, 0)) / REGION_WEIGHTS
-    return REGION_WEIGHTS if weights.with_suffix(".json").is_file() else "model.ckpt"
+    labels, before = context.method.pixel_labels, max(round_index - 1, 0)
+    weights = context.project.round_folder(before) / REGION_WEIGHTS
+    if labels is not None and labels.region_losses is not None and weights.with_suffix(".json").is_file():
+        return REGION_WEIGHTS
+    return model_file(context, trained_with(context, before))
 
 
 def columns_by(context: Context, round_index: int) -> str:
     """Return the cache key of the statistics, besides the weights: method and settings of columns of its own."""
-    own = context.method.pool.extra_columns or scored_by(context, round_index) != "model.ckpt"
+    own = context.method.pool.extra_columns or scored_by(context, round_index) == REGION_WEIGHTS
     if not own or context.is_warm_up(round_index):
         return ""
     settings = context.plan.to_json()["settings"] if context.method.pool.by_settings else {}
@@ -93,7 +105,7 @@ def predictor_of(context: Context, round_index: int) -> ImagePredictor:
         folder = context.plan.training.probabilities or training.probabilities
         assert folder is not None
         return context.models.from_files(context.project, context.project.source_path(folder))
-    weights = context.project.round_folder(round_index - 1) / "model.ckpt"
+    weights = context.project.round_folder(round_index - 1) / model_file(context, training)
     if not weights.is_file():
         raise MissingFileError(
             f"{weights} is missing, so the model of round {round_index - 1} cannot score masks. Restore it from a copy."

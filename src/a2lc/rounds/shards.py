@@ -81,7 +81,7 @@ def map_shards(
                 yield work(context, round_index, shard)
                 advance(len(shard.images))
             return
-        networks = context.plan.training.model != "probabilities"
+        networks = context.plan.training.model not in {"probabilities", "head"} or context.needs_network
         pool = _pool(context.workers, networks)
         setup = _Setup(context.project.folder, context.plan, context.shard_size, _revision(context.project))
         waiting: deque[tuple[Shard, Future[_R]]] = deque()

@@ -8,7 +8,15 @@ from a2lc.errors import InputError, StageError
 from a2lc.ledger.undo import undo_rows
 from a2lc.project.project import Project
 
-__all__ = ["FIRST_STAGES", "STAGES", "next_stage", "require_between_rounds", "require_stage", "take_back"]
+__all__ = [
+    "FIRST_STAGES",
+    "STAGES",
+    "is_between_rounds",
+    "next_stage",
+    "require_between_rounds",
+    "require_stage",
+    "take_back",
+]
 
 FIRST_STAGES = ("train", "evaluate")
 """Round 0: a model of the first labels."""
@@ -33,14 +41,19 @@ def next_stage(project: Project) -> tuple[int, str]:
     return rounds[-1] + 1, STAGES[0]
 
 
+def is_between_rounds(project: Project) -> bool:
+    """Return whether no round is open."""
+    return next_stage(project)[0] not in {record.round for record in project.ledger.rounds()}
+
+
 def require_between_rounds(project: Project) -> None:
     """Refuse if a round is open, so that all of a round is about the same classes.
 
     Raises:
         StageError: One is.
     """
-    number, stage = next_stage(project)
-    if number in {record.round for record in project.ledger.rounds()}:
+    if not is_between_rounds(project):
+        number, stage = next_stage(project)
         raise StageError(
             f"Round {number} is open at stage '{stage}'. Finish it first: a2lc run {project.folder} --rounds {number}"
         )

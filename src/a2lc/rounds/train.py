@@ -42,7 +42,9 @@ def run(context: Context, round_index: int) -> StageResult:
             track=context.track,
         )
         details = asdict(fitted) | {"warm_start": start is not None, "training": config.model_dump(mode="json")}
-        if fitted.validation_miou is None:
+        if context.uses_head:
+            kept = "head on learned features"
+        elif fitted.validation_miou is None:
             kept = "final checkpoint kept (no validation ground truth to select one by)"
         else:
             kept = f"{fitted.kept} checkpoint kept, validation mIoU {fitted.validation_miou:.4f}"
@@ -72,6 +74,8 @@ def _warm_start(context: Context, round_index: int, config: TrainingConfig) -> t
     if round_index == 0 or not config.warm_start:
         return None, ""
     before = round_index - 1
+    if context.uses_head:
+        return None, ""  # it is fitted anew in seconds
     weights = context.project.round_folder(before) / "model.ckpt"
     if context.project.class_change_since(before) is not None:
         return (

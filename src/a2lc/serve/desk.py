@@ -60,7 +60,7 @@ class Desk:
         Args:
             project: Opened; its lock is held by the caller.
             plan: How rounds are run; people answer, whatever annotator it names.
-            trains: See the attribute.
+            trains: Train networks in the background; a head is fitted in any case.
             lease_seconds: See the attribute.
             clock: Returns seconds since 1970.
             say: Receives a line as each stage ends.
@@ -69,12 +69,12 @@ class Desk:
             A2LCError: The plan does not fit the project or its open round.
         """
         self.project = project
-        self.trains = trains
         self.lease_seconds = lease_seconds
         plan = replace(plan, annotator=plan.annotator.model_copy(update={"kind": "human"}))
         wake = threading.Event()
         self.queue = QuestionQueue(project, lease_seconds=lease_seconds, clock=clock, notify=wake.set)
         self.worker = Worker(self.queue, plan, wake=wake, trains=trains, clock=clock, log=say)
+        self.trains = self.worker.trains
         self.similarity = Similarity(project)
         self.worker.start()
 

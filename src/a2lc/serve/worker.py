@@ -126,9 +126,10 @@ class Worker:
         self.queue = queue
         self.project = queue.project
         self.wake = wake
-        self.trains = trains
         self.lock = LoopLock()
         self.loop = Loop(self.project, plan, on_stage=self._log_stage)
+        # The head takes seconds: there is no reason to leave it for later.
+        self.trains = trains or self.loop.context.uses_head
         self.loop.check()
         self.stage = next_stage(self.project)
         self.message = ""

@@ -32,7 +32,7 @@ def test_equal_to_timms(lite, rng):
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (33, 31), (64, 96), (40, 2500)])
 def test_every_size_has_grids_that_cover_it(lite, rng, size):
-    grids = lite(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    grids = [grid.on_image(*size) for grid in lite(rng.integers(0, 256, (*size, 3), dtype=np.uint8))]
     for grid, channels in zip(grids, lite.channels, strict=True):
         assert len(grid.values) == channels and np.isfinite(grid.values).all()
         assert grid.size == size and max(grid.values.shape[1:]) <= LARGEST_SIDE / 8
@@ -52,6 +52,7 @@ def test_means_over_masks_are_those_of_plain_loops(lite, rng):
     ids = np.unique(masks[masks > 0])
     grids = lite(pixels)
     found = mask_features_of(grids, masks, ids)
+    grids = [grid.on_image(40, 56) for grid in grids]
     assert found.dtype == np.float16 and found.shape == (len(ids), sum(lite.channels))
     for row, mask in enumerate(ids):
         total, count = np.zeros(sum(lite.channels)), 0

@@ -11,7 +11,7 @@ from a2lc.project.config import FORMAT_VERSION, PRESETS, ProjectConfig, Training
 def minimal(**more):
     return {
         "format_version": FORMAT_VERSION,
-        "created_by": "a2lc 0.1.0",
+        "created_by": "a2lc 0.2.0",
         "name": "demo",
         "classes": {"classes": ["a"]},
         "sources": {"images": "images"},
@@ -207,3 +207,29 @@ def test_clicks():
 def test_clicks_that_bound_no_budget(bad):
     with pytest.raises(ConfigError, match=f"must be above 0, found 1.0 and {bad}"):
         ClickCost(correct=bad)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "training", "model"),
+    [
+        ("a2lc 0.1.0", {"preset": "cpu"}, "deeplabv3plus"),
+        ("a2lc 0.1.0", None, "deeplabv3plus"),
+        ("a2lc 0.1.0", {"model": "unet"}, "unet"),
+        ("a2lc 0.2.0", {"preset": "cpu"}, "head"),
+        ("a2lc 0.2.0", {"preset": "paper"}, "deeplabv3plus"),
+    ],
+)
+def test_projects_keep_the_model_that_was_the_default_when_they_were_made(tmp_path, made_by, training, model):
+    path = write(tmp_path, minimal(created_by=made_by, **({} if training is None else {"training": training})))
+    config = read_config(path)
+    assert config.training.model == model
+    config.save(path)
+    assert read_config(path).training.model == model
+
+
+def test_a_preset_brings_its_model_unless_another_one_was_chosen():
+    config = apply_settings(ProjectConfig.model_validate(minimal()), {"training.preset": "paper"})
+    assert config.training.model == "deeplabv3plus"
+    assert apply_settings(config, {"training.preset": "tiny"}).training.model == "head"
+    chosen = apply_settings(config, {"training.model": "unet"})
+    assert apply_settings(chosen, {"training.preset": "tiny"}).training.model == "unet"

