@@ -54,6 +54,8 @@ def _global(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 on success, 2 for an error of input, printed in one line, 1 for a bug."""
+    # Plugins of pydantic observe validation; looking for them reads the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.set_threshold(10_000, 20, 20)  # modules create long-lived objects: collect rarely
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("PIL", "numba", "matplotlib", "httpx", "huggingface_hub", "fsspec"):
