@@ -19,8 +19,8 @@ from a2lc.records import Changes, Inspection, PixelView, QueryKind, RoundView
 from a2lc.statistics.mask_stats import MaskStats
 
 if TYPE_CHECKING:
-    from a2lc.audits.session import Session
     from a2lc.audits.source import RoundSource
+    from a2lc.methods.batches import BatchSession
 
 __all__ = [
     "METHODS",
@@ -167,8 +167,8 @@ class Method:
         """Whether rounds end with audits that measure the labels."""
         return False
 
-    def session(self, source: RoundSource, round_index: int, *, seed: int, questions: int) -> Session | None:
-        """Open a session that asks in batches, each after the answers to the last.
+    def session(self, source: RoundSource, round_index: int, *, seed: int, questions: int) -> BatchSession | None:
+        """Open a session that asks in batches, each after the answers to the last; `BatchMethod` has a plain one.
 
         Args:
             source: The data of the round.
@@ -208,8 +208,7 @@ class Method:
             answered: (n,) rows of the masks answered in this round.
             classes: (n,) class each carries now, VOID for none.
         """
-        empty = np.empty(0)
-        return Changes(rows=empty.astype(np.int64), classes=empty.astype(np.int32), confidences=empty)
+        return Changes.none()
 
 
 METHODS: dict[str, type[Method]] = {}
