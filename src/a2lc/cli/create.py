@@ -75,7 +75,7 @@ def init(
         str,
         typer.Option(
             "--format",
-            help="Format of the data set: FORMATS_READ; see docs/formats.md.",
+            help="Format of the data set: FORMATS_READ; see docs/formats.md. Also package.module:NAME.",
         ),
     ] = "folder",
     validation_images: Annotated[

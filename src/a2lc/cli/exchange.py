@@ -82,7 +82,7 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="Format to write: FORMATS_WRITTEN; see docs/formats.md.",
+            help="Format to write: FORMATS_WRITTEN; see docs/formats.md. Also package.module:NAME.",
         ),
     ] = "folder",
     through: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from a2lc.acquisition.functions import ACQUISITIONS, score
 from a2lc.errors import A2LCError, ConfigError, UnknownNameError, require_known
+from a2lc.io.plugins import import_named
 from a2lc.records import Changes, Inspection, PixelView, QueryKind, RoundView
 from a2lc.statistics.mask_stats import MaskStats
 
@@ -269,11 +269,7 @@ def find_method(name: str) -> type[Method]:
 
 def _import_method(place: str, name: str) -> type[Method]:
     """Import a class and see that it is a method."""
-    module_name, _, class_name = place.partition(":")
-    try:
-        loaded: Any = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"method {name!r}: {place} cannot be imported: {error}.") from None
+    loaded = import_named(place, f"method {name!r}")
     if not (isinstance(loaded, type) and issubclass(loaded, Method)):
         raise ConfigError(f"method {name!r}: {place} is no class that derives from a2lc.methods.Method.")
     if not ("__dataclass_fields__" in loaded.__dict__ and loaded.__dataclass_params__.frozen):  # type: ignore[attr-defined]
