@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from a2lc.cli import app
+from a2lc.cli.app import SHORT
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Query, Source
 from a2lc.rounds.recorder import record_answer
@@ -96,3 +98,18 @@ def test_opening_a_project_loads_no_reader(tiny_project_dir):
     modules = loaded_by(code, str(tiny_project_dir))
     assert "a2lc.project.project" in modules
     assert not [module for module in modules if module.startswith(NEVER_ON_OPENING)]
+
+
+@pytest.mark.parametrize("name", sorted(SHORT))
+def test_short_commands_collect_no_garbage(name, monkeypatch):
+    monkeypatch.setattr(app, "_main", lambda arguments: 0)
+    seen = []
+    monkeypatch.setattr(app.gc, "disable", lambda: seen.append(name))
+    for module, function in ((app.gc, "freeze"), (app.gc, "set_threshold"), (app.logging, "basicConfig")):
+        monkeypatch.setattr(module, function, lambda *_, **__: None)
+    monkeypatch.setattr(app.warnings, "showwarning", app.warnings.showwarning)
+    monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    for arguments in ([name, "my.a2lc"], ["run", name], []):
+        with pytest.raises(SystemExit):
+            app.main(arguments)
+    assert seen == [name] and any(name in names for names in app.MODULES.values())
