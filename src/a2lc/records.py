@@ -175,6 +175,12 @@ class Changes:
     classes: NDArray[np.int32]
     confidences: NDArray[np.float64]
 
+    @classmethod
+    def none(cls) -> Changes:
+        """Return no changes."""
+        empty = np.empty(0)
+        return cls(rows=empty.astype(np.int64), classes=empty.astype(np.int32), confidences=empty)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PoolTotals:

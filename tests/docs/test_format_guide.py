@@ -80,3 +80,16 @@ def test_the_entry_point_makes_it_known_to_the_command_line(folder, monkeypatch,
     assert "layout suffixed (its files have names such as IMAGE_mask)" in capsys.readouterr().out
     assert _main(["init", "--help"]) == 0
     assert "suffixed" in capsys.readouterr().out
+
+
+def test_the_format_is_named_by_its_module(folder, capsys):
+    for command in blocks_of("sh")[0].splitlines():
+        assert _main(command.split()[1:]) == 0
+    for name in NAMES:
+        old = read_ids(folder / "streets" / f"{name}_mask.png")
+        np.testing.assert_array_equal(read_ids(folder / "named" / "masks" / f"{name}_mask.png"), old)
+    with a2lc.Project("named.a2lc") as project:
+        assert project.config.sources.format == "suffixed:SUFFIXED"
+    capsys.readouterr()
+    assert _main(["doctor", "streets", "--format", "suffixed:SUFFIXED", "--classes", "road,car,tree"]) == 0
+    assert "layout suffixed:SUFFIXED" in capsys.readouterr().out

@@ -34,7 +34,8 @@ def importable(tmp_path, monkeypatch):
     yield tmp_path
     METHODS.clear()
     METHODS.update(known)
-    sys.modules.pop("least_likely", None)
+    for name in ("least_likely", "trusting"):
+        sys.modules.pop(name, None)
 
 
 def probabilities_of(project):
@@ -50,7 +51,7 @@ def probabilities_of(project):
 
 
 def test_the_method_of_the_guide_runs_by_its_class(importable, tiny_project_dir, capsys):
-    method, by_api, registered, test = blocks_of("add-a-method.md")
+    method, by_api, registered, _, test = blocks_of("add-a-method.md")
     write_module(importable, method)
     folder = importable / "my.a2lc"
     tiny_project_dir.rename(folder)
@@ -100,3 +101,18 @@ def test_its_scores_are_as_described(importable, make_stats):
     )
     scores = LeastLikely(power=0).score(view)
     assert scores[0] == 1 and (scores <= 1).all() and (scores >= 0).all()
+
+
+def test_the_method_that_asks_in_batches_learns_between_them(importable, tiny_project_dir):
+    assert write_module(importable, blocks_of("add-a-method.md")[3]) == "trusting"
+    with a2lc.Project(tiny_project_dir) as project:
+        probabilities = probabilities_of(project)
+        project.run(method="trusting:Trusting", budget=12, probabilities=probabilities)
+        queries, masks = project.ledger.queries(1), project.masks
+        scores = np.array([query.score for query in queries])
+        sizes = masks.area[masks.rows(*np.array([(q.image, q.mask_ids[0]) for q in queries]).T)]
+    assert len(queries) == 12 and len({(query.image, query.mask_ids) for query in queries}) == 12
+    # Before the first answer each class is trusted by half; then by what was answered.
+    np.testing.assert_allclose(scores[:5], np.sqrt(sizes[:5]) / 2)
+    assert (np.abs(scores[5:] - np.sqrt(sizes[5:]) / 2) > 1e-9).any()
+    assert (np.diff(scores[5:10]) <= 0).all() and (np.diff(scores[10:]) <= 0).all()

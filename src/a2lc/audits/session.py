@@ -12,6 +12,7 @@ A session needs no project: it reads and writes through a `RoundSource`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from a2lc.audits.sampling import draw, inclusion_probabilities
 from a2lc.audits.settings import SessionSettings
 from a2lc.audits.source import RoundSource
 from a2lc.audits.tables import FrozenTable
+from a2lc.audits.wording import guarantee_line
 from a2lc.classes.sentinels import FIRST, UNKNOWN, VOID
 from a2lc.ledger.replay import SOURCES, MaskState
 from a2lc.records import SUGGESTIONS, Changes, Query, Reason
@@ -66,16 +68,17 @@ class Session:
         certify_count = int(self.questions * self.settings.certify) if self.settings.corrects else 0
         return self.questions - certify_count - int(self.questions * self.settings.measure)
 
-    def free_questions(self, lots: int) -> list[Query]:
+    def free_questions(self, count: int) -> list[Query]:
         """Return more queries of highest gain, whether or not those asked have their answers; none once audits are next.
 
         Args:
-            lots: Batches at once, for many annotators.
+            count: How many at least, in whole batches, for many annotators.
         """
         if not self.asks_freely:
             return []
         chosen = len(self.source.queries(self.round_index))
-        return self._batch(min(self.settings.batch * lots, self._free - chosen), chosen)
+        count = -(-count // self.settings.batch) * self.settings.batch
+        return self._batch(min(count, self._free - chosen), chosen)
 
     def share_pool(self, other: Session) -> None:
         """Take over what another round has read from the same statistics."""
@@ -225,3 +228,7 @@ class Session:
     def findings(self, left_out: NDArray[Any] | None = None, carried: NDArray[Any] | None = None) -> dict[str, Any]:
         """Return the figures of the round, see `a2lc.audits.findings.round_findings`."""
         return round_findings(self.certification, left_out, carried)
+
+    def guarantee(self, details: Mapping[str, Any]) -> str:
+        """Return the recorded corrections and their guarantee in one line."""
+        return guarantee_line(details)

@@ -36,6 +36,9 @@ MODULES = {
 }
 """The commands that each module registers when it is imported, in the order of `a2lc --help`."""
 
+SHORT = frozenset({"status", "log", "diff", "methods"})
+"""Commands that end before garbage matters: collecting it would take a twentieth of their time."""
+
 
 def _version(value: bool) -> None:
     if value:
@@ -54,7 +57,11 @@ def _global(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 on success, 2 for an error of input, printed in one line, 1 for a bug."""
+    # Plugins of pydantic observe validation; looking for them reads the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.set_threshold(10_000, 20, 20)  # modules create long-lived objects: collect rarely
+    if not SHORT.isdisjoint((sys.argv[1:] if arguments is None else arguments)[:1]):
+        gc.disable()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("PIL", "numba", "matplotlib", "httpx", "huggingface_hub", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperCommand, TyperOption
 
-__all__ = ["FormatCommand", "app", "console", "error_console", "print_line"]
+__all__ = ["FormatCommand", "app", "print_line"]
 
 
 app = typer.Typer(
@@ -46,22 +44,13 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-class _Console(Console):
-    """A console that raises `BrokenPipeError` for `main` to handle; Rich would exit with status 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-# Tables of results are 100 characters wide whether a terminal or a file reads them.
-console = _Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-
-
-error_console = _Console(stderr=True, highlight=False, soft_wrap=True)
+# Names from files may hold signs that move the cursor or colour the terminal.
+_CONTROL = {code: None for code in (*range(32), 127) if chr(code) not in "\t\n"}
 
 
 def print_line(text: str) -> None:
-    """Print a line as it is, without markup, and flush it."""
-    console.print(text, markup=False)
-    # A reader of a pipe then sees each line when it is printed.
-    console.file.flush()
+    """Print text without control signs, and flush it: a reader of a pipe then sees each line when it is printed."""
+    try:
+        print(text.translate(_CONTROL), flush=True)
+    except BrokenPipeError:
+        raise BrokenPipeError from None  # without a number: Typer would exit with status 1, but `main` does with 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from a2lc.cli.console import FormatCommand, app, error_console, print_line
+from a2lc.cli.console import FormatCommand, app, print_line
 from a2lc.cli.hints import with_flags
 from a2lc.cli.options import (
     AcceptLicense,
@@ -75,7 +75,7 @@ def init(
         str,
         typer.Option(
             "--format",
-            help="Format of the data set: FORMATS_READ; see docs/formats.md.",
+            help="Format of the data set: FORMATS_READ; see docs/formats.md. Also package.module:NAME.",
         ),
     ] = "folder",
     validation_images: Annotated[
@@ -166,7 +166,7 @@ def init(
     )
     check_names(preset=preset, method=method)
     table = None if classes is None else parse_classes(classes)
-    summary = create_project(folder, sources, table, options, seed=seed, track=console_progress(error_console))
+    summary = create_project(folder, sources, table, options, seed=seed, track=console_progress())
     with Project(folder) as project:
         configure(project, preset=preset, method=method)
     for note in summary.notes:
@@ -251,7 +251,7 @@ def masks(
         if sam is not None:
             project.mended_masks = project.mended_masks or mended
             record_commits(folder, [sam.ready])
-        track = console_progress(error_console)
+        track = console_progress()
         number = make_masks(project, method, count=count, size=size, sam=sam, track=track, replace=replace)
         pixels = float(project.masks.area.mean())
         has_labels = bool((project.masks.pair_label >= 0).any())
@@ -374,11 +374,11 @@ def pseudo(
 
         require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
         options = ReadingOptions(exif=exif, skip_bad=skip_bad)
-        made = create_project(folder, Sources(images=images), table, options, track=console_progress(error_console))
+        made = create_project(folder, Sources(images=images), table, options, track=console_progress())
         print_line(f"{made.images:,} images, {made.num_classes} classes in {folder}")
         if made.skipped:
             print_line(f"skipped {len(made.skipped)} images, listed in {folder / 'skipped.csv'}")
-    track = console_progress(error_console)
+    track = console_progress()
     with Project(folder) as project, project.lock():
         if preview is not None:
             picture = make_preview(project, settings, found_by, masked_by, preview, track=track, say=print_line)

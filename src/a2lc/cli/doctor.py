@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from a2lc.cli.console import app, error_console, print_line
+from a2lc.cli.console import app, print_line
 from a2lc.cli.hints import FLAGS, with_flags
 from a2lc.cli.options import (
     Colours,
@@ -77,7 +77,7 @@ def doctor(
 
     if (folder / "project.yaml").is_file():
         with Project(folder) as project:
-            diagnosis = examine_project(project, track=console_progress(error_console))
+            diagnosis = examine_project(project, track=console_progress())
         _print_diagnosis(diagnosis, f"project {folder}", None, as_json)
         return
     require_known("value of --exif", exif, ["refuse", "apply", "ignore"])
@@ -116,7 +116,7 @@ def doctor(
         **limit,
     )
     unknown = unknown_annotations(folder) if sources.format == "folder" and format is None else []
-    diagnosis = examine(sources, table, options, unknown=unknown, track=console_progress(error_console))
+    diagnosis = examine(sources, table, options, unknown=unknown, track=console_progress())
     command = ["a2lc", "init", f"{folder.absolute().name}.a2lc", "--images", str(sources.images)]
     if sources.images is None:
         command = command[:3]

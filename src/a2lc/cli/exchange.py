@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from a2lc.cli.console import FormatCommand, app, error_console, print_line
+from a2lc.cli.console import FormatCommand, app, print_line
 from a2lc.cli.options import ProjectDir
 from a2lc.errors import require_known
 from a2lc.io.progress import console_progress
@@ -82,7 +82,7 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="Format to write: FORMATS_WRITTEN; see docs/formats.md.",
+            help="Format to write: FORMATS_WRITTEN; see docs/formats.md. Also package.module:NAME.",
         ),
     ] = "folder",
     through: Annotated[
@@ -101,7 +101,7 @@ def export(
 
     with Project(folder) as project:
         summary = export_project(
-            project, out, format, through=through, changes_only=changes_only, track=console_progress(error_console)
+            project, out, format, through=through, changes_only=changes_only, track=console_progress()
         )
     print_line(
         f"{summary.images:,} label maps in {out}; {summary.changed_images:,} of them with changes, in {summary.changed_masks:,} "

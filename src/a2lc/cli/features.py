@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from a2lc.cli.console import app, error_console, print_line
+from a2lc.cli.console import app, print_line
 from a2lc.cli.options import ProjectDir
 from a2lc.io.progress import console_progress
 
@@ -28,7 +28,7 @@ def features(
     from a2lc.rounds.learned import make_features
 
     with Project(folder) as project, project.lock():
-        made = make_features(project, backbone, track=console_progress(error_console))
+        made = make_features(project, backbone, track=console_progress())
     what = "are there already" if not made.made else f"made in {made.seconds:.1f} s"
     print_line(
         f"features of {made.masks:,} masks of {made.images:,} images {what}: {made.channels} channels of {made.backbone}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +24,7 @@ __all__ = [
     "parse_seeds",
     "parse_stretch",
     "parse_value_map",
+    "takes_plan",
 ]
 
 
@@ -127,6 +131,61 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as training.iterations=600 or method.lcm=false."),
 ]
+
+
+Probabilities = Annotated[
+    Path | None,
+    typer.Option(
+        "--probabilities", help="Folder of class probabilities, IMAGE_ID.npy of shape (K, H, W), instead of a model."
+    ),
+]
+
+
+PLAN: dict[str, Any] = {
+    "method": MethodName,
+    "budget": Budget,
+    "annotator": Annotator,
+    "error_rate": ErrorRate,
+    "preset": Preset,
+    "settings": Settings,
+    "probabilities": Probabilities,
+    "min_precision": MinPrecision,
+    "confidence": Confidence,
+}
+"""The options that change how a project's rounds are run, as `a2lc.cli.settings.configure` takes them; none has a default."""
+
+
+def takes_plan(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that puts the options of `PLAN` in the place of a command's parameter `plan`.
+
+    The command gets them as a dictionary, by name.
+
+    Args:
+        *without: Names of options that the command does not have.
+    """
+    names = [name for name in PLAN if name not in without]
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**given: Any) -> None:
+            plan = {name: given.pop(name) for name in names}
+            function(**given, plan=plan)
+
+        own = inspect.signature(function, eval_str=True)
+        options = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PLAN[name])
+            for name in names
+        ]
+        parameters = [
+            new
+            for old in own.parameters.values()
+            for new in (options if old.name == "plan" else [old.replace(kind=inspect.Parameter.KEYWORD_ONLY)])
+        ]
+        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return decorate
 
 
 def parse_classes(given: str) -> ClassTable:

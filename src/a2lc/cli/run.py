@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from a2lc.cli.console import app, print_line
-from a2lc.cli.options import (
-    Annotator,
-    Budget,
-    Confidence,
-    ErrorRate,
-    MethodName,
-    MinPrecision,
-    Preset,
-    Preview,
-    ProjectDir,
-    Settings,
-    Workers,
-)
+from a2lc.cli.options import Preview, ProjectDir, Workers, takes_plan
 from a2lc.cli.settings import check_masks, configure, first_figures, make_loop, run_rounds
 from a2lc.errors import MissingExtraError
 
@@ -32,26 +19,14 @@ __all__ = ["stage_command"]
 
 
 @app.command()
+@takes_plan()
 def run(
     folder: ProjectDir,
+    *,
     rounds: Annotated[
         int, typer.Option("--rounds", min=0, help="Total number of rounds, including finished ones.")
     ] = 5,
-    method: MethodName = None,
-    budget: Budget = None,
-    annotator: Annotator = None,
-    error_rate: ErrorRate = None,
-    preset: Preset = None,
-    settings: Settings = None,
-    probabilities: Annotated[
-        Path | None,
-        typer.Option(
-            "--probabilities",
-            help="Folder of class probabilities, IMAGE_ID.npy of shape (K, H, W), instead of a model.",
-        ),
-    ] = None,
-    min_precision: MinPrecision = None,
-    confidence: Confidence = None,
+    plan: dict[str, Any],
     until: Annotated[
         str | None,
         typer.Option(
@@ -66,19 +41,7 @@ def run(
 
     rule = None if until is None else parse_until(until)
     with Project(folder) as project, project.lock():
-        configure(
-            project,
-            preset=preset,
-            method=method,
-            budget=budget,
-            annotator=annotator,
-            error_rate=error_rate,
-            settings=settings,
-            probabilities=probabilities,
-            min_precision=min_precision,
-            confidence=confidence,
-            locked=True,
-        )
+        configure(project, **plan, locked=True)
         first_figures(project)
         run_rounds(project, rounds, rule, workers)
     if (folder / "report.html").is_file():
@@ -88,42 +51,18 @@ def run(
 def stage_command(stage: str, text: str) -> None:
     """Register the command that runs one stage of the open round; `text` is its help."""
 
+    @takes_plan()
     def command(
         folder: ProjectDir,
-        method: MethodName = None,
-        budget: Budget = None,
-        annotator: Annotator = None,
-        error_rate: ErrorRate = None,
-        preset: Preset = None,
-        settings: Settings = None,
-        probabilities: Annotated[
-            Path | None,
-            typer.Option(
-                "--probabilities",
-                help="Folder of class probabilities, IMAGE_ID.npy of shape (K, H, W), instead of a model.",
-            ),
-        ] = None,
-        min_precision: MinPrecision = None,
-        confidence: Confidence = None,
+        *,
+        plan: dict[str, Any],
         preview: Preview = False,
         workers: Workers = None,
     ) -> None:
         from a2lc.project.project import Project
 
         with Project(folder) as project, project.lock():
-            configure(
-                project,
-                preset=preset,
-                method=method,
-                budget=budget,
-                annotator=annotator,
-                error_rate=error_rate,
-                settings=settings,
-                probabilities=probabilities,
-                min_precision=min_precision,
-                confidence=confidence,
-                locked=True,
-            )
+            configure(project, **plan, locked=True)
             loop = make_loop(project, workers)
             if preview:
                 _print_preview(project, loop.preview(stage))
@@ -135,8 +74,10 @@ def stage_command(stage: str, text: str) -> None:
 
 
 @app.command()
+@takes_plan("annotator", "error_rate", "probabilities")
 def serve(
     folder: ProjectDir,
+    *,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 accepts connections from the network.")
     ] = "127.0.0.1",
@@ -156,12 +97,7 @@ def serve(
     new_token: Annotated[
         bool, typer.Option("--new-token", help="Create a new address; pages that are already open lose access.")
     ] = False,
-    method: MethodName = None,
-    budget: Budget = None,
-    preset: Preset = None,
-    settings: Settings = None,
-    min_precision: MinPrecision = None,
-    confidence: Confidence = None,
+    plan: dict[str, Any],
 ) -> None:
     """Serve the page on which people answer questions in the browser.
 
@@ -178,17 +114,7 @@ def serve(
     server = Server(host, port, names=names or ())
     try:
         with Project(folder) as project, project.lock():
-            configure(
-                project,
-                method=method,
-                budget=budget,
-                preset=preset,
-                annotator="human",
-                settings=settings,
-                min_precision=min_precision,
-                confidence=confidence,
-                locked=True,
-            )
+            configure(project, **plan, annotator="human", locked=True)
             check_masks(project)
             if train and project.config.training.model != "head" and find_spec("torch") is None:
                 raise MissingExtraError("--train needs the extra `train`: pip install 'a2lc[train]'")

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2lc.cli.console import error_console, print_line
+from a2lc.cli.console import print_line
 from a2lc.cli.options import check_names
 from a2lc.cli.tables import format_figure, print_status
 from a2lc.errors import ConfigError, InputError
@@ -124,7 +124,7 @@ def make_loop(
         project,
         plan,
         workers=workers or available_cores(),
-        track=console_progress(error_console),
+        track=console_progress(),
         on_stage=print_stage,
         after_round=after_round,
     )

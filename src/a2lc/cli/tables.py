@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from rich.table import Table
+from a2lc.cli.console import print_line
 
-from a2lc.cli.console import console, print_line
+__all__ = ["format_figure", "format_table", "print_status"]
 
-__all__ = ["format_figure", "print_status"]
+
+def format_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str] = ()) -> str:
+    """Return a table as lines of text, its columns aligned to the right but for those that `left` names.
+
+    Example:
+        >>> print(format_table(("method", "clicks"), [("gain", "280")], left=("method",)))
+        method  clicks
+        gain       280
+    """
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = ["<" if name in left else ">" for name in header]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
 def print_status(found: dict[str, Any]) -> None:
     """Print the result of `project_status`: a table of rounds, what runs next, and the estimated label quality."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = (
+    header = (
         "round",
         "method",
         "clicks",
@@ -25,11 +40,10 @@ def print_status(found: dict[str, Any]) -> None:
         "coverage",
         "pixel acc.",
         "model mIoU",
+        "seconds",
     )
-    for column in (*columns, "seconds"):
-        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for row in found["rounds"]:
-        table.add_row(
+    rows = [
+        (
             str(row["round"]) + ("" if row["finished"] else "*"),
             row["method"],
             f"{row['clicks']:g}",
@@ -42,7 +56,9 @@ def print_status(found: dict[str, Any]) -> None:
             format_figure(row["model_miou"]),
             f"{sum(row['seconds'].values()):.0f}",
         )
-    console.print(table)
+        for row in found["rounds"]
+    ]
+    print_line(format_table(header, rows, left=("method",)))
     print_line(
         f"{found['images']:,} images, {found['masks']:,} masks; next: round {found['next']['round']}, {found['next']['stage']}"
     )

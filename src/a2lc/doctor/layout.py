@@ -17,7 +17,7 @@ from a2lc.formats.base import Sources
 from a2lc.formats.detection import CLASSES_FILES, AnnotationFile, Clue, Detected, FolderView
 from a2lc.formats.registry import BUILT_IN, find_format, load_formats
 from a2lc.images.label_maps import colour_codes
-from a2lc.images.opening import IMAGE_SUFFIXES
+from a2lc.images.limits import IMAGE_SUFFIXES
 from a2lc.images.rgb import read_rgb
 
 __all__ = ["Layout", "find_layout", "maps_among_images", "other_splits", "unknown_annotations", "with_images"]

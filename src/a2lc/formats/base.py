@@ -9,7 +9,7 @@ from typing import Protocol
 
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError, first_names
-from a2lc.images.opening import ID_SUFFIXES, IMAGE_SUFFIXES, MAX_PIXELS
+from a2lc.images.limits import ID_SUFFIXES, IMAGE_SUFFIXES, MAX_PIXELS
 from a2lc.images.sources import MapSource, PackedImage
 
 __all__ = ["Found", "Reader", "Sample", "Sources", "find_files", "images_in", "maps_in", "root_of"]

@@ -9,7 +9,7 @@ from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
 
-from a2lc.images.opening import ID_SUFFIXES, IMAGE_SUFFIXES
+from a2lc.images.limits import ID_SUFFIXES, IMAGE_SUFFIXES
 
 __all__ = ["CLASSES_FILES", "AnnotationFile", "Clue", "Detected", "FolderView"]
 

@@ -26,7 +26,8 @@ from a2lc.formats.registry import Format, register
 from a2lc.formats.writing import Corrected, class_values, stored_bytes
 from a2lc.images.archive import parse_json, read_bounded
 from a2lc.images.label_maps import read_ids
-from a2lc.images.opening import IMAGE_SUFFIXES, ImageBytes, open_image
+from a2lc.images.limits import IMAGE_SUFFIXES
+from a2lc.images.opening import ImageBytes, open_image
 from a2lc.images.rgb import png_bytes
 from a2lc.images.sources import DrawnMap, PackedImage
 from a2lc.io.files import write_text

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from a2lc.errors import A2LCError, ConfigError, InputError, require_known
+from a2lc.errors import A2LCError, ConfigError, InputError, UnknownNameError, require_known
+from a2lc.io.plugins import import_named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,18 +104,21 @@ def register(format: Format) -> Format:
 
 
 def find_format(name: str) -> Format:
-    """Return a format by its name; only the module that registers it is imported.
+    """Return a format by its name, or by where it is: `package.module:NAME`. Only the module that has it is imported.
 
     Raises:
         UnknownNameError: There is no format of that name.
-        ConfigError: The module that an installed package announces cannot be imported, or registers no such format.
+        ConfigError: The module that is named, or that an installed package announces, cannot be imported, or has no such
+            format.
     """
+    if ":" in name:
+        return _own_format(name)
     if name not in _LOADED:
         if name in BUILT_IN:
             import_module(BUILT_IN[name])
         else:
             announced = _announced()
-            require_known("format", name, {**BUILT_IN, **_LOADED, **announced})
+            _require_known("format", name, {**BUILT_IN, **_LOADED, **announced})
             _load(announced[name])
     return _LOADED[name]
 
@@ -139,14 +143,27 @@ def _announced() -> dict[str, EntryPoint]:
 
 def _load(entry: EntryPoint) -> None:
     """Import what an entry point names: a module that registers the format, or the format itself."""
-    try:
-        loaded = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"format {entry.name!r}: {entry.value} cannot be imported: {error}.") from None
+    loaded = import_named(entry.value, f"format {entry.name!r}")
     if isinstance(loaded, Format) and loaded.name == entry.name:
         register(loaded)
     if entry.name not in _LOADED:
         raise ConfigError(f"format {entry.name!r}: {entry.value} does not register a format of that name.")
+
+
+def _own_format(place: str) -> Format:
+    """Import a format of the user's; formats that come without a name are listed nowhere."""
+    loaded = import_named(place, f"format {place!r}")
+    if not isinstance(loaded, Format):
+        kind = "a class" if isinstance(loaded, type) else f"of type {type(loaded).__name__}"
+        raise ConfigError(f"format {place!r}: {place} is {kind}; expected an a2lc.formats.registry.Format.")
+    return loaded
+
+
+def _require_known(what: str, name: str, known: Iterable[str]) -> None:
+    try:
+        require_known(what, name, known)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error} A format of your own is named package.module:NAME.") from None
 
 
 def _guarded(name: str, reader: Reader) -> Reader:
@@ -175,9 +192,12 @@ def find_reader(name: str) -> Reader:
 
     Raises:
         UnknownNameError: There is no format of that name that is read.
+        ConfigError: `package.module:NAME` cannot be imported, or is not a format that is read.
     """
     if name not in FORMATS:
-        require_known("format", name, FORMATS)
+        if ":" in name:
+            raise ConfigError(f"format {name!r} has no `reader`, so it can only be written.")
+        _require_known("format", name, FORMATS)
     reader = FORMATS[name].reader
     assert reader is not None
     return reader if name in BUILT_IN else _guarded(name, reader)
@@ -188,9 +208,12 @@ def find_writer(name: str) -> Callable[[Project, Path], Writer]:
 
     Raises:
         UnknownNameError: There is no format of that name that is written.
+        ConfigError: `package.module:NAME` cannot be imported, or is not a format that is written.
     """
     if name not in EXPORTS:
-        require_known("export format", name, EXPORTS)
+        if ":" in name:
+            raise ConfigError(f"format {name!r} has no `writer`, so it can only be read.")
+        _require_known("export format", name, EXPORTS)
     writer = EXPORTS[name].writer
     assert writer is not None
     return writer
@@ -203,7 +226,7 @@ class FormatView(Mapping[str, Format]):
         self._part = part
 
     def __getitem__(self, name: str) -> Format:
-        if name in _LOADED or name in BUILT_IN or name in _announced():
+        if ":" in name or name in _LOADED or name in BUILT_IN or name in _announced():
             format = find_format(name)
             if getattr(format, self._part) is not None:
                 return format

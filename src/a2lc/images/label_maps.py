@@ -13,16 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from a2lc.errors import ImageFileError
-from a2lc.images.opening import (
-    LOSSY,
-    MAX_PIXELS,
-    ImageBytes,
-    decode_image,
-    forget_threads,
-    open_image,
-    png_header,
-    row_blocks,
-)
+from a2lc.images.limits import MAX_PIXELS
+from a2lc.images.opening import LOSSY, ImageBytes, decode_image, forget_threads, open_image, png_header, row_blocks
 from a2lc.images.rgb import channels_of, read_rgb
 from a2lc.io.files import atomic_path
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.errors import ImageFileError, InputError
-from a2lc.images.opening import MAX_PIXELS, TIFF, decode_image, open_image, png_header
+from a2lc.images.limits import MAX_PIXELS
+from a2lc.images.opening import TIFF, decode_image, open_image, png_header
 
 __all__ = ["Stretch", "read_deep", "stretched"]
 

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from a2lc.errors import ImageFileError
+from a2lc.images.limits import MAX_PIXELS
 
 __all__ = [
-    "ID_SUFFIXES",
-    "IMAGE_SUFFIXES",
     "LOSSY",
-    "MAX_PIXELS",
     "TIFF",
     "ImageBytes",
     "decode_image",
@@ -38,18 +36,6 @@ __all__ = [
     "stored_size",
     "turned_upright",
 ]
-
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-"""Suffixes of files that are taken for images."""
-
-
-ID_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".npy", ".gif", ".jpg", ".jpeg", ".webp"})
-"""Suffixes of files that are taken for label or mask maps; lossy ones are found so that they can be refused."""
-
-
-MAX_PIXELS = 8192 * 8192
-"""Images above this are refused before they are decoded: 192 MiB of 24-bit pixels."""
 
 
 _T = TypeVar("_T")

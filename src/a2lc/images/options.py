@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from a2lc.images.multiband import Stretch
-from a2lc.images.opening import MAX_PIXELS
+from a2lc.images.limits import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from a2lc.images.multiband import Stretch
 
 __all__ = ["ReadingOptions"]
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from a2lc.errors import ImageFileError, InputError, MissingExtraError, MissingFileError, first_names
-from a2lc.images.opening import IMAGE_SUFFIXES
+from a2lc.images.limits import IMAGE_SUFFIXES
 from a2lc.images.sources import PackedImage
 
 __all__ = ["fetch", "list_address", "local_path", "read_list"]

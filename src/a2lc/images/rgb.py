@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from a2lc.errors import ImageFileError
+from a2lc.images.limits import MAX_PIXELS
 from a2lc.images.opening import (
-    MAX_PIXELS,
     ImageBytes,
     decode_image,
     exif_orientation,

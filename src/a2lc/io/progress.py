@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from typing import Protocol
 
 __all__ = ["Advance", "Track", "console_progress", "no_progress"]
 
@@ -28,14 +26,15 @@ def no_progress(what: str, total: int) -> Iterator[Advance]:
     yield lambda steps=1: None
 
 
-def console_progress(console: Console) -> Track:
-    """Return what draws bars on a terminal, and nothing anywhere else."""
+def console_progress() -> Track:
+    """Return what draws bars on standard error where that is a terminal, and nothing anywhere else."""
 
     @contextmanager
     def track(what: str, total: int) -> Iterator[Advance]:
-        if not console.is_terminal:
+        if not sys.stderr.isatty():
             yield lambda steps=1: None
             return
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -53,7 +52,7 @@ def console_progress(console: Console) -> Track:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=console, transient=True) as progress:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(what, total=total)
             yield lambda steps=1: progress.advance(task, steps)
 

@@ -12,5 +12,15 @@ from a2lc.methods import (  # noqa: F401 - they register
     plar,
 )
 from a2lc.methods.base import METHODS, Method, create_method, find_method, load_methods, register
+from a2lc.methods.batches import BatchMethod, BatchSession
 
-__all__ = ["METHODS", "Method", "create_method", "find_method", "load_methods", "register"]
+__all__ = [
+    "METHODS",
+    "BatchMethod",
+    "BatchSession",
+    "Method",
+    "create_method",
+    "find_method",
+    "load_methods",
+    "register",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -15,12 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from a2lc.acquisition.functions import ACQUISITIONS, score
 from a2lc.errors import A2LCError, ConfigError, UnknownNameError, require_known
+from a2lc.io.plugins import import_named
 from a2lc.records import Changes, Inspection, PixelView, QueryKind, RoundView
 from a2lc.statistics.mask_stats import MaskStats
 
 if TYPE_CHECKING:
-    from a2lc.audits.session import Session
     from a2lc.audits.source import RoundSource
+    from a2lc.methods.batches import BatchSession
 
 __all__ = [
     "METHODS",
@@ -172,8 +172,8 @@ class Method:
         """Whether rounds end with audits that measure the labels."""
         return False
 
-    def session(self, source: RoundSource, round_index: int, *, seed: int, questions: int) -> Session | None:
-        """Open a session that asks in batches, each after the answers to the last.
+    def session(self, source: RoundSource, round_index: int, *, seed: int, questions: int) -> BatchSession | None:
+        """Open a session that asks in batches, each after the answers to the last; `BatchMethod` has a plain one.
 
         Args:
             source: The data of the round.
@@ -213,8 +213,7 @@ class Method:
             answered: (n,) rows of the masks answered in this round.
             classes: (n,) class each carries now, VOID for none.
         """
-        empty = np.empty(0)
-        return Changes(rows=empty.astype(np.int64), classes=empty.astype(np.int32), confidences=empty)
+        return Changes.none()
 
 
 METHODS: dict[str, type[Method]] = {}
@@ -275,11 +274,7 @@ def find_method(name: str) -> type[Method]:
 
 def _import_method(place: str, name: str) -> type[Method]:
     """Import a class and see that it is a method."""
-    module_name, _, class_name = place.partition(":")
-    try:
-        loaded: Any = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"method {name!r}: {place} cannot be imported: {error}.") from None
+    loaded = import_named(place, f"method {name!r}")
     if not (isinstance(loaded, type) and issubclass(loaded, Method)):
         raise ConfigError(f"method {name!r}: {place} is no class that derives from a2lc.methods.Method.")
     if not ("__dataclass_fields__" in loaded.__dict__ and loaded.__dataclass_params__.frozen):  # type: ignore[attr-defined]

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from a2lc.errors import ConfigError, MissingFileError, NewerProjectError, require_known
-from a2lc.images.multiband import Stretch
-from a2lc.images.opening import MAX_PIXELS
+from a2lc.images.limits import MAX_PIXELS
 from a2lc.images.options import ReadingOptions
 from a2lc.io.files import write_text
 from a2lc.io.yaml_text import YAMLError, read_yaml, to_yaml
@@ -107,6 +106,8 @@ class SourcesConfig(_Strict):
     @property
     def reading(self) -> ReadingOptions:
         """The options that the files were read with, but for `ignore` and `skip_bad`."""
+        from a2lc.images.multiband import Stretch
+
         return ReadingOptions(
             exif=self.exif,
             value_map=dict(self.value_map),

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from a2lc.errors import ImageFileError, InputError, MissingFileError
 from a2lc.images.prepared import Prepared
-from a2lc.images.remote import fetch
-from a2lc.images.rgb import read_rgb
 from a2lc.io.files import write_bytes
 from a2lc.project.config import SourcesConfig
 from a2lc.records import ImageRecord
@@ -71,6 +69,8 @@ class ImageFiles:
             MissingFileError: The file is gone.
             ImageFileError: It cannot be read any more, or what its address gives is another image.
         """
+        from a2lc.images.rgb import read_rgb
+
         if not image.file:
             return np.full((image.height, image.width, 3), 128, dtype=np.uint8)
         path = self.path(image)
@@ -85,6 +85,8 @@ class ImageFiles:
 
     def _fetch_again(self, image: ImageRecord, path: Path, address: str) -> None:
         """Fetch an image whose copy in `images/` was removed."""
+        from a2lc.images.remote import fetch
+
         data = fetch(address)
         if hashlib.sha256(data).hexdigest() != image.sha256:
             raise ImageFileError(

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from a2lc.classes.edits import ClassView
 from a2lc.classes.sentinels import KEEP
 from a2lc.errors import LedgerError, MissingFileError
-from a2lc.images.label_maps import read_ids, write_ids
 from a2lc.io.files import sha256
 from a2lc.ledger import CorrectionRows, LayerRecord, Ledger, MaskState
 from a2lc.ledger.undo import deciders
@@ -119,6 +118,8 @@ class PixelLayers:
         return digest
 
     def _write(self, path: Path, labels: NDArray[Any]) -> None:
+        from a2lc.images.label_maps import write_ids
+
         path.parent.mkdir(parents=True, exist_ok=True)
         # KEEP is stored as 0: pixels without a label compress to nothing.
         labels = self.view.coded(labels)
@@ -126,6 +127,8 @@ class PixelLayers:
         write_ids(path, (labels - KEEP).astype(kind))
 
     def _read(self, path: Path, digest: str) -> NDArray[np.int32]:
+        from a2lc.images.label_maps import read_ids
+
         if not path.is_file():
             raise MissingFileError(f"{path} is missing: it held pixel-level labels. Restore it from a copy.")
         if sha256(path) != digest:

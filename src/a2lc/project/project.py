@@ -17,7 +17,6 @@ from a2lc.classes.decoding import decode_labels
 from a2lc.classes.edits import ClassEdit, ClassView
 from a2lc.classes.table import ClassTable
 from a2lc.errors import ConfigError, LedgerError, MissingFileError, require_known
-from a2lc.images.label_maps import read_ids
 from a2lc.images.prepared import Prepared
 from a2lc.ledger import CorrectionRows, Ledger, MaskState, apply_layer, apply_to_labels, replay
 from a2lc.masks.tables import MaskTable
@@ -201,6 +200,8 @@ class Project:
         return self._read("masks", image)
 
     def _read(self, kind: str, image: ImageRecord) -> NDArray[Any]:
+        from a2lc.images.label_maps import read_ids
+
         path = self.folder / kind / f"{image.image_id}.png"
         if not path.is_file():
             raise MissingFileError(f"{path} is missing: the project folder is damaged. Restore it from a copy.")

@@ -14,7 +14,6 @@ from a2lc.classes.edits import ClassView
 from a2lc.classes.sentinels import VOID
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, MissingFileError
-from a2lc.images.label_maps import read_ids
 from a2lc.ledger.replay import MaskState
 from a2lc.masks.truth import TruthTable
 from a2lc.records import ImageRecord
@@ -82,6 +81,8 @@ class TruthStore:
         Raises:
             MissingFileError: The file is gone.
         """
+        from a2lc.images.label_maps import read_ids
+
         path = self.folder / "ground_truth" / f"{image.image_id}.png"
         if not path.is_file():
             raise MissingFileError(f"{path} is missing: the project folder is damaged. Restore it from a copy.")

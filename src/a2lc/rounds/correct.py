@@ -22,8 +22,8 @@ def run(context: Context, round_index: int, questioner: Questioner, limits: Limi
     corrections = questioner.corrections(state, limits)
     layer, by = write_pixel_labels(context, round_index)
     details: dict[str, Any] = dict(corrections.details)
-    if not method.corrects and not questioner.in_batches and layer is None:
-        details = {"automatic": 0}
+    nothing = not len(corrections.changes.rows) and not corrections.guarantee and layer is None
+    if nothing and not method.corrects:
         seconds = time.perf_counter() - began
         project.ledger.finish_stage(round_index, "correct", seconds, details)
         summary = "this method makes no automatic corrections"

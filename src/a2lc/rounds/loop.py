@@ -264,9 +264,7 @@ class Loop:
             return self.questioner(round_index).preview(state)
         require_stage(self.project, "correct")
         corrections = self.questioner(round_index).corrections(state, Limits())
-        if self.questioner(round_index).in_batches:
-            return corrections.changes, corrections.summary
-        return corrections.changes, f"Method {self.plan.method} gives no guarantee for them."
+        return corrections.changes, corrections.guarantee or f"Method {self.plan.method} gives no guarantee for them."
 
     def old_and_new(self, changes: Changes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return (n,) classes that masks carry now, and those that corrections give them; VOID for none."""

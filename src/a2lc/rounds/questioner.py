@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.audits.session import Session
-from a2lc.audits.wording import guarantee_line
 from a2lc.classes.sentinels import FIRST
 from a2lc.errors import PoolExhaustedError
 from a2lc.ledger.replay import MaskState
+from a2lc.methods.base import Method
+from a2lc.methods.batches import BatchSession
 from a2lc.records import Changes, Query
 from a2lc.rounds.context import Context
 from a2lc.rounds.propagate import propagated
@@ -21,6 +22,8 @@ from a2lc.rounds.ranking import best_queries
 from a2lc.rounds.source import ProjectSource
 
 __all__ = ["Corrections", "InBatches", "Limits", "OneShot", "Questioner", "Questioners", "Selection"]
+
+_SOME_MISSING = "Some answers of the round are still missing."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +61,14 @@ class Corrections:
     Attributes:
         changes: The corrections, without those left out.
         details: For the ledger.
-        summary: One line: the corrections and their guarantee.
+        summary: One line: the corrections, and their guarantee if there is one.
+        guarantee: The same line if something is guaranteed; else empty.
     """
 
     changes: Changes
     details: dict[str, Any]
     summary: str
+    guarantee: str = ""
 
 
 class Questioner(Protocol):
@@ -157,24 +162,19 @@ class OneShot:
 
     def preview(self, state: MaskState) -> tuple[Changes, str]:
         """Propagate the answers so far."""
-        return propagated(self.context, self.round_index, state), "Some answers of the round are still missing."
+        return propagated(self.context, self.round_index, state), _SOME_MISSING
 
     def corrections(self, state: MaskState, limits: Limits) -> Corrections:
         """Propagate the answers of the round, where the method does."""
         method = self.context.method
-        changes = propagated(self.context, self.round_index, state) if method.corrects else _no_changes()
+        changes = propagated(self.context, self.round_index, state) if method.corrects else Changes.none()
         changes, left_out = within_limits(self.context, changes, limits)
         details: dict[str, Any] = {"automatic": len(changes.rows)} | _left_out(left_out, limits)
-        parts = []
-        if method.corrects:
-            parts.append(f"{len(changes.rows)} automatic corrections")
-        if len(left_out):
-            parts.append(f"{len(left_out)} excluded in review")
-        return Corrections(changes=changes, details=details, summary=", ".join(parts))
+        return Corrections(changes=changes, details=details, summary=_counted(method, changes, left_out))
 
 
 class InBatches:
-    """Asks in batches through a session, which audits and certifies corrections.
+    """Asks in batches through a session, which may audit and certify corrections.
 
     Args:
         context: Of the run.
@@ -183,7 +183,7 @@ class InBatches:
 
     in_batches = True
 
-    def __init__(self, context: Context, session: Session) -> None:
+    def __init__(self, context: Context, session: BatchSession) -> None:
         self.context = context
         self.session = session
         self.round_index = session.round_index
@@ -206,25 +206,29 @@ class InBatches:
 
     @property
     def asks_freely(self) -> bool:
-        """Whether more queries of highest gain may be asked before those asked have their answers."""
+        """Whether more queries may be asked before those asked have their answers."""
         return self.session.asks_freely
 
     def free(self, count: int) -> list[Query]:
-        """Return whole batches of at least `count` queries."""
-        return self.session.free_questions(lots=-(-count // self.session.settings.batch))
+        """Return at least `count` queries, if the session has them."""
+        return self.session.free_questions(count)
 
     def preview(self, state: MaskState) -> tuple[Changes, str]:
-        """Return what the posterior would correct by the answers so far, before any audit."""
-        return self.session.proposals(), "Audits at the end of the round decide which of these are made."
+        """Return what the answers so far suggest, before any audit."""
+        audits = isinstance(self.session, Session)
+        note = "Audits at the end of the round decide which of these are made." if audits else _SOME_MISSING
+        return self.session.proposals(), note
 
     def corrections(self, state: MaskState, limits: Limits) -> Corrections:
-        """Return only what audits support; it replaces earlier automatic corrections."""
+        """Return what the session supports by all answers; where it audits, this replaces earlier automatic corrections."""
         project = self.context.project
         changes, left_out = within_limits(self.context, self.session.changes(state), limits)
         details: dict[str, Any] = {"automatic": len(changes.rows)} | _left_out(left_out, limits)
         details["withdrawn"] = int((changes.classes == FIRST).sum())
         details |= self.session.findings(left_out, project.masks.current(state)[left_out])
-        return Corrections(changes=changes, details=details, summary=guarantee_line(details))
+        guarantee = self.session.guarantee(details)
+        summary = guarantee or _counted(self.context.method, changes, left_out)
+        return Corrections(changes=changes, details=details, summary=summary, guarantee=guarantee)
 
 
 class Questioners:
@@ -249,12 +253,10 @@ class Questioners:
         """Return a questioner of a round that reads the statistics of an earlier one."""
         if self._ahead is None or self._ahead.round_index != round_index:
             self._ahead = self._make(round_index, scored)
-            if (
-                isinstance(self._ahead, InBatches)
-                and isinstance(self._open, InBatches)
-                and self._open.round_index == scored
-            ):
-                self._ahead.session.share_pool(self._open.session)
+            if self._open is not None and self._open.round_index == scored:
+                ahead, current = (getattr(one, "session", None) for one in (self._ahead, self._open))
+                if isinstance(ahead, Session) and isinstance(current, Session):
+                    ahead.share_pool(current)
         return self._ahead
 
     def end_ahead(self) -> None:
@@ -269,7 +271,10 @@ class Questioners:
             seed=context.seed(round_index),
             questions=context.queries_per_round,
         )
-        return OneShot(context, round_index, scored) if session is None else InBatches(context, session)
+        # Only a session that audits begins without a model; others would rank masks by nothing.
+        if session is None or (context.is_warm_up(scored) and not isinstance(session, Session)):
+            return OneShot(context, round_index, scored)
+        return InBatches(context, session)
 
 
 def within_limits(context: Context, changes: Changes, limits: Limits) -> tuple[Changes, NDArray[np.int64]]:
@@ -300,6 +305,8 @@ def _ahead(asked: Sequence[Query]) -> str:
     return f", in addition to the {len(asked)} asked ahead" if asked else ""
 
 
-def _no_changes() -> Changes:
-    none = np.empty(0)
-    return Changes(rows=none.astype(np.int64), classes=none.astype(np.int32), confidences=none)
+def _counted(method: Method, changes: Changes, left_out: NDArray[np.int64]) -> str:
+    parts = [f"{len(changes.rows)} automatic corrections"] if method.corrects else []
+    if len(left_out):
+        parts.append(f"{len(left_out)} excluded in review")
+    return ", ".join(parts)

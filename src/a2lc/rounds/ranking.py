@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 from a2lc.acquisition.functions import score
 from a2lc.acquisition.selection import top_masks
 from a2lc.classes.sentinels import VOID
-from a2lc.errors import ConfigError, PoolExhaustedError, require_known
+from a2lc.errors import PoolExhaustedError, require_known
+from a2lc.methods.scoring import checked_scores
 from a2lc.records import SUGGESTIONS, PoolTotals, Query, QueryKind, Reason, RoundView
 from a2lc.rounds.context import Context
-from a2lc.rounds.views import declared
 from a2lc.statistics.mask_stats import LAYOUT
 from a2lc.statistics.store import ParquetStats, find_masks, joined
 
@@ -122,18 +121,7 @@ class _Ranking:
             yield view.stats.image, view.stats.mask_ids, values
 
     def _own_scores(self, view: RoundView) -> NDArray[Any]:
-        """Return what the method scores, once it is seen to be a number for each mask."""
-        name, count = self.context.plan.method, len(view.stats)
-        values = np.asarray(self.method.score(replace(view, stats=declared(view.stats, self.columns, name))))
-        if values.shape != (count,) or values.dtype.kind not in "fiub":
-            raise ConfigError(
-                f"method {name!r}: `score` returned {values.dtype} {values.shape}; expected floats ({count},)."
-            )
-        if np.isnan(values).any():
-            raise ConfigError(
-                f"method {name!r}: `score` returned {int(np.isnan(values).sum())} values that are no number, of {count}."
-            )
-        return values
+        return checked_scores(self.method, view, self.columns, self.context.plan.method)
 
     def queries(self, images: NDArray[Any], mask_ids: NDArray[Any], scores: NDArray[Any]) -> list[Query]:
         """Make a query of each chosen mask or region."""

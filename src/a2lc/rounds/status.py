@@ -66,7 +66,8 @@ def automatic_precision(
     if not len(rows):
         return float("nan")
     # A round changes a mask once, but what is asked of may span rounds: each is looked up on its own.
-    unique, place = np.unique(rows, return_inverse=True)
+    unique = np.flatnonzero(np.bincount(rows, minlength=len(masks)))  # np.unique would import numpy.ma
+    place = np.searchsorted(unique, rows)
     nothing = MaskState(
         classes=np.full(len(masks), FIRST, dtype=np.int32),
         source=np.zeros(len(masks), dtype=np.int8),
@@ -120,7 +121,7 @@ def project_status(project: Project) -> dict[str, Any]:
             "answered": len(answered.get(number, set())),
             "clicks": float(sum(answers.get(number, []))),
             # A mask whose answer was changed is one mask.
-            "manual_changed": len(np.unique(changes["row"][changes["source"] == _MANUAL])),
+            "manual_changed": int(np.count_nonzero(np.bincount(changes["row"][changes["source"] == _MANUAL]))),
             "automatic_changed": int(automatic.sum()),
             "automatic_precision": None,
             "data_miou": None,

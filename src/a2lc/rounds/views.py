@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.classes.sentinels import VOID
-from a2lc.errors import ConfigError
 from a2lc.ledger.standing import standing_answers
 from a2lc.records import PixelView, RegionAnswer
 from a2lc.rounds.context import Context
-from a2lc.statistics.mask_stats import LAYOUT, MaskStats
 from a2lc.training.provider import ImagePredictor
 
-__all__ = ["declared", "pixel_view"]
+__all__ = ["pixel_view"]
 
 
 def pixel_view(context: Context, round_index: int, predictor: ImagePredictor | None) -> PixelView:
@@ -57,38 +54,3 @@ def pixel_view(context: Context, round_index: int, predictor: ImagePredictor | N
         answered_pixels=project.answered_pixels,
         inspect=None if predictor is None else lambda index: predictor.inspect(project.images[index]),
     )
-
-
-def declared(stats: MaskStats, columns: frozenset[str], method: str) -> MaskStats:
-    """Return statistics of which only the columns that a method declares can be read.
-
-    The others were not read from disk and are 0, so a score that used one would be wrong without a word.
-
-    Args:
-        stats: Of the pool, or of a part of it.
-        columns: What was read.
-        method: Name for the message.
-
-    Raises:
-        ConfigError: Later, when another column is read.
-    """
-    absent = frozenset(LAYOUT) - columns - _DERIVED
-    plain = {field.name: getattr(stats, field.name) for field in fields(MaskStats)}
-
-    class Declared(MaskStats):
-        def __getattribute__(self, name: str) -> Any:
-            if name in absent:
-                raise ConfigError(
-                    f"method {method!r}: `score` reads the column {name!r}, which `columns` does not name. Add it there."
-                )
-            if name in _WHOLE:
-                return getattr(stats, name)
-            return object.__getattribute__(self, name)
-
-    return Declared(**plain)
-
-
-_DERIVED = frozenset({"image", "mask_ids", "pair_row"})  # always there
-
-_WHOLE = frozenset({"take", "grouped", "with_image", "to_table"})
-"""Methods that touch all columns, those that were not read too."""

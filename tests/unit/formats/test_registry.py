@@ -231,3 +231,61 @@ def test_a_format_that_fails_to_look_at_a_folder_is_passed_over(tmp_path, pairs)
     (tmp_path / "notes.json").write_text("{}")
     with pytest.warns(UserWarning, match="format 'pairs' could not look at the folder: KeyError"):
         assert find_layout(tmp_path).sources.format == "folder"
+
+
+# ---- formats named by their place --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    (tmp_path / "own_formats.py").write_text(
+        "from a2lc.formats.registry import Format\n"
+        "def read(sources, *, partial=False, classes=None): ...\n"
+        "READ = Format(name='own', title='own', reader=read)\n"
+        "WRITTEN = Format(name='own', title='own', writer=lambda project, folder: None)\n"
+        "class Holder:\n    INNER = READ\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "own_formats"
+    sys.modules.pop("own_formats", None)
+
+
+def test_a_format_is_found_by_its_place_and_listed_nowhere(own_module):
+    assert find_format("own_formats:READ").name == "own"
+    assert find_format("own_formats:Holder.INNER") is find_format("own_formats:READ")
+    assert "own_formats:READ" in FORMATS and "own_formats:READ" not in EXPORTS
+    assert not {"own", "own_formats:READ"} & {*load_formats(), *FORMATS, *EXPORTS}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own_formats:NONE", "own_formats:NONE cannot be imported: module 'own_formats' has no attribute 'NONE'."),
+        ("no_such_module:READ", "no_such_module:READ cannot be imported: No module named 'no_such_module'."),
+        (":READ", ":READ cannot be imported: Empty module name."),
+        ("own_formats:", "own_formats: cannot be imported: module 'own_formats' has no attribute ''."),
+        (".relative:READ", ".relative:READ cannot be imported: the 'package' argument is required"),
+        ("own_formats:read", "own_formats:read is of type function; expected an a2lc.formats.registry.Format."),
+        ("own_formats:Holder", "own_formats:Holder is a class; expected an a2lc.formats.registry.Format."),
+        ("own_formats:WRITTEN", "has no `reader`, so it can only be written."),
+    ],
+)
+def test_places_that_hold_no_format_are_told_in_one_line(own_module, tmp_path, capsys, name, message):
+    (tmp_path / "images").mkdir()
+    given = ["--images", str(tmp_path / "images"), "--classes", "road,car", "--format", name]
+    assert _main(["init", str(tmp_path / "new.a2lc"), *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"a2lc: format {name!r}") and message in line
+    assert not (tmp_path / "new.a2lc").exists()
+
+
+def test_a_format_that_is_only_read_is_not_written(own_module):
+    with pytest.raises(ConfigError, match="'own_formats:READ' has no `writer`, so it can only be read"):
+        find_writer("own_formats:READ")
+
+
+def test_an_unknown_name_says_how_own_formats_are_named():
+    with pytest.raises(
+        UnknownNameError, match=r"Did you mean 'coco'.* A format of your own is named package\.module:NAME"
+    ):
+        find_reader("cocoo")

@@ -11,7 +11,7 @@ from a2lc.doctor.evidence import Evidence
 from a2lc.doctor.layout import maps_among_images
 from a2lc.doctor.remedies import Remedy
 from a2lc.formats.base import Found, Sample, Sources
-from a2lc.images.opening import ID_SUFFIXES, IMAGE_SUFFIXES
+from a2lc.images.limits import ID_SUFFIXES, IMAGE_SUFFIXES
 
 __all__ = ["check", "loose_files", "unknown_annotations"]
 

@@ -35,7 +35,8 @@ from a2lc.formats.shapes import (
 )
 from a2lc.images.archive import Archive, parse_xml, read_bounded
 from a2lc.images.label_maps import read_ids
-from a2lc.images.opening import IMAGE_SUFFIXES, ImageBytes
+from a2lc.images.limits import IMAGE_SUFFIXES
+from a2lc.images.opening import ImageBytes
 from a2lc.images.rgb import read_rgb
 from a2lc.images.sources import DrawnMap, MapSource, PackedImage
 
