@@ -247,6 +247,7 @@ class Project(base.Project):
         *,
         through: int | None = None,
         changes_only: bool = False,
+        proven_only: bool = False,
         track: Track = no_progress,
     ) -> ExportSummary:
         """Write the corrected data set into a new folder; see `a2lc.export.export_project`.
@@ -256,9 +257,18 @@ class Project(base.Project):
             format: Name of a format.
             through: Use the state at the end of this round; default: the current state.
             changes_only: Write only images whose labels changed, with pictures of each change.
+            proven_only: Leave out automatic corrections that no certificate covers.
             track: Progress reporter; default: none.
         """
-        return export_project(self, Path(out), format, through=through, changes_only=changes_only, track=track)
+        return export_project(
+            self,
+            Path(out),
+            format,
+            through=through,
+            changes_only=changes_only,
+            proven_only=proven_only,
+            track=track,
+        )
 
     def undo(self, round_index: int, source: str = "all") -> int:
         """Undo the corrections of a round, keep later ones, and return the number of masks that change.

@@ -201,7 +201,7 @@ def projects(scored):
             loop = Loop(project, scored.plan(project, budget, **more))
             while (stage := next_stage(project)[1]) != "answer":
                 loop.run_stage(stage)
-            project.config = project.config.model_copy(update={"training": TrainingConfig()})
+            project.config = project.config.model_copy(update={"training": TrainingConfig(model="deeplabv3plus")})
             project.config.save(project.folder / "project.yaml")
         return scored.root / name
 

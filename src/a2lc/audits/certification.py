@@ -5,6 +5,7 @@ The posterior is frozen before audits are drawn, so what they show holds for fin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,16 +14,35 @@ from numpy.typing import NDArray
 
 from a2lc.acquisition.gain import class_unions
 from a2lc.audits.belief import Belief
+from a2lc.audits.expectation import Expectation, expect_gain, expect_precision
 from a2lc.audits.gain_certificate import certify_gain
 from a2lc.audits.knowledge import Known
 from a2lc.audits.precision_certificate import certify
 from a2lc.audits.sampling import audit_sizes, draw, inclusion_probabilities
-from a2lc.audits.stakes import draw_by_stake, effects, stake_inclusion, stakes
+from a2lc.audits.stakes import draw_by_stake, effects, expected_effects, stake_inclusion, stakes
 from a2lc.audits.tables import AuditTable, FrozenTable
 from a2lc.classes.sentinels import NO_ANSWER, UNKNOWN, VOID
 from a2lc.ledger.replay import SOURCES
 
-__all__ = ["Certification"]
+__all__ = ["Accepted", "Certification"]
+
+_FADING = 0.5
+"""Weight of an audit of the round before, beside one of this round, where no proof is asked for; of older ones, powers of it."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Accepted:
+    """What may be corrected without being looked at.
+
+    Attributes:
+        rows: Rows of the masks.
+        proven: Those of them that a certificate covers.
+        guarantee: What is said of them, as the ledger records it.
+    """
+
+    rows: NDArray[np.int64]
+    proven: NDArray[np.int64]
+    guarantee: dict[str, Any]
 
 
 class Certification:
@@ -88,17 +108,83 @@ class Certification:
         masks = self.source.masks
         return stakes(masks.area[rows], masks.label[rows], labels[rows], unions, ious)
 
-    def accepted(self, frozen: FrozenTable) -> tuple[NDArray[np.int64], dict[str, Any]]:
-        """Return the rows that may be corrected without being looked at, and the guarantee that goes with them."""
-        masks, known = self.source.masks, self.belief.known()
+    def accepted(self, frozen: FrozenTable) -> Accepted:
+        """Return the masks that may be corrected without being looked at, and the guarantee that goes with them."""
+        known = self.belief.known()
+        if not self.settings.corrects:
+            none = np.empty(0, dtype=np.int64)
+            reason = {"accepted": 0, "reason": "switched off", "confidence": self.settings.confidence}
+            return Accepted(rows=none, proven=none, guarantee={"proposed": len(self._proposals(frozen))} | reason)
+        proven, guarantee = self._proven(frozen, known)
+        if self.settings.guarantee == "proven":
+            return Accepted(rows=proven, proven=proven, guarantee=guarantee)
+        rows, estimate = self._expected(frozen, known)
+        more = np.setdiff1d(rows, proven)
+        guarantee |= {"not_proven": len(more), "expected": estimate, "asked_for": self.settings.guarantee}
+        return Accepted(rows=np.union1d(proven, more), proven=proven, guarantee=guarantee)
+
+    def _proposals(self, frozen: FrozenTable) -> NDArray[np.int64]:
+        """Return the rows that the posterior would change when it was frozen."""
+        return np.flatnonzero((frozen.labels != self.source.masks.label) & (frozen.known == UNKNOWN))
+
+    def _expected(self, frozen: FrozenTable, known: Known) -> tuple[NDArray[np.int64], float]:
+        """Return the rows that are expected to help, and by how much: of mean IoU, or their precision.
+
+        Without a guarantee, all that the posterior proposes.
+        """
+        masks, proposals = self.source.masks, self._proposals(frozen)
         posterior = frozen.posteriors(self.source.num_classes)
-        proposals = np.flatnonzero((frozen.labels != masks.label) & (frozen.known == UNKNOWN))
+        sure = posterior[proposals, frozen.labels[proposals]].astype(np.float64)
+        unions, ious = self.unions(frozen.labels, posterior)
+        old, new = masks.label[proposals], frozen.labels[proposals]
+        expected = expected_effects(masks.area[proposals], old, new, posterior[proposals], unions, ious)
+        if self.settings.guarantee == "none":
+            found = Expectation(accepted=np.ones(len(proposals), dtype=np.bool_), estimate=float(expected.sum()))
+        else:
+            seen, ratios, right, weights = self._audited(frozen, known, unions, ious)
+            if self.settings.min_precision > 0:
+                found = expect_precision(sure, seen, right, weights, min_precision=self.settings.min_precision)
+            else:
+                stake = stakes(masks.area[proposals], old, new, unions, ious)
+                found = expect_gain(sure, stake, expected, seen, ratios, weights)
+        rows = proposals[found.accepted]
+        precise = self.settings.min_precision > 0 and self.settings.guarantee == "expected"
+        return rows[~known.asked[rows]], found.estimate if precise else found.estimate / self.source.num_classes
+
+    def _audited(
+        self, frozen: FrozenTable, known: Known, unions: NDArray[Any], ious: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+        """Return what this round's audits of proposals and those of the rounds before have shown.
+
+        Returns:
+            Scores that the audited had, their effects by their stakes, whether they were right, and weights.
+        """
+        masks, classes, parts = self.source.masks, self.source.num_classes, []
+        for number in range(1, self.round_index + 1):
+            table = frozen if number == self.round_index else self.source.load_frozen(number)
+            if table is None:
+                continue
+            drawn = table.drawn[known.truth[table.drawn] != UNKNOWN]
+            old, new, said = masks.label[drawn], table.labels[drawn], known.truth[drawn]
+            stake = stakes(masks.area[drawn], old, new, unions, ious)
+            ratio = effects(masks.area[drawn], old, new, said, unions, ious) / np.maximum(stake, 1e-300)
+            sure = table.posteriors(classes)[drawn, new].astype(np.float64)
+            weight = np.full(len(drawn), _FADING ** (self.round_index - number))
+            parts.append((sure, np.clip(ratio, -1, 1), said == new, weight))
+        sures, ratios, rights, weights = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return sures, ratios, rights, weights
+
+    def _proven(self, frozen: FrozenTable, known: Known) -> tuple[NDArray[np.int64], dict[str, Any]]:
+        """Return the rows that a certificate covers, of this round or still standing from the last one, and what it says."""
+        masks = self.source.masks
+        posterior = frozen.posteriors(self.source.num_classes)
+        proposals = self._proposals(frozen)
         sure = posterior[proposals, frozen.labels[proposals]].astype(np.float64)
         # A draw whose answer named no class of the mask says nothing for the change.
         answered = known.truth
         guarantee: dict[str, Any] = {"proposed": len(proposals), "confidence": self.settings.confidence}
-        if not self.settings.corrects:
-            return np.empty(0, dtype=np.int64), guarantee | {"accepted": 0, "reason": "switched off"}
+        if not self.settings.certifies:
+            return np.empty(0, dtype=np.int64), guarantee | {"accepted": 0, "reason": "no proof was asked for"}
         if self.settings.min_precision > 0:
             drawn = np.searchsorted(proposals, frozen.drawn)
             right = answered[frozen.drawn] == frozen.labels[frozen.drawn]
@@ -169,7 +255,7 @@ class Certification:
         if not strict or confidence < self.settings.confidence:
             return none
         state = self.source.state()
-        held = before.accepted
+        held = before.certified
         random = np.isin(known.rows, held) & (known.random > 0)
         measured = self.measured()
         if measured is not None:
@@ -201,7 +287,8 @@ class Certification:
 
     def decide(self, frozen: FrozenTable, count: int) -> AuditTable:
         """Record the labels as the audits allow them, and draw the masks that measure them."""
-        rows, _ = self.accepted(frozen)
+        accepted = self.accepted(frozen)
+        rows = accepted.rows
         known = self.belief.known()
         masks = self.source.masks
         labels = np.where(known.truth == UNKNOWN, masks.label, known.truth).astype(np.int32)
@@ -217,12 +304,12 @@ class Certification:
             probability=np.minimum(chance[drawn], 1.0),
             design=chance,
             promise=np.array([self.settings.min_precision, self.settings.confidence]),
+            proven=accepted.proven,
         )
         self.source.save_measured(self.round_index, measured)
         return measured
 
     def standing(self, frozen: FrozenTable, measured: AuditTable, known: Known) -> NDArray[np.int64]:
         """Return the accepted rows that nobody was asked about since and that the audits, as answered now, support."""
-        rows, _ = self.accepted(frozen)
-        rows = np.intersect1d(rows, measured.accepted)
+        rows = np.intersect1d(self.accepted(frozen).rows, measured.accepted)
         return np.asarray(rows[~known.asked[rows]], dtype=np.int64)

@@ -46,7 +46,7 @@ def round_findings(
     masks, known = source.masks, belief.known()
     classes = source.num_classes
     posterior = frozen.posteriors(classes)
-    _, promise = certification.accepted(frozen)
+    promise = certification.accepted(frozen).guarantee
     answered = known.truth[measured.drawn] != UNKNOWN
     drawn, chance = measured.drawn[answered], measured.probability[answered]
     # A share of the draws that nobody could answer is taken to be like the rest.

@@ -65,7 +65,7 @@ class Session:
     @property
     def _free(self) -> int:
         """Queries of a round that are no audits."""
-        certify_count = int(self.questions * self.settings.certify) if self.settings.corrects else 0
+        certify_count = int(self.questions * self.settings.certify) if self.settings.certifies else 0
         return self.questions - certify_count - int(self.questions * self.settings.measure)
 
     def free_questions(self, count: int) -> list[Query]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from a2lc.errors import ConfigError
+from a2lc.errors import ConfigError, require_known
 
-__all__ = ["SessionSettings"]
+__all__ = ["GUARANTEES", "SessionSettings"]
+
+GUARANTEES = ("proven", "expected", "none")
+"""What automatic corrections rest on: a certificate; else what posterior and audits expect; or the posterior alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,7 @@ class SessionSettings:
     certify: float = 0.1  # share of a round's queries that audit proposed corrections
     measure: float = 0.1  # share that measures the labels
     gold: float = 0.02  # share that repeats an answered query, to learn how often answers are wrong
+    guarantee: str = "proven"  # of automatic corrections: proven, expected (marked as not proven), or none (no audits)
     automatic: bool = True  # False: no correction without an answer
     min_precision: float = 0.0  # of automatic corrections; 0: they only have to raise the mean IoU
     confidence: float = 0.95  # of the guarantee and of all intervals
@@ -38,6 +42,7 @@ class SessionSettings:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ConfigError(f"{name} must be in [0, 1), found {value}.")
+        require_known("guarantee", self.guarantee, GUARANTEES)
         if self.certify + self.measure > 0.9:
             raise ConfigError(
                 f"certify ({self.certify:g}) and measure ({self.measure:g}) leave no questions to choose by gain."
@@ -50,6 +55,11 @@ class SessionSettings:
                 raise ConfigError(f"{name} must be {low} or more, found {value}.")
         if not 0 < self.ridge < float("inf"):
             raise ConfigError(f"ridge must be above 0, found {self.ridge}.")
+
+    @property
+    def certifies(self) -> bool:
+        """Whether a share of the questions audits what would be corrected."""
+        return self.automatic and self.guarantee != "none"
 
     @property
     def corrects(self) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from a2lc.classes.sentinels import VOID
 from a2lc.errors import InputError, LabelRangeError, ShapeError
 
-__all__ = ["check_stakes", "draw_by_stake", "effects", "shares_of", "stake_inclusion", "stakes"]
+__all__ = ["check_stakes", "draw_by_stake", "effects", "expected_effects", "shares_of", "stake_inclusion", "stakes"]
 
 Floats = NDArray[np.float64]
 
@@ -114,6 +114,41 @@ def stakes(
     wrong_old, wrong_new = most_old * ious[old], most_new * ious[new]
     found = area * np.maximum(most_new + wrong_old, wrong_new + most_old)
     return np.where(old == new, 0.0, found)
+
+
+def expected_effects(
+    area: NDArray[Any],
+    old: NDArray[Any],
+    new: NDArray[Any],
+    posterior: NDArray[Any],
+    unions: NDArray[Any],
+    ious: NDArray[Any],
+) -> Floats:
+    """Average `effects` over the true class: (n,) float64.
+
+    Args:
+        area: (n,) pixels.
+        old: (n,) class in [0, K), or -1 for void.
+        new: (n,) class proposed, likewise.
+        posterior: (n, K + 1) probabilities of the true class, the last column for void.
+        unions: (K,) pixels labelled or truly of each class, above 0.
+        ious: (K,) in [0, 1].
+
+    Example:
+        >>> area, old, new = np.full(1, 10), np.zeros(1, int), np.ones(1, int)
+        >>> expected_effects(area, old, new, np.array([[0.5, 0.5, 0.0]]), [100, 50], [0.8, 0.5]).round(6)
+        array([0.04])
+    """
+    area, (old, new), unions, ious = check_stakes(area, (old, new), unions, ious)
+    probs = np.asarray(posterior, dtype=np.float64)
+    labelled = 1 - probs[:, -1]
+
+    def value(label: NDArray[np.int64]) -> Floats:
+        right = probs[np.arange(len(label)), label]
+        worth = (right - (labelled - right) * ious[label]) / unions[label]
+        return np.where(label == VOID, 0.0, worth)
+
+    return np.asarray(area * (value(new) - value(old)), dtype=np.float64)
 
 
 def draw_by_stake(stakes: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

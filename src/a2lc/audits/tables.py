@@ -109,6 +109,7 @@ class AuditTable(Table):
         probability: (n,) their inclusion probabilities.
         design: (M,) those of all masks.
         promise: (2,) the precision asked for, 0 for a gain, and the confidence.
+        proven: Rows of `accepted` that a certificate covers; None, as in version 0.1.0, if it covers them all.
     """
 
     labels: Int
@@ -117,3 +118,9 @@ class AuditTable(Table):
     probability: NDArray[np.float64]
     design: NDArray[np.float64] | None = None
     promise: NDArray[np.float64] | None = None
+    proven: NDArray[np.int64] | None = None
+
+    @property
+    def certified(self) -> NDArray[np.int64]:
+        """Rows that a certificate covers."""
+        return self.accepted if self.proven is None else self.proven

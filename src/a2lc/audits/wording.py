@@ -30,10 +30,15 @@ def guarantee_line(details: Mapping[str, Any]) -> str:
     left_out = promise.get("left_out", 0)
     if left_out:
         line += f", {left_out} excluded in review"
+    return line + _proved(promise, left_out, sure) + _expected(promise)
+
+
+def _proved(promise: Mapping[str, Any], left_out: int, sure: str) -> str:
+    """Say in half a line what is proved."""
     if not promise["accepted"]:
-        return f"{line}; {promise['proposed']} proposed: {promise['reason'] or 'nothing to correct'}"
+        return f"; {promise['proposed']} proposed: {promise['reason'] or 'nothing to correct'}"
     # The guarantee includes corrections of earlier rounds that were proved again, and those that were left out.
-    line += f"; {promise['accepted']} masks without an answer "
+    line = f"; {promise['accepted']} masks without an answer "
     line += "would differ" if left_out else "differ"
     line += f" from their initial labels{' with the excluded ones' if left_out else ''}: "
     if promise["kind"] == "precision":
@@ -41,6 +46,22 @@ def guarantee_line(details: Mapping[str, Any]) -> str:
     if promise["lower"] <= 0:
         return f"{line}not yet shown to help ({promise['audits']} audits)"
     return f"{line}the mean IoU rises by at least {rounded_down(promise['lower'], 3)}, {sure}"
+
+
+def _expected(promise: Mapping[str, Any]) -> str:
+    """Say in half a line what is made without a proof."""
+    count = promise.get("not_proven", 0)
+    if not count:
+        return ""
+    return f"; {count} corrections are made that are not proven to help, {_expectation(promise)}"
+
+
+def _expectation(promise: Mapping[str, Any]) -> str:
+    """Say what corrections without a proof are expected to do."""
+    if promise.get("kind") == "precision" and promise["asked_for"] == "expected":
+        return f"of which {promise['expected']:.2f} are expected to be right"
+    by = "posterior and audits" if promise["asked_for"] == "expected" else "the posterior alone"
+    return f"expected by {by} to raise the mean IoU by {promise['expected']:.3f}"
 
 
 def rounded_down(value: float, digits: int) -> str:
@@ -76,8 +97,10 @@ def guarantee_sentences(promise: Mapping[str, Any]) -> str:
         return "No automatic correction was proposed."
     line = f"{proposed:,} automatic correction{' was' if proposed == 1 else 's were'} proposed and "
     kept = ""
+    if promise.get("not_proven"):
+        kept = f" {promise['not_proven']:,} are made all the same, not proven to help, {_expectation(promise)}."
     if promise.get("kept"):
-        kept = f" {promise['kept']:,} from earlier rounds are kept; no later audit contradicts them."
+        kept += f" {promise['kept']:,} from earlier rounds are kept; no later audit contradicts them."
     if promise.get("left_out"):
         kept += f" {promise['left_out']:,} were excluded in review; the guarantee covers them as well."
     if not accepted:

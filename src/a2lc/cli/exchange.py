@@ -94,6 +94,10 @@ def export(
             "--changes-only", help="Write only the changes, with pictures before and after, for the owner of the data."
         ),
     ] = False,
+    proven_only: Annotated[
+        bool,
+        typer.Option("--proven-only", help="Leave out automatic corrections that audits have not proven to help."),
+    ] = False,
 ) -> None:
     """Write the corrected labels, the changes, and their provenance."""
     from a2lc.export import export_project
@@ -101,7 +105,13 @@ def export(
 
     with Project(folder) as project:
         summary = export_project(
-            project, out, format, through=through, changes_only=changes_only, track=console_progress()
+            project,
+            out,
+            format,
+            through=through,
+            changes_only=changes_only,
+            proven_only=proven_only,
+            track=console_progress(),
         )
     print_line(
         f"{summary.images:,} label maps in {out}; {summary.changed_images:,} of them with changes, in {summary.changed_masks:,} "

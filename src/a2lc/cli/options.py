@@ -107,6 +107,15 @@ Confidence = Annotated[
 ]
 
 
+Guarantee = Annotated[
+    str | None,
+    typer.Option(
+        "--guarantee",
+        help="What automatic corrections rest on: proven by audits, expected to help (and marked so), or none (gain).",
+    ),
+]
+
+
 Segmenter = Annotated[
     str,
     typer.Option(
@@ -151,6 +160,7 @@ PLAN: dict[str, Any] = {
     "probabilities": Probabilities,
     "min_precision": MinPrecision,
     "confidence": Confidence,
+    "guarantee": Guarantee,
 }
 """The options that change how a project's rounds are run, as `a2lc.cli.settings.configure` takes them; none has a default."""
 

@@ -36,6 +36,7 @@ def configure(
     probabilities: Path | None = None,
     min_precision: float | None = None,
     confidence: float | None = None,
+    guarantee: str | None = None,
     locked: bool = False,
 ) -> None:
     """Apply the options of a command to the project's settings.
@@ -49,7 +50,11 @@ def configure(
 
     check_names(preset=preset, method=method)
     changes: dict[str, Any] = {}
-    for name, value in (("min_precision", min_precision), ("confidence", confidence)):
+    for name, value in (
+        ("min_precision", min_precision),
+        ("confidence", confidence),
+        ("guarantee", guarantee),
+    ):
         if value is not None:
             chosen = method or project.config.method.name
             able = [known for known, kind in load_methods().items() if name in {field.name for field in fields(kind)}]  # type: ignore[arg-type]

@@ -54,6 +54,7 @@ class Change:
         round: Round in which it was changed.
         confidence: Confidence of an automatic correction.
         annotator: Annotator of a manual correction.
+        proven: Of an automatic correction, whether a certificate covers it; None for others.
     """
 
     row: int
@@ -67,6 +68,7 @@ class Change:
     round: int
     confidence: float | None
     annotator: str
+    proven: bool | None = None
 
 
 def changes_of(project: Project, replay: Replay) -> list[Change]:
@@ -95,6 +97,7 @@ def changes_of(project: Project, replay: Replay) -> list[Change]:
             round=details[winner].round,
             confidence=details[winner].confidence,
             annotator=details[winner].annotator or "",
+            proven=not replay.not_proven[mask] if replay.source[mask] == PROVENANCE["automatic"] else None,
         )
         for mask, winner in zip(changed.tolist(), winners.tolist(), strict=True)
     ]
@@ -103,6 +106,7 @@ def changes_of(project: Project, replay: Replay) -> list[Change]:
 def write_changes(path: Path, changes: Iterable[Change], crops: dict[int, str] | None = None) -> None:
     """Write a line for each change as CSV; `crops` adds a column with the picture of each."""
     columns = ["image_id", "mask_id", "pixels", "old_class", "new_class", "source", "round", "confidence", "annotator"]
+    columns += ["proven"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -110,7 +114,8 @@ def write_changes(path: Path, changes: Iterable[Change], crops: dict[int, str] |
         for one in changes:
             confidence = "" if one.confidence is None else f"{one.confidence:.6g}"
             line = [one.image_id, one.mask_id or "", one.pixels, one.old, one.new, one.source, one.round, confidence]
-            writer.writerow([*line, one.annotator, *([crops.get(one.row, "")] if crops is not None else [])])
+            proven = "" if one.proven is None else "yes" if one.proven else "no"
+            writer.writerow([*line, one.annotator, proven, *([crops.get(one.row, "")] if crops is not None else [])])
 
 
 def pixel_changes(

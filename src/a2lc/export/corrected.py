@@ -20,6 +20,7 @@ from a2lc.ledger.replay import SOURCES
 from a2lc.ledger.undo import deciders
 from a2lc.project.project import Project
 from a2lc.records import ImageRecord
+from a2lc.rounds.proof import not_proven
 
 __all__ = ["PROVENANCE", "Replay", "corrected_file_values", "corrected_images", "provenance", "replay_of"]
 
@@ -36,21 +37,34 @@ class Replay:
         state: Current class of each mask.
         decider: (M,) row of the correction that each mask's class comes from, see `a2lc.ledger.undo.deciders`.
         source: (M,) value of PROVENANCE for each mask.
+        not_proven: (M,) whether each mask's class comes from an automatic correction that no certificate covers.
     """
 
     rows: CorrectionRows
     state: MaskState
     decider: NDArray[np.int64]
     source: NDArray[np.uint8]
+    not_proven: NDArray[np.bool_]
 
 
-def replay_of(project: Project, through: int | None = None) -> Replay:
-    """Replay the ledger until the end of round `through`, or all of it."""
+def replay_of(project: Project, through: int | None = None, *, proven_only: bool = False) -> Replay:
+    """Replay the ledger until the end of round `through`, or all of it.
+
+    Args:
+        project: Opened.
+        through: The round.
+        proven_only: Leave out automatic corrections that no certificate covers: these masks keep their initial labels.
+    """
     rows = project.corrections(through)
     state = project.with_layer(replayed(rows, project.masks.keys), rows, through)
     undos = [undo for undo in project.ledger.undos() if through is None or undo.round < through]
     decider = deciders(rows, undos, state, project.masks.keys)
-    return Replay(rows=rows, state=state, decider=decider, source=provenance(rows, decider))
+    source, bare = provenance(rows, decider), not_proven(project, state, through)
+    if proven_only:
+        state = replace(state, classes=np.where(bare, FIRST, state.classes).astype(np.int32))
+        source = np.where(bare, PROVENANCE["first"], source).astype(np.uint8)
+        bare = np.zeros_like(bare)
+    return Replay(rows=rows, state=state, decider=decider, source=source, not_proven=bare)
 
 
 def corrected_file_values(

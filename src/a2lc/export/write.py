@@ -52,6 +52,7 @@ def export_project(
     *,
     through: int | None = None,
     changes_only: bool = False,
+    proven_only: bool = False,
     track: Track = no_progress,
 ) -> ExportSummary:
     """Write the corrected data set into a new folder, atomically.
@@ -63,6 +64,7 @@ def export_project(
         through: Export the labels at the end of this round; None for the current labels.
         changes_only: Write only images whose labels changed, with pictures of each change before and after, for the owner
             of the data set.
+        proven_only: Leave out automatic corrections that no certificate covers.
         track: Shows progress.
 
     Raises:
@@ -79,7 +81,7 @@ def export_project(
     if through is not None and through not in rounds:
         known = f"rounds 0 to {rounds[-1]}" if rounds else "no round yet"
         raise InputError(f"There is no round {through} in {project.folder}: it has {known}.")
-    replay = replay_of(project, through)
+    replay = replay_of(project, through, proven_only=proven_only)
     changes = changes_of(project, replay)
     by_image: dict[int, list[int]] = {}
     for change in changes:
@@ -133,6 +135,7 @@ def export_project(
             "format": format,
             "through_round": through,
             "changes_only": changes_only,
+            "proven_only": proven_only,
             "summary": asdict(summary),
             "provenance": PROVENANCE,
             # How the values in the label maps are read: `a2lc init` needs the same `value_map`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from a2lc.errors import InputError, MissingFileError
+from a2lc.errors import ImageFileError, InputError, MissingFileError
 from a2lc.features.cells import CellBasis, CellFeatures
 from a2lc.features.grids import Grid
 from a2lc.io.files import atomic_path
@@ -22,7 +23,21 @@ __all__ = ["CellStore", "FeatureStore"]
 IMAGES_A_SHARD = 64
 """Images whose features are written together: what a killed command loses at most."""
 
+CELL_LAYOUT = "float16 bytes"
+"""How the values of cells are written; files of another layout are made anew."""
+
 _SIGNATURE = b"a2lc_features_of"
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Say in one line that a file is damaged, should reading it fail."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
+        raise ImageFileError(
+            f"{path} is damaged ({str(error).splitlines()[0]}). Delete it and run the command again: it is made anew."
+        ) from None
 
 
 def _has(path: Path, signature: str) -> bool:
@@ -65,8 +80,10 @@ class FeatureStore:
     def read(self, shards: int) -> Iterator[NDArray[Any]]:
         """Yield the (m, D) features of each shard, in order."""
         for shard in range(shards):
-            column = pq.ParquetFile(self.path(shard)).read().column("features").combine_chunks()
-            yield np.asarray(np.from_dlpack(column.values)).reshape(len(column), column.type.list_size)
+            with _whole(self.path(shard)):
+                column = pq.ParquetFile(self.path(shard)).read().column("features").combine_chunks()
+                found = np.asarray(np.from_dlpack(column.values)).reshape(len(column), column.type.list_size)
+            yield found
 
 
 class CellStore:
@@ -144,20 +161,22 @@ class CellStore:
                 raise MissingFileError(
                     f"{path}, the cell features of image {image.image_id}, is missing. {self._remedy}"
                 )
-            self._open = shard, pq.ParquetFile(path)
+            with _whole(path):
+                self._open = shard, pq.ParquetFile(path)
         file = self._open[1]
         if row >= file.num_row_groups:
             raise InputError(f"{self.path(shard)} has no cell features of image {image.image_id}. {self._remedy}")
-        table = file.read_row_group(row)
-        found = {name: table.column(name)[0] for name in table.column_names}
+        with _whole(self.path(shard)):
+            table = file.read_row_group(row)
+            found = {name: table.column(name)[0] for name in table.column_names}
         known = found["image_id"].as_py(), found["height"].as_py(), found["width"].as_py()
         if known != (image.image_id, image.height, image.width):
             raise InputError(f"{self.path(shard)} has cell features of other images. {self._remedy}")
         levels = []
-        for number in range((len(table.column_names) - 3) // 3):
-            values = np.frombuffer(found[f"values{number}"].as_buffer(), dtype="<f2")
-            down, across = found[f"reach{number}"].as_py()
-            levels.append(
-                Grid(values=values.reshape(-1, *found[f"cells{number}"].as_py()), reach=(float(down), float(across)))
-            )
+        with _whole(self.path(shard)):
+            for number in range((len(table.column_names) - 3) // 3):
+                values = np.frombuffer(found[f"values{number}"].as_buffer(), dtype="<f2")
+                values = values.reshape(-1, *found[f"cells{number}"].as_py())
+                down, across = found[f"reach{number}"].as_py()
+                levels.append(Grid(values=values, reach=(float(down), float(across))))
         return CellFeatures(levels=tuple(levels))

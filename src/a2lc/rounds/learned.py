@@ -258,7 +258,7 @@ def _known_basis(store: CellStore, backbone: str) -> CellBasis | None:
 
 
 def _cell_signature(project: Project, basis: CellBasis, shard: Shard) -> str:
-    digest = hashlib.sha256(f"{basis.digest} {LARGEST_SIDE}".encode())
+    digest = hashlib.sha256(f"{stores.CELL_LAYOUT} {basis.digest} {LARGEST_SIDE}".encode())
     for image in shard.records(project):
         digest.update(f"{image.image_id} {image.height} {image.width}".encode())
     return digest.hexdigest()

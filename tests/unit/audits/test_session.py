@@ -1,5 +1,6 @@
 """Rounds of the method gain on made-up scenes with probabilities from files: asking, audits, promises, figures."""
 
+import csv
 import dataclasses
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from a2lc.audits.knowledge import error_rate_of
 from a2lc.audits.wording import guarantee_line
 from a2lc.classes.sentinels import UNKNOWN
 from a2lc.cli.app import _main
-from a2lc.errors import ImageFileError, InputError, MissingFileError
+from a2lc.errors import ImageFileError, InputError, MissingFileError, UnknownNameError
 from a2lc.images.label_maps import read_ids, write_ids
 from a2lc.ledger import FIRST
 from a2lc.ledger.replay import SOURCES
@@ -20,6 +21,7 @@ from a2lc.ledger.standing import standing_answers
 from a2lc.project.project import Project
 from a2lc.records import Answer, AnswerKind, Reason
 from a2lc.rounds.loop import Loop
+from a2lc.rounds.proof import not_proven
 from a2lc.rounds.recorder import record_answer
 from a2lc.rounds.stages import next_stage
 from a2lc.rounds.status import label_quality, project_status
@@ -508,7 +510,8 @@ def test_what_is_promised_is_less_what_was_asked_about_since(project, made):
     loop.run(1)
     certification = loop.questioner(1).session.certification
     frozen, measured = certification.frozen(), certification.measured()
-    rows, told = certification.accepted(frozen)
+    accepted = certification.accepted(frozen)
+    rows, told = accepted.rows, accepted.guarantee
     gone = np.setdiff1d(measured.accepted, rows)
     assert len(gone), "the test must see masks that were drawn to measure"
     assert not certification.belief.known().asked[rows].any() and told["accepted"] == len(rows)
@@ -640,3 +643,85 @@ def test_looks_of_other_masks_are_made_anew(project, made):
     others = dataclasses.replace(table, area=table.area + 1, looks=table.looks * 0)
     others.save(path)
     np.testing.assert_array_equal(loop.questioner(1).session.source.appearance()[0], first)
+
+
+# ---- what corrections rest on ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dialled(made):
+    """Folders of projects after two rounds, by guarantee; three audits a round prove nothing."""
+    folders = {}
+    for guarantee in ("expected", "none"):
+        with made.project(f"dialled-{guarantee}.a2lc") as project:
+            loop_of(project, made, settings={"guarantee": guarantee, "certify": 0.05}).run(2)
+            folders[guarantee] = project.folder
+    return folders
+
+
+def test_what_is_expected_to_help_is_made_and_marked(dialled):
+    with Project(dialled["expected"]) as project:
+        promise = found_in(project, 2)["promise"]
+        state = project.state()
+        bare = not_proven(project, state)
+        assert promise["not_proven"] == bare.sum() > 0 and promise["expected"] > 0
+        assert (state.source[bare] == AUTOMATIC).all()
+        line = guarantee_line(found_in(project, 2))
+        assert f"{promise['not_proven']} corrections are made that are not proven to help" in line
+        assert "expected by posterior and audits" in line
+        assert any(query.reason == Reason.AUDIT for query in project.ledger.queries(2))
+
+
+def test_without_a_guarantee_no_question_goes_into_a_proof(dialled, rounds):
+    with Project(dialled["none"]) as project, Project(rounds.one) as proven:
+        audits = [query for query in project.ledger.queries(1) if query.reason == Reason.AUDIT]
+        usual = [query for query in proven.ledger.queries(1) if query.reason == Reason.AUDIT]
+        assert 0 < len(audits) <= 16 < len(usual), "those that measure the labels remain"
+        promise = found_in(project, 2)["promise"]
+        assert promise["accepted"] == 0 and promise["not_proven"] == not_proven(project, project.state()).sum() > 0
+        assert "no proof was asked for" in guarantee_line(found_in(project, 2))
+        assert "the posterior alone" in guarantee_line(found_in(project, 2))
+
+
+def test_what_is_proven_is_never_marked(rounds):
+    with rounds.copy("unmarked.a2lc") as project:
+        state = project.state()
+        assert not not_proven(project, state).any()
+        assert "not_proven" not in found_in(project)["promise"]
+
+
+def test_an_unknown_guarantee_is_refused(project, made):
+    with pytest.raises(UnknownNameError, match="expected"):
+        loop_of(project, made, settings={"guarantee": "expceted"})
+
+
+def test_an_export_can_leave_out_what_is_not_proven(dialled, tmp_path):
+    folder = dialled["expected"]
+    assert _main(["export", str(folder), "--out", str(tmp_path / "all")]) == 0
+    assert _main(["export", str(folder), "--out", str(tmp_path / "proven"), "--proven-only"]) == 0
+    rows = {}
+    for name in ("all", "proven"):
+        with (tmp_path / name / "changes.csv").open(encoding="utf-8", newline="") as file:
+            rows[name] = {(row["image_id"], row["mask_id"]): row["proven"] for row in csv.DictReader(file)}
+    with Project(folder) as project:
+        bare = np.flatnonzero(not_proven(project, project.state()))
+        masks = project.masks
+        left_out = {(project.images[masks.image[m]].image_id, str(masks.mask_ids[m])) for m in bare}
+        assert left_out and {key for key, proven in rows["all"].items() if proven == "no"} == left_out
+        assert "no" not in rows["proven"].values() and set(rows["all"]) - set(rows["proven"]) == left_out
+        image = project.images[masks.image[bare[0]]]
+        inside = project.mask_map(image) == masks.mask_ids[bare[0]]
+        first = read_ids(next((tmp_path / "proven").rglob(f"labels/**/{image.image_id}.png")))[inside]
+        assert (first == project.raw_labels(image)[inside]).all()
+        changed = read_ids(next((tmp_path / "all").rglob(f"labels/**/{image.image_id}.png")))[inside]
+        assert (changed != first).any()
+
+
+def test_the_command_takes_the_guarantee(made, capsys):
+    with made.project("commanded.a2lc") as project:
+        made.plan(project, 60)
+        folder = project.folder
+    assert _main(["run", str(folder), "--rounds", "1", "--guarantee", "none"]) == 0
+    assert "no proof was asked for" in capsys.readouterr().out
+    assert _main(["run", str(folder), "--rounds", "2", "--guarantee", "proven", "--method", "alc"]) == 2
+    assert "--guarantee needs a method that audits" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from a2lc.cli.options import PLAN
 STAGES = ("train", "score", "select", "answer", "correct", "evaluate")
 PLAN_FLAGS = [
     *("--method", "--budget", "--annotator", "--error-rate", "--preset", "--set", "--probabilities"),
-    *("--min-precision", "--confidence"),
+    *("--min-precision", "--confidence", "--guarantee"),
 ]
 NOT_SERVED = {"--annotator", "--error-rate", "--probabilities"}
 

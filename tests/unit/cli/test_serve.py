@@ -25,7 +25,7 @@ def test_a_project_that_is_being_changed_is_not_served(tiny_project_dir, capsys)
 
 def test_training_needs_its_extra(tiny_project_dir, capsys, monkeypatch):
     monkeypatch.setattr("a2lc.cli.run.find_spec", lambda name: None)
-    assert _main(["serve", str(tiny_project_dir), "--port", "0", "--train"]) == 2
+    assert _main(["serve", str(tiny_project_dir), "--port", "0", "--train", "--set", "training.model=unet"]) == 2
     assert "pip install 'a2lc[train]'" in capsys.readouterr().err
 
 

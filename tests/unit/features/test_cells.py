@@ -118,6 +118,19 @@ def test_images_are_read_one_by_one(rng, basis, tmp_path, monkeypatch):
             assert level.reach == known.reach
 
 
+def test_a_damaged_file_is_named_in_one_line(rng, basis, tmp_path):
+    images = [record(0), record(1, "b")]
+    whole = CellStore(tmp_path)
+    whole.write(0, images, [basis.apply(image_grids(rng)) for _ in images], "s")
+    path = whole.path(0)
+    data = path.read_bytes()
+    for at in (3, len(data) // 2, len(data) - 3):
+        path.write_bytes(data[:at])
+        with pytest.raises(ImageFileError, match="is damaged"):
+            CellStore(tmp_path).read(images[1])
+    assert not whole.has(0, "s")
+
+
 def test_cells_of_another_image_are_never_taken_for_its_own(rng, basis, tmp_path):
     store = CellStore(tmp_path)
     with pytest.raises(MissingFileError, match="a2lc features"):
