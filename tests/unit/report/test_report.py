@@ -259,6 +259,23 @@ def test_only_round_0_and_no_validation_set(project: Project) -> None:
     assert "<svg" in source
 
 
+def test_a_head_is_no_checkpoint_and_settings_of_networks_are_left_out(project: Project) -> None:
+    open_round(project, 0)
+    stages = trained(0.314, "training images")
+    stages["train"] |= {"training": {"model": "head"}}
+    finish(project, 0, stages)
+    text = words(page(project))
+    assert "a classifier on features of a frozen ImageNet network, fitted anew in each round" in text
+    assert "checkpoint was used" not in text
+
+
+def test_settings_of_networks_are_shown_for_networks_alone(project: Project) -> None:
+    assert "training.model" in words(page(project)) and "training.batch_size" not in words(page(project))
+    network = project.config.training.model_copy(update={"model": "unet"})
+    project.config = project.config.model_copy(update={"training": network})
+    assert "training.batch_size" in words(page(project))
+
+
 def test_mid_round(project: Project) -> None:
     open_round(project, 0)
     finish(project, 0, trained(None, None))

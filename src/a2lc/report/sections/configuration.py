@@ -49,6 +49,10 @@ def configuration(facts: Facts) -> ConfigSection:
     else:
         planned = config.model_dump(mode="json", include={"method", "training", "annotator", "seed"})
         settings = dict(_flat(planned))
+    if settings.get("training.model") == "head":
+        # The others are of networks.
+        mine = ("training.model", "training.preset")
+        settings = {key: value for key, value in settings.items() if key in mine or not key.startswith("training.")}
     ended: dict[int, str] = {stage.round: stage.ended for stage in facts.stages}
     return ConfigSection(
         round=None if last is None else last.round,

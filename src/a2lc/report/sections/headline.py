@@ -151,6 +151,8 @@ def _weights(facts: Facts) -> list[str]:
         details = stage.details
         if "skipped" in details:
             what = f"No model was trained: {details['skipped']}."
+        elif details.get("training", {}).get("model") == "head" and details.get("validation_miou") is None:
+            what = "The model is a classifier on features of a frozen ImageNet network, fitted anew in each round."
         elif details.get("validation_miou") is not None:
             kept = "best earlier" if details.get("kept") == "best" else "last"
             what = f"On validation ground truth, the {kept} checkpoint was selected."
