@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from a2lc.creation.importer import IntakeSummary, create_project
 from a2lc.demo.looks import scene_classes
 from a2lc.demo.scenes import write_scenes
 from a2lc.demo.settings import SceneSettings
+from a2lc.errors import MissingExtraError
 from a2lc.formats.base import Sources
 from a2lc.images.options import ReadingOptions
 from a2lc.ledger import Ledger
 from a2lc.project.config import AnnotatorConfig, MethodConfig, TrainingConfig
 from a2lc.project.project import Project
 from a2lc.records import ImageRecord
+from a2lc.rounds.learned import make_features
 from a2lc.rounds.plan import RoundPlan
 from a2lc.statistics.mask_stats import MaskStats, mask_statistics
 
@@ -119,10 +122,16 @@ class Scored:
 
     root: Path
 
-    def project(self, name: str, labels: Path | None = None, ground_truth: bool = True) -> Project:
-        """A new project of them; in the usual case a copy of one that was made before."""
+    def project(
+        self, name: str, labels: Path | None = None, ground_truth: bool = True, learned: bool = True
+    ) -> Project:
+        """A new project of them; in the usual case a copy of one that was made before, with learned features if it has some."""
         if labels is None and ground_truth:
-            return Project(self.copy(self.root / name))
+            folder = self.copy(self.root / name)
+            if not learned:
+                for kind in ("features", "cells"):
+                    shutil.rmtree(folder / "tables" / kind, ignore_errors=True)
+            return Project(folder)
         create_project(self.root / name, self.sources(labels, ground_truth), scene_classes())
         return Project(self.root / name)
 
@@ -186,9 +195,15 @@ def make_scored(root: Path, settings: SceneSettings, right: float = 0.6, sharp: 
 
 @pytest.fixture(scope="session")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
-    """Forty scenes: enough for audits to support changes."""
+    """Forty scenes: enough for audits to support changes. Projects of them have learned features, if these can be made."""
     settings = SceneSettings(images=40, validation_images=2, height=72, width=96, seed=3)
-    return make_scored(tmp_path_factory.mktemp("scored"), settings)
+    made = make_scored(tmp_path_factory.mktemp("scored"), settings)
+    # Each test that runs a round would make the same ones again.
+    with suppress(MissingExtraError), made.project("features.a2lc") as project, project.lock():
+        make_features(project)
+        for name in ("features", "cells"):
+            shutil.copytree(project.folder / "tables" / name, made.template / "tables" / name)
+    return made
 
 
 @pytest.fixture(scope="session")

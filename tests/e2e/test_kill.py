@@ -3,8 +3,10 @@
 `tests/unit/rounds/test_kills.py` breaks off a run before each of its commits; this sees that a real kill is such a break.
 """
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +14,11 @@ import time
 
 import pytest
 
+from a2lc.creation.importer import create_project
 from a2lc.demo.looks import scene_classes
 from a2lc.demo.scenes import write_scenes
 from a2lc.demo.settings import SceneSettings
+from a2lc.formats.base import Sources
 from a2lc.project.project import Project
 
 pytest.importorskip("lightning", reason="training needs the extra [train]")
@@ -37,9 +41,9 @@ def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("kill")
     write_scenes(root / "scenes", SceneSettings(images=12, validation_images=3, height=48, width=64, seed=2))
     (root / "small_model.py").write_text(MODEL)
-    import json
-
     (root / "classes.json").write_text(json.dumps(scene_classes().to_json()))
+    kinds = ("images", "labels", "masks", "ground_truth")
+    create_project(root / "new.a2lc", Sources(**{kind: root / "scenes" / kind for kind in kinds}), scene_classes())
     return root
 
 
@@ -91,8 +95,7 @@ def ledger(folder):
 def test_killed_runs_come_to_the_ledger_of_an_unbroken_one(scenes):
     whole, broken = "whole.a2lc", "broken.a2lc"
     for name in (whole, broken):
-        process = init(scenes, name)
-        assert process.wait(timeout=120) == 0, process.stdout.read()
+        shutil.copytree(scenes / "new.a2lc", scenes / name)
     process = run(scenes, whole)
     assert process.wait(timeout=300) == 0, process.stdout.read()
     answers, corrections = ledger(scenes / whole)
@@ -133,8 +136,7 @@ def test_a_killed_import_leaves_nothing_and_the_next_one_works(scenes):
 
 
 def test_a_second_process_is_told_who_holds_the_project(scenes):
-    process = init(scenes, "held.a2lc")
-    assert process.wait(timeout=120) == 0
+    shutil.copytree(scenes / "new.a2lc", scenes / "held.a2lc")
     with Project(scenes / "held.a2lc") as project, project.lock():
         other = run(scenes, "held.a2lc")
         output = other.communicate(timeout=120)[0].decode()

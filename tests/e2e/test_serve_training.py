@@ -8,22 +8,33 @@ import sys
 import threading
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from a2lc.project.config import MethodConfig
 from a2lc.project.project import Project
+from a2lc.rounds.loop import Loop
+from a2lc.rounds.plan import RoundPlan
 from a2lc.rounds.stages import next_stage
-
-pytest.importorskip("torch", reason="training needs the extra [train]")
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc"),
 ]
 
-FAST = [
+needs_torch = pytest.mark.skipif(find_spec("lightning") is None, reason="networks need the extra [train]")
+
+MODEL = """
+import torch
+
+def build(num_classes):
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 4, 1), torch.nn.ReLU(), torch.nn.Conv2d(4, num_classes, 1))
+"""
+NETWORK = [
     "preset=tiny",
+    "model=small_model:build",
     "resize=32",
     "batch_size=2",
     "iterations=2",
@@ -43,7 +54,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(folder.parent), *sys.path])},
         )
         self.lines = []
         for line in self.process.stdout:
@@ -92,6 +103,7 @@ class Server:
 
 @pytest.fixture
 def serve(tiny_project_dir):
+    (tiny_project_dir.parent / "small_model.py").write_text(MODEL)
     servers = []
 
     def start(*options):
@@ -105,12 +117,25 @@ def serve(tiny_project_dir):
             server.process.wait()
 
 
-def settings(**more):
-    return [word for item in [*FAST, *(f"{k}={v}" for k, v in more.items())] for word in ("--set", f"training.{item}")]
+@pytest.fixture
+def trained(tiny_project_dir):
+    """The project once the head of round 0 is there: a server asks at once."""
+    with Project(tiny_project_dir) as project:
+        project.config = project.config.model_copy(update={"method": MethodConfig(name="alc", budget=12)})
+        project.config.save(project.folder / "project.yaml")
+        Loop(project, RoundPlan.of(project.config)).run(0)
 
 
+def network(**more):
+    """Options for a network, whose training takes a while: no head's does."""
+    return [
+        word for item in [*NETWORK, *(f"{k}={v}" for k, v in more.items())] for word in ("--set", f"training.{item}")
+    ]
+
+
+@needs_torch
 def test_models_are_trained_while_people_answer(serve, tiny_project_dir):
-    server = serve("--method", "alc", "--budget", "6", *settings())
+    server = serve("--method", "alc", "--budget", "6", *network())
     server.until(lambda status: status["phase"] == "answering" and status["waiting"])
     first = server.lease(6)
     assert len(first) == 6
@@ -130,8 +155,9 @@ def test_models_are_trained_while_people_answer(serve, tiny_project_dir):
         assert len(project.ledger.answers()) == 6 + len(ahead)
 
 
+@needs_torch
 def test_the_training_ends_with_a_killed_server_and_goes_on_with_the_next(serve, tiny_project_dir):
-    server = serve("--method", "alc", "--budget", "6", *settings(iterations=100_000))
+    server = serve("--method", "alc", "--budget", "6", *network(iterations=100_000))
     server.until(lambda status: status["training"] and "training" in status["training"]["line"])
     (trainer,) = server.children()
     server.stop(signal.SIGKILL)
@@ -139,18 +165,18 @@ def test_the_training_ends_with_a_killed_server_and_goes_on_with_the_next(serve,
     while Path(f"/proc/{trainer}").exists() and "zombie" not in Path(f"/proc/{trainer}/status").read_text():
         assert time.monotonic() < end, "the training outlives its server"
         threading.Event().wait(0.05)
-    server = serve("--method", "alc", "--budget", "6", *settings())
+    server = serve("--method", "alc", "--budget", "6", *network())
     server.until(lambda status: status["phase"] == "answering" and status["waiting"])
     assert server.stop() == 0
 
 
-def test_a_killed_server_loses_no_answer_and_asks_at_most_the_one_in_flight_again(serve, tiny_project_dir):
-    server = serve("--method", "alc", "--budget", "12", *settings())
+def test_a_killed_server_loses_no_answer_and_asks_at_most_the_one_in_flight_again(serve, trained, tiny_project_dir):
+    server = serve("--method", "alc", "--budget", "12")
     server.until(lambda status: status["phase"] == "answering" and status["waiting"])
     cards = server.lease(8)
     confirmed = [result["query_id"] for card in cards[:5] for result in server.answer([card])]
     server.stop(signal.SIGKILL)
-    server = serve("--method", "alc", "--budget", "12", *settings())
+    server = serve("--method", "alc", "--budget", "12")
     others = {card["query_id"] for card in server.lease(8, annotator="bob")}
     mine = {card["query_id"] for card in server.lease(8)}
     assert not mine & set(confirmed) and not others & set(confirmed)
@@ -164,17 +190,16 @@ def test_a_killed_server_loses_no_answer_and_asks_at_most_the_one_in_flight_agai
         assert sorted(answered) == sorted([*confirmed, cards[5]["query_id"]])
 
 
-def test_a_training_that_fails_is_told_and_answers_go_on_being_recorded(serve, tiny_project_dir):
-    server = serve("--method", "alc", "--budget", "6", *settings())
+def test_a_training_that_fails_is_told_and_answers_go_on_being_recorded(serve, trained, tiny_project_dir):
+    server = serve("--method", "alc", "--budget", "12")
     server.until(lambda status: status["phase"] == "answering" and status["waiting"])
-    with Project(tiny_project_dir) as project:
-        # Someone moves the images away.
-        image = project.image_path(project.images[0])
-    image.rename(image.with_suffix(".away"))
-    server.answer(server.lease(6))
+    # Someone moves a file away.
+    labels = sorted((tiny_project_dir / "labels").rglob("*.png"))[0]
+    labels.rename(labels.with_suffix(".away"))
+    server.answer(server.lease(12))
     told = server.until(lambda status: status["training"] and status["training"]["error"])
-    assert "is missing" in told and image.name in told
+    assert "is missing" in told and labels.name in told
     assert server.stop() == 0
-    image.with_suffix(".away").rename(image)
+    labels.with_suffix(".away").rename(labels)
     with Project(tiny_project_dir) as project:
-        assert len(project.ledger.answers()) >= 6 and next_stage(project)[0] == 1
+        assert len(project.ledger.answers()) >= 12 and next_stage(project)[0] == 1

@@ -130,14 +130,8 @@ def test_answers_change_what_is_asked_next(project, made):
     assert np.abs(after - before).max() > 0.2
 
 
-def test_the_same_seed_asks_the_same(made, rounds):
-    with made.project("same.a2lc") as project:
-        loop_of(project, made).run(2)
-        assert (asked_of(project), project.state().classes.tolist()) == rounds.two
-
-
 @pytest.mark.parametrize("calls", [3, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 4, 6, 8, 9))])
-def test_killed_between_batches_it_goes_on_as_if_it_had_not_been(made, rounds, monkeypatch, calls):
+def test_killed_between_batches_it_asks_what_the_same_seed_asks_of_one_that_was_not(made, rounds, monkeypatch, calls):
     """Five lots of questions a round; in the second there are audits enough for a temperature."""
     wanted, labels = rounds.two
     # What is killed in the second round begins with a first that was not.
@@ -191,9 +185,44 @@ def test_a_person_answers_batch_by_batch(project, made):
 # ---- changes --------------------------------------------------------------------------------------------------------
 
 
+def before_correcting(made, name, **plan):
+    """Folder of a project whose first round is answered and not yet corrected."""
+    with made.project(name) as project:
+        loop = loop_of(project, made, **plan)
+        while next_stage(project) != (1, "correct"):
+            loop.run_stage(next_stage(project)[1])
+    return made.root / name
+
+
+CERTIFIED = {"budget": 150, "settings": {"certify": 0.4}}
+
+
+@pytest.fixture(scope="module")
+def answered(made):
+    """A round with many audits of proposals, about to be corrected."""
+    return before_correcting(made, "answered.a2lc", **CERTIFIED)
+
+
+@pytest.fixture(scope="module")
+def certified(made, answered):
+    """The same at its end."""
+    with copied(made, answered, "certified.a2lc") as project:
+        loop_of(project, made, **CERTIFIED).run(1)
+    return made.root / "certified.a2lc"
+
+
+@pytest.fixture
+def later(made, certified, request):
+    """The test's own project that begins with the round of `certified`."""
+    name = request.node.name.translate(str.maketrans("[]/", "---"))
+    with copied(made, certified, f"{name}.a2lc") as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("rounds", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(project, made, rounds):
-    loop = loop_of(project, made, budget=150, settings={"certify": 0.4})
+def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(later, made, rounds):
+    project = later
+    loop = loop_of(project, made, **CERTIFIED)
     loop.run(rounds)
     asked = np.isin(project.masks.keys, project.ledger.asked_masks())
     numbers = range(1, rounds + 1)
@@ -216,9 +245,15 @@ def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(projec
 
 
 @pytest.fixture(scope="module")
-def proved(made):
-    """A project after a round whose audits proved changes."""
-    with made.project("proved.a2lc") as project:
+def proving(made):
+    """A round whose audits prove changes, about to be corrected."""
+    return before_correcting(made, "proving.a2lc", budget=200, settings=PROVES)
+
+
+@pytest.fixture(scope="module")
+def proved(made, proving):
+    """The same at its end."""
+    with copied(made, proving, "proved.a2lc") as project:
         loop_of(project, made, budget=200, settings=PROVES).run(1)
         assert (project.state().source == AUTOMATIC).sum() > 20
     return made.root / "proved.a2lc"
@@ -262,13 +297,11 @@ def test_what_a_round_proved_stands_while_no_audit_speaks_against_it(made, prove
 
 
 @pytest.mark.slow
-def test_what_someone_leaves_out_is_not_made_and_the_figures_say_so(made):
+def test_what_someone_leaves_out_is_not_made_and_the_figures_say_so(made, proving):
     found = []
     for name, left_out in (("all", False), ("some", True)):
-        with made.project(f"left-out-{name}.a2lc") as project:
+        with copied(made, proving, f"left-out-{name}.a2lc") as project:
             loop = loop_of(project, made, budget=200, settings=PROVES)
-            while next_stage(project) != (1, "correct"):
-                loop.run_stage(next_stage(project)[1])
             changes, promise = loop.proposed()
             assert len(changes.rows) > 20 and "mean IoU" in promise
             old, new = loop.old_and_new(changes)
@@ -384,10 +417,13 @@ def test_labels_at_random_are_said_to_tell_nothing(made, capsys):
         )
     with made.project("random.a2lc", labels=random) as project:
         loop_of(project, made, budget=80).run(1)
-        assert label_quality(project)["agreement"]["informative"] is False
+        agreement = label_quality(project)["agreement"]
+        assert agreement["informative"] is False
         folder = project.folder
     assert _main(["status", str(folder)]) == 0
-    assert "the initial labels agree with the answers no more often than chance" in capsys.readouterr().out
+    # By luck of the draw, the audits may find more right than chance would.
+    says = "do not yet show that" if agreement["right"] > agreement["chance"] else "no more often than chance"
+    assert says in capsys.readouterr().out
 
 
 def test_too_few_audits_promise_nothing(project, made):
@@ -420,8 +456,8 @@ def test_the_precision_promised_is_reached(project, made):
     assert row["automatic_precision"] >= promise["lower"]
 
 
-def test_taking_back_what_was_changed_leaves_the_answers(project, made):
-    loop_of(project, made, budget=150, settings={"certify": 0.4}).run(1)
+def test_taking_back_what_was_changed_leaves_the_answers(later):
+    project = later
     by_hand = (project.state().source == SOURCES.index("manual")).sum()
     assert (project.state().source == AUTOMATIC).any()
     folder = project.folder
@@ -433,29 +469,27 @@ def test_taking_back_what_was_changed_leaves_the_answers(project, made):
 
 
 @pytest.mark.slow
-def test_a_preview_writes_nothing_and_says_what_will_be(project, made, capsys):
-    loop = loop_of(project, made, budget=150, settings={"certify": 0.4})
-    for stage in ("train", "evaluate", "score", "select", "answer"):
-        loop.run_stage(stage)
-    before = len(project.corrections())
-    told = loop.preview("correct")
-    assert len(project.corrections()) == before
-    loop.run_stage("correct")
-    rows = project.corrections()
-    assert told["total"] == (rows.source == AUTOMATIC).sum() > 0
-    assert told["total"] == sum(pair["masks"] for pair in told["pairs"])
-    assert all(pair["old"] != pair["new"] and pair["examples"] for pair in told["pairs"])
-    with pytest.raises(InputError, match=r"^`preview` works only for the stage correct"):
-        loop.preview("train")
+def test_a_preview_writes_nothing_and_says_what_will_be(made, answered):
+    with copied(made, answered, "preview.a2lc") as project:
+        loop = loop_of(project, made, **CERTIFIED)
+        before = len(project.corrections())
+        told = loop.preview("correct")
+        assert len(project.corrections()) == before
+        loop.run_stage("correct")
+        rows = project.corrections()
+        assert told["total"] == (rows.source == AUTOMATIC).sum() > 0
+        assert told["total"] == sum(pair["masks"] for pair in told["pairs"])
+        assert all(pair["old"] != pair["new"] and pair["examples"] for pair in told["pairs"])
+        with pytest.raises(InputError, match=r"^`preview` works only for the stage correct"):
+            loop.preview("train")
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_figures_hold_the_truth_and_need_none(made):
-    with made.project("figures.a2lc") as project:
-        loop_of(project, made, budget=120).run(2)
+def test_figures_hold_the_truth_and_need_none(made, eighty):
+    with copied(made, eighty, "figures.a2lc") as project:
         quality = label_quality(project)
         for when in ("before", "after"):
             for name in ("pixel_accuracy", "miou"):
@@ -505,9 +539,12 @@ def test_figures_of_labels_taken_back_stop_nothing_and_are_told_so(made, eighty,
 
 
 @pytest.mark.slow
-def test_what_is_promised_is_less_what_was_asked_about_since(project, made):
-    loop = loop_of(project, made, budget=200, settings={"certify": 0.4, "measure": 0.3})
-    loop.run(1)
+def test_what_is_promised_is_less_what_was_asked_about_since(made, proved):
+    with copied(made, proved, "promised.a2lc") as project:
+        _check_promise(project, loop_of(project, made, budget=200, settings=PROVES))
+
+
+def _check_promise(project, loop):
     certification = loop.questioner(1).session.certification
     frozen, measured = certification.frozen(), certification.measured()
     accepted = certification.accepted(frozen)
@@ -580,7 +617,7 @@ def test_error_rate_from_disagreement(rate):
 
 @pytest.mark.slow
 def test_disputed_answers_are_asked_a_third_time(project, made):
-    loop = loop_of(project, made, budget=150, settings={"gold": 0.3}, error_rate=0.3)
+    loop = loop_of(project, made, budget=200, settings={"gold": 0.3}, error_rate=0.3)
     loop.run(1)
     said = {}
     for query, _ in standing_answers(project.ledger):
@@ -597,6 +634,7 @@ def test_embeddings_from_files_are_used(project, made, tmp_path):
     for image in project.images:
         truth = project.truth.pixels(image)[::8, ::8].astype(int)
         np.save(tmp_path / f"{image.image_id}.npy", np.eye(256, dtype=np.float32)[truth].transpose(2, 0, 1)[:9])
+    shutil.rmtree(project.folder / "tables" / "features")  # they stand in for them
     loop = loop_of(project, made, settings={"embeddings": str(tmp_path)})
     for stage in ("train", "evaluate", "score"):
         loop.run_stage(stage)

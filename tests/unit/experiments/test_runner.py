@@ -35,7 +35,20 @@ class Dots(torch.nn.Module):
         return self.head(x)
 
 
+class Parts(torch.nn.Module):
+    """The parts that methods with a network of their own ask for."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.encoder, self.decoder = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, 1)
+        self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(4, num_classes, 1), torch.nn.Identity())
+
+    def forward(self, x):
+        return self.segmentation_head(self.decoder(self.encoder(x)))
+
+
 MODELS["dots"] = lambda config, num_classes: Dots(num_classes)
+MODELS["parts"] = lambda config, num_classes: Parts(num_classes)
 BASE = {
     "name": "tiny",
     "rounds": 2,
@@ -295,7 +308,7 @@ def test_spread_over_seeds_is_the_sample_one():
 
 @pytest.mark.parametrize("method", ["random", "classbal", "mulactseg"])
 def test_bits_of_answers(tmp_path, method):
-    head = {} if method != "mulactseg" else {"model": "deeplabv3plus"}
+    head = {} if method != "mulactseg" else {"model": "parts"}
     made = bench(tmp_path, seeds=[0], methods=[{"name": method, "training": head}], rounds=1)
     made.run(made.plan())
     with Project(run_folder(tmp_path, made.plan()[0])) as project:
@@ -340,7 +353,8 @@ validation_images = 1
 height = 48
 width = 64
 [training]
-model = "no.such.module:network"
+model = "probabilities"
+probabilities = "no/such/folder"
 [[methods]]
 name = "random"
 """
@@ -351,9 +365,9 @@ def test_a_process_that_fails_is_told_in_one_line(tmp_path, capsys):
     command = ["bench", str(tmp_path / "own.toml"), "--out", str(tmp_path / "out")]
     assert _main(command) == 1
     said = capsys.readouterr().out
-    assert "random-0: FAILED: training.model 'no.such.module:network' cannot be imported" in said
+    assert "random-0: FAILED: No folder of probabilities at " in said
     assert "1 runs failed: random-0" in said
-    assert "failed: training.model" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    assert "failed: No folder of probabilities at " in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
     assert _main([*command, "--report-only"]) == 1
 
 

@@ -90,7 +90,7 @@ def nothing_made(monkeypatch):
 
 
 def test_an_open_round_keeps_what_it_began_with(scored, nothing_made):
-    with scored.project("learned-open.a2lc") as project:
+    with scored.project("learned-open.a2lc", learned=False) as project:
         loop = Loop(project, scored.plan(project, 60))
         while next_stage(project) != (1, "answer"):
             loop.run_stage(next_stage(project)[1])
@@ -106,7 +106,7 @@ def test_an_open_round_keeps_what_it_began_with(scored, nothing_made):
 def test_gain_makes_them_and_learns_from_them(scored, monkeypatch):
     asked = []
     for name, made in (("with", True), ("without", False)):
-        with scored.project(f"learned-{name}.a2lc") as project:
+        with scored.project(f"learned-{name}.a2lc", learned=False) as project:
             if not made:
                 monkeypatch.setattr(loops, "prepare_features", lambda context, stage: None)
             Loop(project, scored.plan(project, 60)).run(1)
@@ -147,7 +147,7 @@ def test_without_the_package_gain_goes_on_and_the_head_says_what_to_do(scored, m
     load_backbone.cache_clear()
     monkeypatch.setattr(backbones, "weights_file", missing)
     try:
-        with scored.project("without-package.a2lc") as project:
+        with scored.project("without-package.a2lc", learned=False) as project:
             with caplog.at_level("WARNING"):
                 Loop(project, scored.plan(project, 60)).run(1)
             assert "learns more from fewer answers" in caplog.text and "pip install something" in caplog.text
