@@ -43,7 +43,7 @@ def test_a_slice_of_it_goes_the_whole_way(tmp_path, capsys, monkeypatch):
     settings = ["resize=96", "iterations=30", "warm_iterations=10", "batch_size=4", "validate_every=1000"]
     flags = [part for setting in settings for part in ("--set", f"training.{setting}")]
     assert _main(["run", "slice.a2lc", "--rounds", "1", "--budget", "60", *flags]) == 0
-    assert "no validation ground truth to select one by" in capsys.readouterr().out
+    assert "head on learned features" in capsys.readouterr().out
     assert _main(["status", "slice.a2lc", "--json"]) == 0
     first, last = json.loads(capsys.readouterr().out)["rounds"]
     assert last["data_miou"] > first["data_miou"] and last["clicks"] == 60 and last["manual_changed"] > 5

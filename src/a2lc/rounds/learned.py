@@ -30,8 +30,9 @@ from a2lc.io.progress import Track, no_progress
 from a2lc.project.project import Project
 from a2lc.records import ImageRecord
 from a2lc.rounds.context import Context
+from a2lc.rounds.result import StageResult
 from a2lc.rounds.shards import Shard, available_cores, shards_of
-from a2lc.rounds.stages import is_between_rounds, require_between_rounds
+from a2lc.rounds.stages import is_between_rounds, next_stage, require_between_rounds
 
 _LOG = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def make_features(
     )
 
 
-def prepare_features(context: Context, stage: str) -> None:
+def prepare_features(context: Context, stage: str) -> StageResult | None:
     """Make the features that a stage needs and that are missing.
 
     Features of masks are made between rounds alone; a round that began without them ends without them. Where the package
@@ -141,23 +142,33 @@ def prepare_features(context: Context, stage: str) -> None:
         context: Of the run.
         stage: That is about to be run.
 
+    Returns:
+        What was made, to be reported as the result of a stage is; None if nothing was.
+
     Raises:
         MissingExtraError: The package of the weights is not installed, and the head needs it.
         ImageFileError: An image cannot be read.
     """
     project = context.project
     if stage not in {"train", "score", "evaluate"} or not project.has_images:
-        return
+        return None
     of_masks = context.method.learns_features and is_between_rounds(project) and not features_are_made(project)
     of_cells = context.uses_head and not cells_are_made(project)
     if not of_masks and not of_cells:
-        return
+        return None
     try:
-        make_features(project, of_masks=of_masks, track=context.track)
+        made = make_features(project, of_masks=of_masks, track=context.track)
     except MissingExtraError as error:
         if context.uses_head:
             raise MissingExtraError(f"{error} Or train a network: set training.model=deeplabv3plus") from None
         _LOG.warning("Method %s learns more from fewer answers with learned features. %s", context.plan.method, error)
+        return None
+    return StageResult(
+        stage="features",
+        round_index=next_stage(project)[0],
+        seconds=made.seconds,
+        summary=f"{made.channels} channels of {made.backbone}, {made.made:,} images",
+    )
 
 
 def features_are_made(project: Project, backbone: str = "efficientnet-lite0") -> bool:

@@ -167,7 +167,9 @@ class Loop:
                 f"All {len(self.project.masks):,} masks have been asked about, so round {round_index} has nothing "
                 "to ask. The labels are complete, unless classes should be split: a2lc classes split"
             )
-        prepare_features(context, stage)
+        made = prepare_features(context, stage)
+        if made is not None:
+            self.on_stage(made)
         open_round(context, round_index)
         try:
             result = self._work(stage, round_index, limits or Limits())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,6 +43,10 @@ class RoundPlan:
             annotator=config.annotator,
             seed=config.seed,
         )
+
+    def defaults(self) -> dict[str, Any]:
+        """Return all settings of the method as they are by default, as the ledger records them."""
+        return dict(json.loads(json.dumps(asdict(create_method(self.method)))))  # type: ignore[call-overload]
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as the ledger records it."""

@@ -13,7 +13,7 @@ class StageResult:
     """The outcome of one stage of one round: the command line prints it, the server forwards it.
 
     Attributes:
-        stage: `train`, `evaluate`, `score`, `select`, `answer` or `correct`.
+        stage: `train`, `evaluate`, `score`, `select`, `answer` or `correct`; or `features`, which a stage may need first.
         round_index: The round.
         seconds: Time it took.
         summary: One line for people.

@@ -48,6 +48,9 @@ def check_plan(context: Context) -> None:
                 "the next round."
             )
     wanted = json.loads(json.dumps(plan.to_json()))
+    if settled.get("method") == plan.method and "settings" in settled:
+        # A version that did not know a setting did what its default says.
+        settled["settings"] = {**plan.defaults(), **settled["settings"]}
     differ = [key for key in settled if settled[key] != wanted[key]]
     if differ:
         raise StageError(
