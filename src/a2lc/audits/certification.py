@@ -311,5 +311,8 @@ class Certification:
 
     def standing(self, frozen: FrozenTable, measured: AuditTable, known: Known) -> NDArray[np.int64]:
         """Return the accepted rows that nobody was asked about since and that the audits, as answered now, support."""
-        rows = np.intersect1d(self.accepted(frozen).rows, measured.accepted)
+        accepted = self.accepted(frozen)
+        rows = np.intersect1d(accepted.rows, measured.accepted)
+        # What was recorded as proven and is not any more, for an answer was mended, must not stand under that name.
+        rows = np.setdiff1d(rows, np.setdiff1d(measured.certified, accepted.proven))
         return np.asarray(rows[~known.asked[rows]], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Cell features: what the head learns from, at most a few hundred kilobytes an image.
+"""Cell features: what the head learns from, 0.3 MB for an image of 360 x 480 pixels and 1.7 MB at most.
 
 The grids of a backbone are reduced to principal components, those of each resolution by themselves, so that what is kept
 is small and of one scale. Components are found once, on some images drawn at random, and are the same for all.

@@ -13,6 +13,7 @@ from a2lc.errors import ConfigError, ImageFileError, InputError
 from a2lc.features.cells import CellFeatures
 from a2lc.features.grids import Grid
 from a2lc.features.store import CellStore
+from a2lc.head import HEAD_WEIGHTS
 from a2lc.head.perceptron import STEPS, Perceptron, fit_perceptron
 from a2lc.io.files import atomic_path
 from a2lc.io.progress import Track, no_progress
@@ -21,10 +22,7 @@ from a2lc.records import ImageRecord, Inspection
 from a2lc.training.objectives import Fitted, LabelObjective, Objective
 from a2lc.training.predict import Predictor
 
-__all__ = ["WEIGHTS", "fit_head", "predict_from_head"]
-
-WEIGHTS = "head.npz"
-"""File of a round's folder that holds its head."""
+__all__ = ["fit_head", "predict_from_head"]
 
 CELLS = 60_000
 """Labelled cells at most that a head is fitted to, as many of each image."""
@@ -105,7 +103,7 @@ def fit_head(project: Project, objective: Objective, folder: Path, *, seed: int,
     perceptron = fit_perceptron(
         np.concatenate(inputs), np.concatenate(classes), num_classes=project.classes.num_classes, seed=seed
     )
-    _Head(perceptron=perceptron, basis=store.basis.digest).save(folder / WEIGHTS)
+    _Head(perceptron=perceptron, basis=store.basis.digest).save(folder / HEAD_WEIGHTS)
     return Fitted(steps=STEPS, kept="last", validation_miou=None)
 
 

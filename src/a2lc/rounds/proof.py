@@ -15,7 +15,8 @@ __all__ = ["not_proven"]
 def not_proven(project: Project, state: MaskState, through: int | None = None) -> NDArray[np.bool_]:
     """Return (M,) whether each mask's class comes from an automatic correction that no certificate covers.
 
-    What the last audited round proved counts. Corrections of methods without audits are never proven.
+    What the last audited round proved counts; one that was undone, in whole or in part, proves nothing any more.
+    Corrections of methods without audits are never proven.
 
     Args:
         project: Opened.
@@ -25,6 +26,7 @@ def not_proven(project: Project, state: MaskState, through: int | None = None) -
     automatic = state.source == SOURCES.index("automatic")
     certified = np.zeros(len(state.classes), dtype=np.bool_)
     corrected = {stage.round for stage in project.ledger.stages() if stage.stage == "correct"}
+    corrected -= {undo.undone for undo in project.ledger.undos() if through is None or undo.round < through}
     for number in sorted(corrected, reverse=True):
         path = project.round_folder(number) / "measured.parquet"
         if (through is not None and number > through) or not path.is_file():

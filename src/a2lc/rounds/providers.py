@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.head import HEAD_WEIGHTS
 from a2lc.io.progress import Track, no_progress
 from a2lc.project.config import TrainingConfig
 from a2lc.project.project import Project
 from a2lc.training.objectives import Fitted, Objective
 from a2lc.training.provider import ImagePredictor, LightningModels
 
-if TYPE_CHECKING:
-    from torch import nn
-
 __all__ = ["ConfiguredModels", "weights_name"]
 
 
 def weights_name(config: TrainingConfig) -> str:
     """Return the file of a round's folder that holds its model."""
-    return "head.npz" if config.model == "head" else "model.ckpt"
+    return HEAD_WEIGHTS if config.model == "head" else "model.ckpt"
 
 
 class ConfiguredModels(LightningModels):
@@ -31,9 +28,6 @@ class ConfiguredModels(LightningModels):
     Args:
         model: The user's own network, in place of either.
     """
-
-    def __init__(self, model: nn.Module | None = None) -> None:
-        super().__init__(model)
 
     def fit(
         self,

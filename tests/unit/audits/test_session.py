@@ -23,7 +23,7 @@ from a2lc.records import Answer, AnswerKind, Reason
 from a2lc.rounds.loop import Loop
 from a2lc.rounds.proof import not_proven
 from a2lc.rounds.recorder import record_answer
-from a2lc.rounds.stages import next_stage
+from a2lc.rounds.stages import next_stage, take_back
 from a2lc.rounds.status import label_quality, project_status
 from a2lc.rounds.stopping import parse_until
 from a2lc.statistics.keys import mask_keys
@@ -721,11 +721,12 @@ def test_without_a_guarantee_no_question_goes_into_a_proof(dialled, rounds):
         assert "the posterior alone" in guarantee_line(found_in(project, 2))
 
 
-def test_what_is_proven_is_never_marked(rounds):
-    with rounds.copy("unmarked.a2lc") as project:
+def test_what_is_proven_is_never_marked(made, eighty):
+    with Project(shutil.copytree(eighty, made.root / "unmarked.a2lc")) as project:
         state = project.state()
+        assert (state.source == AUTOMATIC).any(), "the test must see corrections"
         assert not not_proven(project, state).any()
-        assert "not_proven" not in found_in(project)["promise"]
+        assert "not_proven" not in found_in(project, 2)["promise"]
 
 
 def test_an_unknown_guarantee_is_refused(project, made):
@@ -763,3 +764,15 @@ def test_the_command_takes_the_guarantee(made, capsys):
     assert "no proof was asked for" in capsys.readouterr().out
     assert _main(["run", str(folder), "--rounds", "2", "--guarantee", "proven", "--method", "alc"]) == 2
     assert "--guarantee needs a method that audits" in capsys.readouterr().err
+
+
+def test_what_an_undone_round_proved_is_not_proven(made, eighty):
+    with Project(shutil.copytree(eighty, made.root / "unproven.a2lc")) as project, project.lock():
+        state = project.state()
+        assert (state.source == AUTOMATIC).any() and not not_proven(project, state).any()
+        for number in (1, 2):
+            take_back(project, number, "manual")
+        left = project.state()
+        automatic = left.source == AUTOMATIC
+        assert automatic.any() and (not_proven(project, left) == automatic).all()
+        assert not not_proven(project, state, through=2).any(), "at the end of the round it was"

@@ -5,8 +5,8 @@ import pytest
 
 from a2lc.errors import ConfigError, ImageFileError, InputError, MissingFileError
 from a2lc.features import CellStore
-from a2lc.head import provider
-from a2lc.head.provider import WEIGHTS, fit_head, predict_from_head
+from a2lc.head import HEAD_WEIGHTS, provider
+from a2lc.head.provider import fit_head, predict_from_head
 from a2lc.rounds.learned import make_features
 from a2lc.training.objectives import LabelObjective, SemiObjective
 
@@ -19,7 +19,7 @@ def with_cells(tiny_project):
 
 def fit(project, tmp_path, seed=0):
     fit_head(project, LabelObjective(state=project.state()), tmp_path, seed=seed)
-    return tmp_path / WEIGHTS
+    return tmp_path / HEAD_WEIGHTS
 
 
 def test_probabilities_are_those_of_plain_steps(with_cells, tmp_path):
