@@ -200,7 +200,7 @@ CERTIFIED = {"budget": 150, "settings": {"certify": 0.4}}
 @pytest.fixture(scope="module")
 def answered(made):
     """A round with many audits of proposals, about to be corrected."""
-    return before_correcting(made, "answered.a2lc", **CERTIFIED)
+    return before_correcting(made, "session-answered.a2lc", **CERTIFIED)
 
 
 @pytest.fixture(scope="module")
