@@ -165,6 +165,7 @@ class Project(base.Project):
         *,
         annotator: str = "api",
         milliseconds: int | None = None,
+        in_grid: bool = False,
     ) -> bool:
         """Record the answer to a query.
 
@@ -174,6 +175,8 @@ class Project(base.Project):
                 to no class; `"skip"` if the annotator cannot tell; `"mixed"` if no single class fits.
             annotator: Name of the annotator.
             milliseconds: Time that the answer took.
+            in_grid: Whether the whole grid of a query of kind `grid` was shown: an answer then costs no click of its own if
+                it is the class of the grid.
 
         Returns:
             False if the same answer was recorded before.
@@ -190,7 +193,12 @@ class Project(base.Project):
             query = asked[query]
         kind, classes = self._kind_of(query, answer)
         reply = Answer(
-            query_id=query.query_id, annotator=annotator, kind=kind, classes=classes, milliseconds=milliseconds
+            query_id=query.query_id,
+            annotator=annotator,
+            kind=kind,
+            classes=classes,
+            milliseconds=milliseconds,
+            in_grid=in_grid,
         )
         with self.lock():
             return record_answer(self, reply)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "RegionAnswer",
     "RoundView",
     "Source",
+    "numbered",
 ]
 
 
@@ -54,11 +55,14 @@ class AnswerKind(StrEnum):
 class QueryKind(StrEnum):
     """What a question asks.
 
-    `correction`: is the mask's class right, and if not, which is? `dominant`: which class is most of it? `pixel`: is the
-    class right at one pixel, and if not, which is? `classes`: which classes are in it? `precise`: where in it is which?
+    `correction`: is the mask's class right, and if not, which is? `grid`: the same, of a mask that is shown beside others
+    thought to be of one class, all of which one click confirms but for those marked. `dominant`: which class is most of it?
+    `pixel`: is the class right at one pixel, and if not, which is? `classes`: which classes are in it? `precise`: where in
+    it is which?
     """
 
     CORRECTION = "correction"
+    GRID = "grid"
     DOMINANT = "dominant"
     PIXEL = "pixel"
     CLASSES = "classes"
@@ -121,6 +125,8 @@ class Query:
         inclusion_probability: Chance of this mask to be asked, where it was drawn at random.
         kind: What is asked of them.
         pixel: Flat index into H*W of the pixel asked about, for `pixel`.
+        grid: Of kind `grid`: the `query_id` of the first query it is asked together with; before they are recorded, any
+            number they have in common. The class that the grid shows is the first suggestion of each.
     """
 
     query_id: int = 0
@@ -134,6 +140,19 @@ class Query:
     inclusion_probability: float | None = None
     kind: QueryKind = QueryKind.CORRECTION
     pixel: int | None = None
+    grid: int | None = None
+
+
+def numbered(queries: Sequence[Query], first: int) -> list[Query]:
+    """Return queries with the ids that they get when they are recorded, from `first`, and their grids named by them."""
+    leads: dict[int, int] = {}
+    for i, query in enumerate(queries):
+        if query.grid is not None:
+            leads.setdefault(query.grid, first + i)
+    return [
+        replace(query, query_id=first + i, grid=None if query.grid is None else leads[query.grid])
+        for i, query in enumerate(queries)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +168,7 @@ class Answer:
         answer_id: Row in the ledger; 0 until it is recorded.
         replaces: The answer this one takes the place of.
         pixels: SHA-256 of the pixel labels that came with it, see `Project.answered_pixels`; None for most.
+        in_grid: Whether it was given where the whole grid of its query was shown. Its clicks are recorded, this is not.
     """
 
     query_id: int
@@ -159,6 +179,7 @@ class Answer:
     answer_id: int = 0
     replaces: int | None = None
     pixels: str | None = None
+    in_grid: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

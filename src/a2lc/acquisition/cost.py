@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 from a2lc.errors import ConfigError, InputError, ShapeError
+from a2lc.records import Answer, AnswerKind, Query
 
 __all__ = [
     "ClickCost",
@@ -67,6 +68,20 @@ class ClickCost:
     def of_answer(self, kind: str, num_named: int) -> float:
         """Return the clicks of an answer that names so many classes; an answer of kind `classes` costs each of them."""
         return max(1, num_named) * self.per_class if kind == "classes" else self.of(kind)
+
+    def of_reply(self, query: Query, answer: Answer) -> float:
+        """Return the clicks of an answer to a query.
+
+        A grid costs the clicks of one confirmation, whatever it holds, and for each mask that is not of its class a click
+        to mark it and those of an answer to it alone. Those of the confirmation are counted with the grid's first query. A
+        query of a grid that was shown alone costs what others do.
+        """
+        alone = self.of_answer(answer.kind, len(answer.classes))
+        if query.grid is None or not answer.in_grid:
+            return alone
+        opening = self.confirm if query.grid == query.query_id else 0.0
+        as_shown = answer.kind in {AnswerKind.CONFIRM, AnswerKind.CORRECT} and answer.classes == query.suggestions[:1]
+        return opening + (0.0 if as_shown else self.confirm + alone)
 
 
 # ---- bits of a question ---------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from a2lc.audits.source import RoundSource
 from a2lc.classes.sentinels import UNKNOWN, VOID
 from a2lc.errors import InputError
 from a2lc.posterior.calibration import calibrate
-from a2lc.posterior.regression import fit_posterior, prior_posterior
+from a2lc.posterior.prior import prior_posterior
+from a2lc.posterior.regression import fit_posterior
 
 __all__ = ["Belief"]
 

@@ -17,7 +17,7 @@ from a2lc.audits.source import RoundSource
 from a2lc.classes.sentinels import UNKNOWN, VOID
 from a2lc.correction.manual import answered_class
 from a2lc.io.files import json_safe
-from a2lc.posterior.regression import prior_posterior
+from a2lc.posterior.prior import prior_posterior
 from a2lc.records import Reason
 
 __all__ = ["quality_figures", "realised_gain", "round_findings"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.acquisition.cost import ClickCost
 from a2lc.audits.tables import AuditTable, FrozenTable
 from a2lc.classes.sentinels import FIRST, VOID
 from a2lc.ledger.replay import SOURCES, MaskState
 from a2lc.masks.tables import MaskTable
-from a2lc.records import Answer, AnswerKind, Changes, Query
+from a2lc.records import Answer, AnswerKind, Changes, Query, numbered
 from a2lc.statistics.appearance import Borders
 from a2lc.statistics.keys import mask_keys
 from a2lc.statistics.mask_stats import MaskStats
@@ -63,8 +63,7 @@ class MemorySource:
 
     def ask(self, queries: Sequence[Query]) -> list[Query]:
         """Record queries, and return them with their ids."""
-        first = len(self._queries) + 1
-        recorded = [replace(query, query_id=first + i) for i, query in enumerate(queries)]
+        recorded = numbered(queries, len(self._queries) + 1)
         self._queries += recorded
         return recorded
 
@@ -100,9 +99,14 @@ class MemorySource:
         """Return all answered queries with their answers, in the order they were asked."""
         return [(query, self._answers[query.query_id]) for query in self._queries if query.query_id in self._answers]
 
-    def answered(self, round_index: int) -> set[int]:
-        """Return the ids of the queries of a round that have an answer."""
-        return {query.query_id for query in self.queries(round_index) if query.query_id in self._answers}
+    def answered(self, round_index: int) -> dict[int, float]:
+        """Return the queries of a round that have an answer, and its clicks."""
+        cost, answers = ClickCost(), self._answers
+        return {
+            query.query_id: cost.of_reply(query, answers[query.query_id])
+            for query in self.queries(round_index)
+            if query.query_id in answers
+        }
 
     def asked_masks(self, *, closed: bool = False) -> NDArray[np.uint64]:
         """Return the keys of masks with a query."""

@@ -13,12 +13,14 @@ A session needs no project: it reads and writes through a `RoundSource`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.acquisition.gain import expected_iou_gain, pick_batch
+from a2lc.acquisition.grids import choose_asks
 from a2lc.audits.belief import Belief
 from a2lc.audits.certification import Certification
 from a2lc.audits.findings import round_findings
@@ -30,9 +32,15 @@ from a2lc.audits.tables import FrozenTable
 from a2lc.audits.wording import guarantee_line
 from a2lc.classes.sentinels import FIRST, UNKNOWN, VOID
 from a2lc.ledger.replay import SOURCES, MaskState
-from a2lc.records import SUGGESTIONS, Changes, Query, Reason
+from a2lc.records import SUGGESTIONS, Changes, Query, QueryKind, Reason
 
 __all__ = ["Session"]
+
+_PROOF = 0.5
+"""Chance that a proposed correction is proven, as far as the choice of questions goes."""
+
+_BEFORE_GRIDS = 40
+"""Masks with an answer from which grids are asked."""
 
 
 class Session:
@@ -43,7 +51,7 @@ class Session:
         settings: Of the session.
         round_index: The round.
         seed: Of the round.
-        questions: How many queries the round may ask.
+        questions: How many queries of one mask the round may ask. Those of a grid count by what they cost in such queries.
     """
 
     def __init__(
@@ -60,13 +68,27 @@ class Session:
     @property
     def asks_freely(self) -> bool:
         """Whether more queries of highest gain may be asked before those asked have their answers."""
-        return self.certification.frozen() is None and len(self.source.queries(self.round_index)) < self._free
+        return self.certification.frozen() is None and self._spent() + 1 <= self._free
 
     @property
     def _free(self) -> int:
         """Queries of a round that are no audits."""
         certify_count = int(self.questions * self.settings.certify) if self.settings.certifies else 0
         return self.questions - certify_count - int(self.questions * self.settings.measure)
+
+    def _spent(self) -> float:
+        """Return what the queries of the round cost, in queries of one mask; of a grid that waits, the most it can cost."""
+        answered, spent = self.source.answered(self.round_index), 0.0
+        grids: dict[int, list[int]] = {}
+        for query in self.source.queries(self.round_index):
+            if query.grid is None:
+                spent += 1
+            else:
+                grids.setdefault(query.grid, []).append(query.query_id)
+        for ids in grids.values():
+            whole = all(query_id in answered for query_id in ids)
+            spent += sum(answered[query_id] for query_id in ids) if whole else 1 + 2 * len(ids)
+        return spent
 
     def free_questions(self, count: int) -> list[Query]:
         """Return more queries of highest gain, whether or not those asked have their answers; none once audits are next.
@@ -76,9 +98,8 @@ class Session:
         """
         if not self.asks_freely:
             return []
-        chosen = len(self.source.queries(self.round_index))
         count = -(-count // self.settings.batch) * self.settings.batch
-        return self._batch(min(count, self._free - chosen), chosen)
+        return self._batch(count, self._spent())
 
     def share_pool(self, other: Session) -> None:
         """Take over what another round has read from the same statistics."""
@@ -91,11 +112,9 @@ class Session:
         measure_count = int(self.questions * self.settings.measure)
         frozen = self.certification.frozen()
         if frozen is None:
-            chosen = len(asked)
-            if chosen < self._free:
-                found = self._batch(min(self.settings.batch, self._free - chosen), chosen)
-                if found:
-                    return found
+            found = self._batch(self.settings.batch, self._spent())
+            if found:
+                return found
             frozen = self.certification.freeze(self.questions - self._free - measure_count)
         drawn = np.unique(frozen.drawn)
         if audits < len(drawn):
@@ -103,27 +122,62 @@ class Session:
         measured = self.certification.measured()
         if measured is None:
             # Draws that hit the same mask twice leave questions over: they measure too.
-            measured = self.certification.decide(frozen, max(0, self.questions - len(asked)) if measure_count else 0)
+            measured = self.certification.decide(
+                frozen, max(0, int(self.questions - self._spent())) if measure_count else 0
+            )
         if audits < len(drawn) + len(measured.drawn):
             return self._audits(measured.drawn, measured.probability, frozen)
         return []
 
-    def _batch(self, count: int, before: int) -> list[Query]:
-        """Return the most valuable queries and, at its rate, repeats of answered ones."""
+    def _batch(self, count: int, before: float) -> list[Query]:
+        """Return the most valuable queries for about so many clicks and, at its rate, repeats; none where none is left.
+
+        Args:
+            count: Clicks that the queries are expected to cost, or those left of the round's free ones.
+            before: Clicks spent in the round, grids that wait for answers at their dearest.
+        """
+        left = self._free - before
+        count = min(count, int(left + 1e-9))
+        if count < 1:
+            return []
         known = self.belief.known()
         posterior = self.belief.posterior(known)
         repeats = int((before + count) * self.settings.gold) - int(before * self.settings.gold)
         again, chance = self._doubtful_answers(posterior, known, repeats)
         certain = self.belief.certain(posterior, known)
         labels = self.belief.labels(certain, known)
-        scores = expected_iou_gain(self.source.masks.area, labels, certain)
+        scores = self._worth(labels, certain, known)
         scores = np.where(known.asked & ~known.open, 0.0, np.maximum(scores, 1e-12))
         features = self.belief.pool.features
-        rows = pick_batch(scores, features.base, count - len(again), alike=self.settings.alike)
+        count, left = count - len(again), left - len(again)
+        singles = pick_batch(scores, features.base, count, alike=self.settings.alike)
+        # What a class is like must have been seen before a grid can be of it.
+        size = self.settings.grid if len(known.rows) >= _BEFORE_GRIDS else 0
+        sure = certain[np.arange(len(labels)), labels]
+        asks = choose_asks(scores, labels, sure, singles, clicks=count, most=left, size=size)
+        rows = np.concatenate([np.empty(0, dtype=np.int64), *asks])
         queries = self._queries(rows, labels, posterior, scores[rows], Reason.ACQUISITION, np.ones(len(rows)))
-        if not queries and len(again) < count:
+        if not queries and count > 0:
             return []  # nothing is left that was not asked
+        number = np.repeat(np.arange(len(asks)), [len(ask) for ask in asks])
+        queries = [
+            query if len(asks[grid]) == 1 else replace(query, kind=QueryKind.GRID, grid=grid)
+            for query, grid in zip(queries, number.tolist(), strict=True)
+        ]
         return queries + self._queries(again, labels, posterior, np.zeros(len(again)), Reason.GOLD, chance)
+
+    def _worth(self, labels: NDArray[Any], posterior: NDArray[np.float32], known: Known) -> NDArray[np.float64]:
+        """Return the expected gain of an answer for each mask over the label that it would have without one.
+
+        That is the label of highest expected IoU where corrections are made as the posterior proposes them. Where only what
+        is proven is made, it is one or the other: audits that prove it may fall short.
+        """
+        area = self.source.masks.area
+        worth = expected_iou_gain(area, labels, posterior)
+        if not self.settings.certifies or self.settings.guarantee != "proven":
+            return worth
+        first = np.where(known.truth == UNKNOWN, self.source.masks.label, known.truth)
+        return _PROOF * worth + (1 - _PROOF) * expected_iou_gain(area, first, posterior)
 
     def _doubtful_answers(
         self, posterior: NDArray[np.float32], known: Known, count: int

@@ -16,7 +16,8 @@ GUARANTEES = ("proven", "expected", "none")
 class SessionSettings:
     """Settings of `a2lc.audits.session.Session`: the settings of the method `gain`."""
 
-    batch: int = 20  # queries between two refits
+    batch: int = 20  # clicks between two refits
+    grid: int = 24  # masks shown together at most, as thought to be of one class; 0: each mask is asked about alone
     certify: float = 0.1  # share of a round's queries that audit proposed corrections
     measure: float = 0.1  # share that measures the labels
     gold: float = 0.02  # share that repeats an answered query, to learn how often answers are wrong
@@ -27,7 +28,7 @@ class SessionSettings:
     floor: float = 0.3  # probability below which no class is proposed
     alike: float = 0.9  # cosine of features from which two masks are not asked about in one batch
     ridge: float = 10.0
-    anchors: float = 20.0  # weight, in answers, of initial labels drawn at random
+    anchors: float = 10.0  # weight, in answers, of initial labels drawn at random
     audit_weight: float = 2.0  # weight in the fit of an answer to a mask drawn at random
     random_features: int = 256  # per block: of appearance, of surroundings
     embeddings: str | None = None  # folder of IMAGE_ID.npy, (D, h, w) features of the user's own backbone
@@ -49,7 +50,14 @@ class SessionSettings:
             )
         if not 0.5 <= self.confidence < 1:
             raise ConfigError(f"confidence must be in [0.5, 1), found {self.confidence}.")
-        for name, low in (("batch", 1), ("random_features", 1), ("anchors", 0), ("audit_weight", 0), ("alike", 0)):
+        for name, low in (
+            ("batch", 1),
+            ("grid", 0),
+            ("random_features", 1),
+            ("anchors", 0),
+            ("audit_weight", 0),
+            ("alike", 0),
+        ):
             value = getattr(self, name)
             if not low <= value < float("inf"):
                 raise ConfigError(f"{name} must be {low} or more, found {value}.")

@@ -51,8 +51,8 @@ class RoundSource(Protocol):
         """Return all queries with the answers that stand, in recorded order, without rounds that were undone."""
         ...
 
-    def answered(self, round_index: int) -> set[int]:
-        """Return the ids of the queries of a round that have an answer."""
+    def answered(self, round_index: int) -> dict[int, float]:
+        """Return the queries of a round that have an answer, and what it cost, in answers to a query of one mask at most."""
         ...
 
     def asked_masks(self, *, closed: bool = False) -> NDArray[np.uint64]:

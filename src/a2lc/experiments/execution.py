@@ -368,7 +368,7 @@ def answer_bits(project: Project, number: int) -> float | None:
     said = [(kinds[a.query_id], a) for a, _ in project.ledger.answers(number) if a.kind != AnswerKind.SKIP]
     if any(kind == QueryKind.PRECISE for kind, _ in said):
         return None
-    checks = [answer for kind, answer in said if kind in {QueryKind.CORRECTION, QueryKind.PIXEL}]
+    checks = [answer for kind, answer in said if kind in {QueryKind.CORRECTION, QueryKind.GRID, QueryKind.PIXEL}]
     wrong = sum(answer.kind != AnswerKind.CONFIRM for answer in checks)
     bits = len(checks) * correction_bits(wrong / len(checks), classes) if checks else 0.0
     for kind, answer in said:

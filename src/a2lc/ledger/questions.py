@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from a2lc.errors import AlreadyAnsweredError
 from a2lc.ledger import schema
 from a2lc.ledger.engine import LedgerFile, add_stage, inserted_key, utc_now
-from a2lc.records import Answer, AnswerKind, Query, QueryKind, Reason, Source
+from a2lc.records import Answer, AnswerKind, Query, QueryKind, Reason, Source, numbered
 from a2lc.statistics.keys import mask_keys
 
 __all__ = ["QuestionRows"]
@@ -40,12 +40,13 @@ class QuestionRows(LedgerFile):
         """
         with self._write() as connection:
             first = (connection.execute(select(func.max(schema.queries.c.id))).scalar_one() or 0) + 1
-            if queries:
+            recorded = numbered(queries, first)
+            if recorded:
                 connection.execute(
                     schema.queries.insert(),
                     [
                         {
-                            "id": first + i,
+                            "id": q.query_id,
                             "round": number,
                             "image": q.image,
                             "proposed": self._coded(q.proposed),
@@ -53,19 +54,17 @@ class QuestionRows(LedgerFile):
                             "score": q.score,
                             "reason": q.reason.value,
                             "inclusion_probability": q.inclusion_probability,
-                            "kind": q.kind.value,
+                            # That it is shown in a grid is said by the number of the grid.
+                            "kind": (QueryKind.CORRECTION if q.kind == QueryKind.GRID else q.kind).value,
                             "pixel": q.pixel,
+                            "grid": q.grid,
                         }
-                        for i, q in enumerate(queries)
+                        for q in recorded
                     ],
                 )
                 connection.execute(
                     schema.query_masks.insert(),
-                    [
-                        {"query": first + i, "mask_id": mask, "image": q.image}
-                        for i, q in enumerate(queries)
-                        for mask in q.mask_ids
-                    ],
+                    [{"query": q.query_id, "mask_id": mask, "image": q.image} for q in recorded for mask in q.mask_ids],
                 )
             if seconds is not None:
                 add_stage(connection, number, "select", seconds, details or {})
@@ -101,8 +100,9 @@ class QuestionRows(LedgerFile):
                     score=row.score,
                     reason=Reason(row.reason),
                     inclusion_probability=row.inclusion_probability,
-                    kind=QueryKind(row.kind),
+                    kind=QueryKind(row.kind) if row.grid is None else QueryKind.GRID,
                     pixel=row.pixel,
+                    grid=row.grid,
                 )
                 for row in connection.execute(statement.execution_options(yield_per=10_000))
             ]

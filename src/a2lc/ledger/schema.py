@@ -116,6 +116,8 @@ queries = Table(
         server_default="correction",
     ),
     Column("pixel", Integer, CheckConstraint("pixel >= 0")),  # flat index of the pixel asked about
+    # The first of the questions that one grid shows, all of them corrections; null for a question shown alone.
+    Column("grid", Integer, CheckConstraint("grid > 0")),
 )
 
 query_masks = Table(
@@ -288,8 +290,13 @@ def _fourth(connection: Connection) -> None:
     _append_only(connection, (class_edits,))
 
 
-_MIGRATIONS = {2: _second, 3: _third, 4: _fourth}
-LATEST = 4
+def _fifth(connection: Connection) -> None:
+    """Version 5: questions that one grid shows."""
+    connection.execute(text("ALTER TABLE queries ADD COLUMN grid INTEGER CHECK (grid > 0)"))
+
+
+_MIGRATIONS = {2: _second, 3: _third, 4: _fourth, 5: _fifth}
+LATEST = 5
 """Version of the schema that this package writes."""
 
 _versions = Table(

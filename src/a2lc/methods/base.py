@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -133,6 +133,7 @@ class Method:
         pool: What its scores read.
         network: The network it trains.
         acquisition: Acquisition function that `score` uses unless it is overridden.
+        former_defaults: Defaults that settings had in earlier versions, by name: an open round that began with one goes on.
     """
 
     name: ClassVar[str]
@@ -140,6 +141,7 @@ class Method:
     summary: ClassVar[str]
     starts: ClassVar[str] = "pseudo"
     pool: ClassVar[PoolSpec] = PoolSpec()
+    former_defaults: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     acquisition: str = ""
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from a2lc.audits.session import Session
 from a2lc.audits.settings import SessionSettings
 from a2lc.audits.source import RoundSource
 from a2lc.methods.base import MaskColumns, Method, PoolSpec, register
-from a2lc.posterior.regression import prior_posterior
+from a2lc.posterior.prior import prior_posterior
 from a2lc.records import Inspection, PixelView, RoundView
 from a2lc.statistics.features import EMBEDDING, mask_embedding
 from a2lc.statistics.mask_stats import MaskStats
@@ -37,6 +38,7 @@ class Gain(SessionSettings, Method):
     of the labels.
     """
 
+    former_defaults: ClassVar[Mapping[str, tuple[Any, ...]]] = {"anchors": (20.0,)}
     pool: ClassVar[PoolSpec] = PoolSpec(whole=True, extra_columns=(EMBEDDING,), by_settings=False)
 
     def mask_columns(self, view: PixelView) -> MaskColumns:

@@ -1,4 +1,4 @@
-"""Choose the temperature under which held-out audits are predicted best."""
+"""Choose the temperature under which held-out audits are predicted best, unless they are too few to say."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from a2lc.posterior.features import MaskFeatures
 from a2lc.posterior.regression import fit_posterior, softmax
 
 __all__ = ["calibrate"]
+
+_SPREAD = 0.15
+"""Standard deviation of the logarithm of the temperature, before any audit is looked at."""
 
 
 def calibrate(
@@ -38,14 +41,18 @@ def calibrate(
         folds: Parts that are left out in turn.
         fewest: Draws below which nothing is changed: 1 comes back.
 
+    A few audits of great weight can ask for any temperature. So no draw weighs more than three times the median, the
+    weights count as their effective number of draws, and a temperature far from 1 needs many that ask for it: its
+    logarithm has a normal prior of deviation 0.15.
+
     Source:
         Temperature scaling (Guo et al. 2017, arXiv:1706.04599), on weighted out-of-fold predictions.
     """
     random = np.flatnonzero(drawn > 0)
     if len(random) < fewest:
         return 1.0
-    # Very heavy draws would decide alone.
-    heavy = np.minimum(drawn[random], 10 * np.median(drawn[random]))
+    heavy = np.minimum(drawn[random], 3 * np.median(drawn[random]))
+    heavy = heavy * heavy.sum() / np.square(heavy).sum()
     logits = np.empty((len(random), num_classes + 1), dtype=np.float32)
     for fold in range(folds):
         out = np.arange(len(random)) % folds == fold
@@ -59,7 +66,7 @@ def calibrate(
     for temperature in np.exp(np.linspace(np.log(0.5), np.log(4.0), 25)):
         probs = softmax(logits / np.float32(temperature))
         said = probs[np.arange(len(random)), classes[random]]
-        value = -float((heavy * np.log(np.maximum(said, 1e-6))).sum())
+        value = -float((heavy * np.log(np.maximum(said, 1e-6))).sum()) + np.log(temperature) ** 2 / (2 * _SPREAD**2)
         if value < lowest:
             best, lowest = float(temperature), value
     return best

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.errors import ShapeError
+from a2lc.posterior.prior import prior_logits
 from a2lc.statistics.appearance import Borders, neighbour_means
 from a2lc.statistics.mask_stats import MaskStats
 
@@ -58,11 +59,13 @@ class MaskFeatures:
         base: (M, B) float32, standardised, cut at 4 standard deviations and weighed by group.
         blocks: For each block of random features, its columns in `base`, (b, r) frequencies and (r,) phases.
         scale: Of each random feature.
+        start: (M, K + 1) float32 logits to which weighed features add, or None for 0.
     """
 
     base: FloatArray
     blocks: tuple[tuple[slice, FloatArray, FloatArray], ...]
     scale: float
+    start: FloatArray | None = None
 
     def __len__(self) -> int:
         """Return the number of masks, M."""
@@ -88,11 +91,13 @@ class MaskFeatures:
         return found
 
     def logits(self, which: NDArray[Any] | slice, weights: FloatArray) -> FloatArray:
-        """Compute `rows(which) @ weights` without putting the rows together."""
+        """Compute `start[which] + rows(which) @ weights` without putting the rows together."""
         base = self.base[which]
         begin = base.shape[1]
         found: FloatArray = base @ weights[:begin]
         found += weights[-1]
+        if self.start is not None:
+            found += self.start[which]
         for columns, frequencies, phases in self.blocks:
             end = begin + len(phases)
             found += _waves(base[:, columns], frequencies, phases) @ (weights[begin:end] * np.float32(self.scale))
@@ -162,7 +167,9 @@ def mask_features(
     look, near = slice(starts[2], starts[3]), slice(starts[3], starts[4])
     rng = np.random.default_rng([seed, 1])
     blocks = tuple(_random_block(base, columns, random, width, rng) for columns, width in ((look, 1.5), (near, 1.0)))
-    return MaskFeatures(base=base, blocks=blocks, scale=0.85 * float(np.sqrt(300 / max(random, 1))))
+    return MaskFeatures(
+        base=base, blocks=blocks, scale=0.85 * float(np.sqrt(300 / max(random, 1))), start=prior_logits(stats, first)
+    )
 
 
 def _waves(values: FloatArray, frequencies: FloatArray, phases: FloatArray) -> FloatArray:

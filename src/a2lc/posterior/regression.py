@@ -1,10 +1,11 @@
 """One posterior per mask, P(true class | mask): from what is known of a mask to how likely each class is (pure).
 
 A ridge-regularised softmax regression on features of the mask: what the model says of it, its first label, how it looks, where it
-lies, what lies around it. Colour, texture and place do not add up linearly to a class, so random Fourier features of them are
-added (Rahimi and Recht 2007), which makes the regression one with a Gaussian kernel at the cost of a linear one. It learns from
-answers alone, but for a small share of the weight that rests on first labels, drawn at random: answers are asked where labels are
-doubted, and without that share the regression would hold every mask for doubtful.
+lies, what lies around it. What these weigh adds to the logits that the prior gives each mask (`MaskFeatures.start`): with few
+answers a mask is believed to be what label and model say, and not anything. Colour, texture and place do not add up linearly to
+a class, so random Fourier features of them are added (Rahimi and Recht 2007), which makes the regression one with a Gaussian
+kernel at the cost of a linear one. It learns from answers, but for a small share of the weight that rests on first labels, drawn
+at random: answers are asked where labels are doubted, and without that share the regression would hold every mask for doubtful.
 
 A refit starts from the weights of the last one, so it takes a few steps.
 """
@@ -22,9 +23,8 @@ from threadpoolctl import ThreadpoolController
 
 from a2lc.errors import InputError
 from a2lc.posterior.features import CHUNK, FloatArray, MaskFeatures
-from a2lc.statistics.mask_stats import MaskStats
 
-__all__ = ["Posterior", "fit_posterior", "prior_posterior", "softmax"]
+__all__ = ["Posterior", "fit_posterior", "softmax"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,16 +51,6 @@ class Posterior:
             logits = features.logits(chunk if rows is None else rows[chunk], self.weights)
             found[chunk] = softmax(logits / np.float32(self.temperature))
         return _without_errors(found, self.error_rate)
-
-
-def prior_posterior(stats: MaskStats, first: NDArray[Any]) -> FloatArray:
-    """Return (M, K + 1) prior probabilities: the initial label and the model's mean softmax, half and half."""
-    classes = stats.num_classes
-    found = np.zeros((len(stats), classes + 1), dtype=np.float32)
-    found[:, :classes] = stats.mean_probs
-    label = np.eye(classes + 1, dtype=np.float32)[np.where(first < 0, classes, first)]
-    found = np.where((first < 0)[:, None], found, 0.5 * found + 0.5 * label)
-    return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-9), dtype=np.float32)
 
 
 def fit_posterior(
@@ -97,7 +87,9 @@ def fit_posterior(
         raise InputError("There are no answers to learn from yet.")
     if classes.min() < 0 or classes.max() > num_classes:
         raise InputError(f"Expected classes in [0, {num_classes}], found {classes.min()}..{classes.max()}.")
-    inputs = features.rows(np.asarray(rows))
+    rows = np.asarray(rows)
+    inputs = features.rows(rows)
+    begun = None if features.start is None else features.start[rows].astype(np.float64)
     totals = weights.astype(np.float32)[:, None]
     targets = np.eye(num_classes + 1, dtype=np.float32)[classes] * totals
     shape = (inputs.shape[1], num_classes + 1)
@@ -106,7 +98,7 @@ def fit_posterior(
     held[-1] = 0.1
 
     def loss(flat: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
-        value, gradient = _loss(flat.reshape(shape), inputs, targets, totals, held)
+        value, gradient = _loss(flat.reshape(shape), inputs, targets, totals, held, begun)
         return value, gradient.ravel()
 
     begin = np.zeros(shape) if start is None or start.weights.shape != shape else start.weights.astype(np.float64)
@@ -126,7 +118,12 @@ def _threads() -> ThreadpoolController:
 
 
 def _loss(
-    weights: NDArray[np.float64], inputs: FloatArray, targets: FloatArray, totals: FloatArray, held: NDArray[np.float64]
+    weights: NDArray[np.float64],
+    inputs: FloatArray,
+    targets: FloatArray,
+    totals: FloatArray,
+    held: NDArray[np.float64],
+    begun: NDArray[np.float64] | None = None,
 ) -> tuple[float, NDArray[np.float64]]:
     """Compute the objective of `fit_posterior`, and its gradient.
 
@@ -136,8 +133,11 @@ def _loss(
         targets: (n, K + 1) weight of each at its class, else 0.
         totals: (n, 1) weight of each.
         held: (F, 1) strength of the regularisation.
+        begun: (n, K + 1) logits to which the features add, or None for 0.
     """
     logits = (inputs @ weights.astype(np.float32)).astype(np.float64)
+    if begun is not None:
+        logits += begun
     logits -= logits.max(axis=1, keepdims=True)
     exponents = np.exp(logits)
     sums = exponents.sum(axis=1, keepdims=True)

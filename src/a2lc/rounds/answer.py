@@ -130,7 +130,7 @@ def _replies(
         seed=context.seed(round_index),
         gate=context.method.query.gated,
     )
-    by_table = {QueryKind.CORRECTION, QueryKind.DOMINANT}
+    by_table = {QueryKind.CORRECTION, QueryKind.GRID, QueryKind.DOMINANT}
     asked = [query for query in queries if query.kind in by_table]
     replies = dict(zip(asked, oracle.answer(asked, project.masks, context.truth.table, state), strict=True))
     looked: dict[Query, Seen] = {}
@@ -144,10 +144,11 @@ def _replies(
         looked |= dict(zip(mine, seen_here, strict=True))
     for query in queries:
         seen = looked[query] if query in looked else Seen(answer=replies[query])
-        clicks = context.cost.of_answer(seen.answer.kind, len(seen.answer.classes))
+        given = replace(seen.answer, in_grid=query.grid is not None)
+        clicks = context.cost.of_reply(query, given)
         yield (
             query,
-            partial(_with_pixels, context, oracle, query, seen.answer),
+            partial(_with_pixels, context, oracle, query, given),
             clicks if seen.clicks is None else seen.clicks,
         )
 

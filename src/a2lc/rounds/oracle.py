@@ -40,9 +40,10 @@ class Seen:
 class Oracle:
     """Answers queries from ground truth.
 
-    A correction query is answered by A2LC's published rule. A mask whose current labels agree with ground truth on more
-    than half of its pixels is kept as it is; any other gets the most frequent true class of its pixels, which may be
-    void. Ground truth without a class counts as a mismatch. Ties go to the smallest class, and void loses them.
+    A correction query, alone or in a grid, is answered by A2LC's published rule. A mask whose current labels agree with
+    ground truth on more than half of its pixels is kept as it is; any other gets the most frequent true class of its
+    pixels, which may be void. Ground truth without a class counts as a mismatch. Ties go to the smallest class, and void
+    loses them.
 
     A dominant query gets the most frequent true class of its pixels, whatever they carry. A pixel query gets the true
     class of its pixel; a multi-class query all classes of its region but for a band along its border; a precise query the
@@ -198,7 +199,7 @@ class Oracle:
         mode = int(np.argmax(by_class))
         wanted = VOID if mode == self.num_classes else mode
         proposed = VOID if query.proposed is None else query.proposed
-        if accuracy > 0.5 and query.kind == QueryKind.CORRECTION:
+        if accuracy > 0.5 and query.kind in {QueryKind.CORRECTION, QueryKind.GRID}:
             wanted = proposed
             if proposed == VOID:  # void is its most frequent label, yet most of its pixels are right: they stay
                 return Answer(query_id=query.query_id, annotator=ORACLE, kind=AnswerKind.MIXED)

@@ -126,7 +126,8 @@ class Recorder:
                 found[place] = refusal
                 continue
             taken.add(answer.query_id)
-            query, clicks = self.queries[answer.query_id], self.cost.of_answer(answer.kind, len(answer.classes))
+            query = self.queries[answer.query_id]
+            clicks = self.cost.of_reply(query, answer)
             made = corrections_of(self.project, query, answer, self._classes, self._before(answer))
             # Two questions may be about one mask: the second finds what the first came to.
             for image, mask, _, new in made:

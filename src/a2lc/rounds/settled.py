@@ -49,8 +49,13 @@ def check_plan(context: Context) -> None:
             )
     wanted = json.loads(json.dumps(plan.to_json()))
     if settled.get("method") == plan.method and "settings" in settled:
-        # A version that did not know a setting did what its default says.
-        settled["settings"] = {**plan.defaults(), **settled["settings"]}
+        # A version that did not know a setting did what its default says, and a default of an earlier one was nobody's choice.
+        former = {
+            name: wanted["settings"][name]
+            for name, values in context.method.former_defaults.items()
+            if name not in plan.settings and settled["settings"].get(name) in values
+        }
+        settled["settings"] = {**plan.defaults(), **settled["settings"], **former}
     differ = [key for key in settled if settled[key] != wanted[key]]
     if differ:
         raise StageError(

@@ -67,9 +67,10 @@ class ProjectSource:
         """Return all queries with the answers that stand."""
         return standing_answers(self.project.ledger)
 
-    def answered(self, round_index: int) -> set[int]:
-        """Return the ids of the queries of a round that have an answer."""
-        return {answer.query_id for answer, _ in self.project.ledger.answers(round_index)}
+    def answered(self, round_index: int) -> dict[int, float]:
+        """Return the queries of a round that have an answer, and its clicks, in those that the dearest answer costs."""
+        highest = self.context.cost.highest
+        return {answer.query_id: clicks / highest for answer, clicks in self.project.ledger.answers(round_index)}
 
     def asked_masks(self, *, closed: bool = False) -> NDArray[np.uint64]:
         """Return the keys of masks with a query."""

@@ -96,11 +96,17 @@ class Desk:
             count: Maximum number of questions.
 
         Returns:
-            The class, and the questions: the first free one that has a likely class, and those most similar to it by the
-            model's probabilities. The class is None if there are no questions.
+            The class, and the questions: of a grid that the round asks; else the first free one that has a likely class, and
+            those most similar to it by the model's probabilities. The class is None if there are no questions.
         """
+        together = self._together(self.queue.free_questions(annotator))[:count]
+        if together:
+            lent = self.queue.lend_if_free(together, annotator)
+            if lent:
+                return likely_class(lent[0]), lent
         self.worker.top_up(_GRID_POOL)
-        free = [(query, likely_class(query)) for query in self.queue.free_questions(annotator)]
+        # What the round asks as one grid is not broken up for another.
+        free = [(query, likely_class(query)) for query in self.queue.free_questions(annotator) if query.grid is None]
         label = next((label for _, label in free if label is not None), None)
         if label is None:
             return None, []
@@ -108,6 +114,16 @@ class Desk:
         # Others may have been lent some in the meantime.
         lent = self.queue.lend_if_free(similar, annotator)
         return (label, lent) if lent else (None, [])
+
+    @staticmethod
+    def _together(free: Sequence[Query]) -> list[Query]:
+        """Return the questions of the first grid that is still whole, or of the first that is not; none if there is no grid."""
+        grids: dict[int, list[Query]] = {}
+        for query in free:
+            if query.grid is not None:
+                grids.setdefault(query.grid, []).append(query)
+        whole = (queries for number, queries in grids.items() if queries[0].query_id == number)
+        return next(whole, next(iter(grids.values()), []))
 
     def release(self, annotator: str, ids: Sequence[int]) -> int:
         """Take questions back unanswered; see `QuestionQueue.release`."""

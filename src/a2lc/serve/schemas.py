@@ -158,6 +158,7 @@ class AnswerBody(Body):
     milliseconds: Annotated[int, Field(ge=0, le=10**10)] | None = None
     replaces: QuestionId | None = None
     parts: AnsweredParts | None = None
+    in_grid: Annotated[bool, Field(description="whether it was given, or the mask marked, in a grid")] = False
 
 
 class AnswersBody(NamedBody):

@@ -218,6 +218,7 @@ class Views:
                     milliseconds=given.milliseconds,
                     replaces=given.replaces,
                     pixels=pixels,
+                    in_grid=given.in_grid,
                 )
             )
         recorded = iter([ResultBody(**vars(outcome)) for outcome in (self.desk.answer(valid) if valid else ())])

@@ -9,7 +9,7 @@ from a2lc.ledger.schema import LATEST
 from a2lc.records import Answer, AnswerKind, Query, QueryKind
 
 # Version 1 is the latest without these.
-_ADDED_COLUMNS = {"queries": ("kind", "pixel"), "answers": ("pixels",)}
+_ADDED_COLUMNS = {"queries": ("kind", "pixel", "grid"), "answers": ("pixels",)}
 _ADDED_TABLES = ("layer_files", "layers", "leases", "class_edits")
 
 
@@ -35,7 +35,9 @@ def to_version_1(path):
         (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         lines = [line for line in sql.splitlines() if not any(line.strip().startswith(f"{c} ") for c in columns)]
         text = "\n".join(
-            line for line in lines if "CHECK (kind in ('correction'" not in line and "pixel >= 0" not in line
+            line
+            for line in lines
+            if "CHECK (kind in ('correction'" not in line and "pixel >= 0" not in line and "grid > 0" not in line
         )
         connection.execute(text.replace(f"CREATE TABLE {table}", f"CREATE TABLE old_{table}").replace(", \n)", "\n)"))
         names = ", ".join(kept)
@@ -84,12 +86,21 @@ def test_nothing_recorded_is_lost(old):
 def test_questions_of_all_kinds_are_read_as_written(ledger):
     queries = [
         Query(
-            round=1, image=0, mask_ids=(m,), proposed=None, score=1.0, kind=kind, pixel=7 if kind == "pixel" else None
+            round=1,
+            image=0,
+            mask_ids=(m,),
+            proposed=None,
+            score=1.0,
+            kind=kind,
+            pixel=7 if kind == "pixel" else None,
+            grid=0 if kind == "grid" else None,
         )
-        for m, kind in enumerate(QueryKind, start=1)
+        for m, kind in enumerate([*QueryKind, QueryKind.GRID], start=1)
     ]
     ledger.add_queries(1, queries, 0.1, {})
     assert [(q.kind, q.pixel) for q in ledger.queries()] == [(q.kind, q.pixel) for q in queries]
+    # A grid is named by the first of its queries, whatever it was called before.
+    assert {q.grid for q in ledger.queries() if q.kind == "grid"} == {2}
 
 
 def test_questions_left_over_when_the_clicks_were_spent_were_not_asked(ledger):

@@ -9,7 +9,8 @@ from a2lc.errors import InputError, ShapeError
 from a2lc.posterior import regression
 from a2lc.posterior.calibration import calibrate
 from a2lc.posterior.features import COLUMNS, MaskFeatures, mask_features
-from a2lc.posterior.regression import Posterior, fit_posterior, prior_posterior
+from a2lc.posterior.prior import prior_posterior
+from a2lc.posterior.regression import Posterior, fit_posterior
 from a2lc.statistics.appearance import APPEARANCE, Borders
 from a2lc.statistics.mask_stats import _DTYPES, _WIDE, LAYOUT, MaskStats
 

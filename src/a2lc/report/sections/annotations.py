@@ -98,7 +98,7 @@ def annotation_log(facts: Facts) -> LogSection:
 
 def confirms_label(query: Query, answer: Answer) -> bool | None:
     """Return whether an answer confirms the label in question; None for a skip, or if no label was in question."""
-    if answer.kind == AnswerKind.SKIP or query.kind not in {QueryKind.CORRECTION, QueryKind.PIXEL}:
+    if answer.kind == AnswerKind.SKIP or query.kind not in {QueryKind.CORRECTION, QueryKind.GRID, QueryKind.PIXEL}:
         return None
     given = answered_class(answer)
     # Where a mask has several classes or none that fits, one label for all of it was wrong.

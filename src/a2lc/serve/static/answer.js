@@ -510,7 +510,7 @@ export class AnswerView {
     const milliseconds = Math.max(0, Math.round(at - this.shownAt));
     app.outbox.add(
       app.name,
-      { query_id: id, kind, classes, milliseconds, parts },
+      { query_id: id, kind, classes, milliseconds, parts, in_grid: app.marked.has(id) },
       Boolean(review) && review.kind !== "later",
     );
     app.past.add(ready, kind, classes);

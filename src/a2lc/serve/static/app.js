@@ -40,6 +40,8 @@ class App {
       view: (card) => this.answer.viewer.viewOf(card),
       answered: () => this.outbox.questions,
     });
+    /** Questions that were marked in a grid as of another class. */
+    this.marked = new Set();
     this.past = new Past(this.classes, (entry) => this.answer.reopen(entry));
     this.answer = new AnswerView(this);
     this.split = new SplitDialog(this);

@@ -156,11 +156,14 @@ export class GridView {
         classes: [now.proposed],
         milliseconds: each,
         parts: null,
+        in_grid: true,
       };
       app.outbox.add(app.name, answer, false);
       app.past.add(new Ready(card), kind, [now.proposed]);
     }
     for (const { query_id: id } of now.cards) app.feed.others.delete(id);
+    // What was marked here costs more than what was asked about alone, wherever it is answered.
+    for (const id of now.marked) app.marked.add(id);
     app.feed.release([...now.marked]);
     // The next grid must not hold what was confirmed just now.
     app.outbox.schedule();

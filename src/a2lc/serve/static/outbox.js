@@ -44,7 +44,7 @@ export class Outbox extends EventTarget {
    * Keep an answer and send it soon.
    * @param {string} annotator
    * @param {{query_id: number, kind: string, classes: number[], milliseconds: number|null, parts:
-   * Object|null}} answer
+   * Object|null, in_grid: boolean}} answer
    * @param {boolean} again whether it takes the place of an answer given before
    */
   add(annotator, answer, again) {
