@@ -6,10 +6,15 @@ overwritten by an automatic correction, and a query has one standing answer. So 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
+from itertools import chain
+
 from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -20,10 +25,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
-    inspect,
     select,
-    text,
 )
+from sqlalchemy.schema import CreateIndex, CreateTable, sort_tables
 
 from a2lc.errors import NewerProjectError
 
@@ -229,63 +233,66 @@ _APPEND_ONLY = (
 )
 
 
-def _append_only(connection: Connection, tables: tuple[Table, ...]) -> None:
-    for table in tables:
-        for verb in ("UPDATE", "DELETE"):
-            connection.execute(
-                text(
-                    f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
-                    f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: {verb} on {table.name}'); END"
-                )
-            )
+def _append_only(tables: tuple[Table, ...]) -> list[str]:
+    """Return the triggers that keep tables append-only."""
+    return [
+        f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
+        f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: {verb} on {table.name}'); END"
+        for table in tables
+        for verb in ("UPDATE", "DELETE")
+    ]
 
 
-def _create(connection: Connection) -> None:
-    """Create all tables as they are today, and the triggers that keep them append-only."""
-    metadata.create_all(connection)
-    if connection.dialect.name != "sqlite":
-        return
-    _append_only(connection, _APPEND_ONLY)
-    connection.execute(
-        text(
-            "CREATE TRIGGER answer_before_automatic BEFORE INSERT ON corrections WHEN NEW.source = 'automatic' AND "
-            "EXISTS (SELECT 1 FROM query_masks JOIN answers ON answers.query = query_masks.query "
-            "WHERE query_masks.image = NEW.image AND query_masks.mask_id = NEW.mask_id AND answers.kind <> 'skip' "
-            "AND NOT EXISTS (SELECT 1 FROM answers AS later WHERE later.replaces = answers.id)) "
-            "BEGIN SELECT RAISE(ABORT, 'an answer is never overwritten by an automatic correction'); END"
-        )
-    )
-    connection.execute(
-        text(
-            "CREATE TRIGGER one_standing_answer BEFORE INSERT ON answers WHEN NEW.replaces IS NULL AND "
-            "EXISTS (SELECT 1 FROM answers WHERE answers.query = NEW.query) "
-            "BEGIN SELECT RAISE(ABORT, 'the question has an answer already'); END"
-        )
-    )
+def _definitions(dialect: Dialect, tables: Iterable[Table]) -> list[str]:
+    """Return the statements that create tables, each with its indexes."""
+    return [
+        str(statement.compile(dialect=dialect))
+        for table in tables
+        for statement in (CreateTable(table), *(CreateIndex(index) for index in sorted(table.indexes, key=_name)))
+    ]
 
 
-def _second(connection: Connection) -> None:
+def _name(index: Index) -> str:
+    return str(index.name)
+
+
+@cache
+def _whole(dialect: Dialect) -> list[str]:
+    """Return the statements that create all tables as they are today, and the triggers that keep them append-only."""
+    return [
+        *_definitions(dialect, [_versions, *sort_tables(list(metadata.tables.values()))]),
+        *_append_only(_APPEND_ONLY),
+        "CREATE TRIGGER answer_before_automatic BEFORE INSERT ON corrections WHEN NEW.source = 'automatic' AND "
+        "EXISTS (SELECT 1 FROM query_masks JOIN answers ON answers.query = query_masks.query "
+        "WHERE query_masks.image = NEW.image AND query_masks.mask_id = NEW.mask_id AND answers.kind <> 'skip' "
+        "AND NOT EXISTS (SELECT 1 FROM answers AS later WHERE later.replaces = answers.id)) "
+        "BEGIN SELECT RAISE(ABORT, 'an answer is never overwritten by an automatic correction'); END",
+        "CREATE TRIGGER one_standing_answer BEFORE INSERT ON answers WHEN NEW.replaces IS NULL AND "
+        "EXISTS (SELECT 1 FROM answers WHERE answers.query = NEW.query) "
+        "BEGIN SELECT RAISE(ABORT, 'the question has an answer already'); END",
+    ]
+
+
+def _second(dialect: Dialect) -> list[str]:
     """Version 2: what a question asks, pixel labels that come with an answer, and layers of labels below the mask."""
     kinds = "'correction', 'dominant', 'pixel', 'classes', 'precise'"
-    for statement in (
+    return [
         f"ALTER TABLE queries ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'correction' CHECK (kind in ({kinds}))",
         "ALTER TABLE queries ADD COLUMN pixel INTEGER CHECK (pixel >= 0)",
         "ALTER TABLE answers ADD COLUMN pixels VARCHAR(64)",
-    ):
-        connection.execute(text(statement))
-    metadata.create_all(connection, tables=list(_LAYERS))
-    _append_only(connection, _LAYERS)
+        *_definitions(dialect, _LAYERS),
+        *_append_only(_LAYERS),
+    ]
 
 
-def _third(connection: Connection) -> None:
+def _third(dialect: Dialect) -> list[str]:
     """Version 3: questions are lent to annotators."""
-    metadata.create_all(connection, tables=[leases])
+    return _definitions(dialect, [leases])
 
 
-def _fourth(connection: Connection) -> None:
+def _fourth(dialect: Dialect) -> list[str]:
     """Version 4: classes are renamed, merged, split and added."""
-    metadata.create_all(connection, tables=[class_edits])
-    _append_only(connection, (class_edits,))
+    return [*_definitions(dialect, [class_edits]), *_append_only((class_edits,))]
 
 
 _MIGRATIONS = {2: _second, 3: _third, 4: _fourth}
@@ -301,7 +308,8 @@ _versions = Table(
 
 def schema_version(connection: Connection) -> int:
     """Version of the schema a database has; 0 for an empty one."""
-    if not inspect(connection).has_table("schema_versions"):
+    tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_versions'"
+    if connection.exec_driver_sql(tables).first() is None:
         return 0
     return connection.execute(select(func.max(_versions.c.version))).scalar_one() or 0
 
@@ -318,10 +326,9 @@ def migrate(connection: Connection) -> None:
             f"The ledger has schema version {version}, but this a2lc knows versions up to {LATEST}. Install the "
             "a2lc that created the project, or a newer one: pip install -U a2lc"
         )
-    _versions.create(connection, checkfirst=True)
-    if version == 0:
-        _create(connection)
-    for number in range(version + 1, LATEST + 1):
-        if version:
-            _MIGRATIONS[number](connection)
+    versions = range(version + 1, LATEST + 1)
+    steps = [_MIGRATIONS[number](connection.dialect) for number in versions] if version else [_whole(connection.dialect)]
+    for statement in chain.from_iterable(steps):
+        connection.exec_driver_sql(statement)
+    for number in versions:
         connection.execute(_versions.insert().values(version=number))
