@@ -42,7 +42,7 @@ def _shared() -> tuple[Dialect, LRUCache[Any, Any]]:
     return engine.dialect, LRUCache(500)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> Any:
     # Connections go from thread to thread by the pool. The driver's own handling of transactions would leave DDL outside
     # them, so each is begun explicitly.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -127,7 +127,11 @@ class LedgerFile:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with self._errors(), self._engine.connect() as connection, connection.begin():
+        with (
+            self._errors(),
+            self._engine.connect().execution_options(a2lc_write=True) as connection,
+            connection.begin(),
+        ):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 

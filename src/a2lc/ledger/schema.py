@@ -6,9 +6,7 @@ overwritten by an automatic correction, and a query has one standing answer. So 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
-from itertools import chain
 
 from sqlalchemy import (
     CheckConstraint,
@@ -26,8 +24,9 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
     select,
+    text,
 )
-from sqlalchemy.schema import CreateIndex, CreateTable, sort_tables
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 
 from a2lc.errors import NewerProjectError
 
@@ -233,8 +232,7 @@ _APPEND_ONLY = (
 )
 
 
-def _append_only(tables: tuple[Table, ...]) -> list[str]:
-    """Return the triggers that keep tables append-only."""
+def _triggers(tables: tuple[Table, ...]) -> list[str]:
     return [
         f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
         f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: {verb} on {table.name}'); END"
@@ -243,25 +241,20 @@ def _append_only(tables: tuple[Table, ...]) -> list[str]:
     ]
 
 
-def _definitions(dialect: Dialect, tables: Iterable[Table]) -> list[str]:
-    """Return the statements that create tables, each with its indexes."""
-    return [
-        str(statement.compile(dialect=dialect))
-        for table in tables
-        for statement in (CreateTable(table), *(CreateIndex(index) for index in sorted(table.indexes, key=_name)))
-    ]
-
-
-def _name(index: Index) -> str:
-    return str(index.name)
+def _append_only(connection: Connection, tables: tuple[Table, ...]) -> None:
+    for statement in _triggers(tables):
+        connection.exec_driver_sql(statement)
 
 
 @cache
-def _whole(dialect: Dialect) -> list[str]:
+def _definitions(dialect: Dialect) -> list[str]:
     """Return the statements that create all tables as they are today, and the triggers that keep them append-only."""
+    made: list[DDLElement] = []
+    for table in sort_tables(list(metadata.tables.values())):
+        made += [CreateTable(table), *map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name)))]
     return [
-        *_definitions(dialect, [_versions, *sort_tables(list(metadata.tables.values()))]),
-        *_append_only(_APPEND_ONLY),
+        *(str(statement.compile(dialect=dialect)) for statement in made),
+        *_triggers(_APPEND_ONLY),
         "CREATE TRIGGER answer_before_automatic BEFORE INSERT ON corrections WHEN NEW.source = 'automatic' AND "
         "EXISTS (SELECT 1 FROM query_masks JOIN answers ON answers.query = query_masks.query "
         "WHERE query_masks.image = NEW.image AND query_masks.mask_id = NEW.mask_id AND answers.kind <> 'skip' "
@@ -273,26 +266,33 @@ def _whole(dialect: Dialect) -> list[str]:
     ]
 
 
-def _second(dialect: Dialect) -> list[str]:
+def _create(connection: Connection) -> None:
+    for statement in _definitions(connection.dialect):
+        connection.exec_driver_sql(statement)
+
+
+def _second(connection: Connection) -> None:
     """Version 2: what a question asks, pixel labels that come with an answer, and layers of labels below the mask."""
     kinds = "'correction', 'dominant', 'pixel', 'classes', 'precise'"
-    return [
+    for statement in (
         f"ALTER TABLE queries ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'correction' CHECK (kind in ({kinds}))",
         "ALTER TABLE queries ADD COLUMN pixel INTEGER CHECK (pixel >= 0)",
         "ALTER TABLE answers ADD COLUMN pixels VARCHAR(64)",
-        *_definitions(dialect, _LAYERS),
-        *_append_only(_LAYERS),
-    ]
+    ):
+        connection.execute(text(statement))
+    metadata.create_all(connection, tables=list(_LAYERS))
+    _append_only(connection, _LAYERS)
 
 
-def _third(dialect: Dialect) -> list[str]:
+def _third(connection: Connection) -> None:
     """Version 3: questions are lent to annotators."""
-    return _definitions(dialect, [leases])
+    metadata.create_all(connection, tables=[leases])
 
 
-def _fourth(dialect: Dialect) -> list[str]:
+def _fourth(connection: Connection) -> None:
     """Version 4: classes are renamed, merged, split and added."""
-    return [*_definitions(dialect, [class_edits]), *_append_only((class_edits,))]
+    metadata.create_all(connection, tables=[class_edits])
+    _append_only(connection, (class_edits,))
 
 
 _MIGRATIONS = {2: _second, 3: _third, 4: _fourth}
@@ -326,9 +326,10 @@ def migrate(connection: Connection) -> None:
             f"The ledger has schema version {version}, but this a2lc knows versions up to {LATEST}. Install the "
             "a2lc that created the project, or a newer one: pip install -U a2lc"
         )
-    versions = range(version + 1, LATEST + 1)
-    steps = [_MIGRATIONS[number](connection.dialect) for number in versions] if version else [_whole(connection.dialect)]
-    for statement in chain.from_iterable(steps):
-        connection.exec_driver_sql(statement)
-    for number in versions:
+    _versions.create(connection, checkfirst=True)
+    if version == 0:
+        _create(connection)
+    for number in range(version + 1, LATEST + 1):
+        if version:
+            _MIGRATIONS[number](connection)
         connection.execute(_versions.insert().values(version=number))
