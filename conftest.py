@@ -6,10 +6,13 @@ packages are installed, as they are in `.ci/run`, nothing is skipped by this.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +38,48 @@ MISSING = {extra for package, extra in EXTRAS.items() if importlib.util.find_spe
 collect_ignore_glob = (
     ["src/a2lc/training/*", "src/a2lc/models/*", "src/a2lc/statistics/torch_kernel.py"] if "train" in MISSING else []
 )
+
+
+def _compile_in_one_process(run: str) -> None:
+    """Let one process of a run compile a function, and the others wait for it and read it from numba's cache.
+
+    Args:
+        run: Name of the run, which its processes share.
+    """
+    from filelock import FileLock
+    from numba.core.caching import NullCache
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.dispatcher import Dispatcher
+
+    folder = Path(tempfile.gettempdir()) / f"a2lc-compiling-{run}"
+    folder.mkdir(exist_ok=True)
+    compile_here = Dispatcher.compile
+
+    def compile_once(dispatcher: Any, signature: Any) -> Any:
+        if isinstance(dispatcher._cache, NullCache):
+            return compile_here(dispatcher, signature)
+        function = dispatcher.py_func
+        # The compiler's own lock first, as a thread that compiles has it when it comes to a function that it calls.
+        with (
+            global_compiler_lock,
+            FileLock(folder / f"{function.__module__}.{function.__qualname__}.lock", is_singleton=True),
+        ):
+            return compile_here(dispatcher, signature)
+
+    Dispatcher.compile = compile_once
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the compilation of functions with the other processes of the run, if there are any."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        _compile_in_one_process(worker["testrunuid"])
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lasts as long as the run: modules and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def _extra_of(error: BaseException | None) -> str | None:

@@ -13,21 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from a2lc.classes.table import ClassTable, read_classes
-from a2lc.creation import importer
 from a2lc.errors import InputError, require_known
-from a2lc.export import ExportSummary, export_project
 from a2lc.formats.base import Sources
 from a2lc.images.options import ReadingOptions
 from a2lc.io.progress import Track, no_progress
-from a2lc.methods import create_method
 from a2lc.project import project as base
 from a2lc.project.config import with_options
 from a2lc.records import Answer, AnswerKind, Query
-from a2lc.report import write_report
 from a2lc.rounds import status
-from a2lc.rounds.loop import Loop
 from a2lc.rounds.plan import RoundPlan
-from a2lc.rounds.providers import ConfiguredModels
 from a2lc.rounds.recorder import record_answer
 from a2lc.rounds.result import StageResult
 from a2lc.rounds.shards import available_cores
@@ -35,8 +29,11 @@ from a2lc.rounds.stages import take_back
 from a2lc.rounds.stopping import parse_until
 from a2lc.training.provider import ModelProvider
 
+# Each function loads what it needs: reading a project takes a third of the time that loading everything does.
 if TYPE_CHECKING:
     from torch import nn
+
+    from a2lc.export import ExportSummary
 
 __all__ = ["Project", "RunResult", "create_project"]
 
@@ -115,6 +112,9 @@ class Project(base.Project):
             InputError: An option does not fit the project; the subclass tells which.
             LockedError: Another process is changing the project.
         """
+        from a2lc.methods import create_method
+        from a2lc.rounds.loop import Loop
+
         with self.lock():
             config = with_options(
                 self.config,
@@ -246,6 +246,8 @@ class Project(base.Project):
             path: File to write; default: `report.html` in the project folder.
             through: Use the state at the end of this round; default: the current state.
         """
+        from a2lc.report import write_report
+
         return write_report(self, self.folder / "report.html" if path is None else Path(path), through=through)
 
     def export(
@@ -268,6 +270,8 @@ class Project(base.Project):
             proven_only: Leave out automatic corrections that no certificate covers.
             track: Progress reporter; default: none.
         """
+        from a2lc.export import export_project
+
         return export_project(
             self,
             Path(out),
@@ -334,6 +338,8 @@ def create_project(
         ...     "my.a2lc", images="images", labels="labels", classes=["road", "car", "tree"]
         ... )
     """
+    from a2lc.creation import importer
+
     for key in reading:
         require_known("reading option", key, sorted(ReadingOptions.__dataclass_fields__))
     elsewhere = images is not None and "://" in str(images)
@@ -361,6 +367,8 @@ def _provider_of(models: ModelProvider | nn.Module | None) -> ModelProvider | No
     """Take a network for the model of a provider."""
     if models is None or hasattr(models, "from_weights"):
         return cast("ModelProvider | None", models)
+    from a2lc.rounds.providers import ConfiguredModels
+
     return ConfiguredModels(cast("nn.Module", models))
 
 

@@ -214,7 +214,7 @@ def parquet_rows(out: Path) -> dict[str, tuple[bytes, bytes]]:
     return {r["image"]["path"].removesuffix(".png"): (r["image"]["bytes"], r["label"]["bytes"]) for r in rows}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def answered(scored):
     """Folder of a project after a round. Not to be written to."""
     with scored.project("answered.a2lc") as project:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -54,6 +54,21 @@ HIDDEN = (
 # ---- a tree of modules ---------------------------------------------------------------------------------------------
 
 
+def statements(node: ast.AST, entered: Callable[[ast.AST], bool] = lambda node: True) -> Iterator[ast.AST]:
+    """All statements below a node, but for those that are not entered and what is in them: no import is anywhere else."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, field, ()):
+            if entered(child):
+                yield child
+                yield from statements(child, entered)
+
+
+def loaded(node: ast.AST) -> bool:
+    """Whether a statement runs, or at least its first line does, when its module is loaded."""
+    checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    return not checking and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
 class Tree:
     """The modules of a package `a2lc` and what each imports."""
 
@@ -62,7 +77,7 @@ class Tree:
         self.parsed = {
             module: ast.parse(path.read_text(encoding="utf-8"), str(path)) for module, path in self.paths.items()
         }
-        self._everywhere = {module: self._found(module, ast.walk(tree)) for module, tree in self.parsed.items()}
+        self._everywhere = {module: self._found(module, statements(tree)) for module, tree in self.parsed.items()}
 
     @staticmethod
     def _name(root: Path, path: Path) -> str:
@@ -70,17 +85,10 @@ class Tree:
 
     def imports(self, module: str, *, on_load: bool = False) -> set[str]:
         """Modules of the tree that a module imports: anywhere, or only what runs when it is loaded."""
-        return self._found(module, self._loaded(self.parsed[module])) if on_load else self._everywhere[module]
+        return self._found(module, statements(self.parsed[module], loaded)) if on_load else self._everywhere[module]
 
     def _found(self, module: str, nodes: Iterable[ast.AST]) -> set[str]:
         return {name for node in nodes for name in self._imported(module, node) if name != module}
-
-    def _loaded(self, node: ast.AST) -> Iterator[ast.AST]:
-        for child in ast.iter_child_nodes(node):
-            checking = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
-            if not checking and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-                yield child
-                yield from self._loaded(child)
 
     def _imported(self, module: str, node: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Import):
@@ -154,7 +162,7 @@ def too_long(tree: Tree) -> Iterator[str]:
     for module, path in tree.paths.items():
         if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST_MODULE:
             yield module
-        for node in ast.walk(tree.parsed[module]):
+        for node in statements(tree.parsed[module]):
             if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno >= LONGEST_CLASS:
                 yield f"{module}.{node.name}"
 

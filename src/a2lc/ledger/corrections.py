@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -160,8 +161,7 @@ class CorrectionLog(LedgerFile):
         """Return corrections in recorded order, as columns.
 
         Args:
-            through: Only those that stood at the end of this round. What was undone later on, before the next round
-                began, is not among them.
+            through: Only those that stood at the end of this round, see `CorrectionRows.through`.
         """
         codes = " ".join(f"WHEN '{name}' THEN {code}" for code, name in enumerate(SOURCES))
         # Plain SQL and the driver's own rows: a million of them are read in a second.
@@ -169,13 +169,11 @@ class CorrectionLog(LedgerFile):
             f"SELECT id, round, image, mask_id, coalesce(old_class, {FIRST}), coalesce(new_class, {FIRST}), "
             f"CASE source {codes} END FROM corrections"
         )
-        if through is not None:
-            statement += f" WHERE round < {int(through)} OR (round = {int(through)} AND source <> 'undo')"
         with self._read() as connection:
             cursor: Any = connection.exec_driver_sql(statement + " ORDER BY id").cursor
-            flat = np.fromiter((value for row in cursor for value in row), dtype=np.int64)
+            flat = np.fromiter(chain.from_iterable(cursor), dtype=np.int64)
         table = flat.reshape(-1, 7).T
-        return CorrectionRows(
+        rows = CorrectionRows(
             ids=table[0].copy(),
             rounds=table[1].astype(np.int32),
             keys=mask_keys(table[2], table[3]),
@@ -183,6 +181,7 @@ class CorrectionLog(LedgerFile):
             new=self._read_classes(table[5]),
             source=table[6].astype(np.int8),
         )
+        return rows.through(through)
 
     def _read_classes(self, codes: NDArray[np.int64]) -> NDArray[np.int32]:
         found = codes if self._view is None else self._view.indices(codes)

@@ -7,11 +7,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, Insert, QueuePool, create_engine
 from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.util import LRUCache
 
 from a2lc.classes.edits import ClassView
 from a2lc.classes.sentinels import FIRST
@@ -27,28 +29,37 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+@cache
+def _shared() -> tuple[Dialect, LRUCache[Any, Any]]:
+    """Return the dialect and the compiled statements of all ledgers of this process.
+
+    A statement is compiled for one dialect object. With a dialect for each file, as `create_engine` makes them, every
+    ledger that is opened would compile every statement again, which takes longer than reading a small one.
+    """
+    engine = create_engine("sqlite://")
+    engine.connect().close()  # the dialect learns what the version of SQLite can do
+    engine.dispose()
+    return engine.dialect, LRUCache(500)
+
+
+def _connect(path: Path) -> Any:
+    # Connections go from thread to thread by the pool. The driver's own handling of transactions would leave DDL outside
+    # them, so each is begun explicitly.
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA busy_timeout=30000")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA recursive_triggers=ON")  # else INSERT OR REPLACE would delete unseen by the triggers
+    return connection
+
+
 def open_engine(path: Path) -> Engine:
     """Open a SQLite file in WAL mode, every write safe on disk before it returns."""
-    engine = create_engine(f"sqlite:///{path}")
-
-    # The driver's own handling of transactions would leave DDL outside them; SQLAlchemy's manual gives this way.
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=30000")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA recursive_triggers=ON")  # else INSERT OR REPLACE would delete unseen by the triggers
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("a2lc_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
+    dialect, compiled = _shared()
+    pool = QueuePool(lambda: _connect(path), dialect=dialect)
+    url = URL.create("sqlite", database=str(path))
+    return Engine(pool, dialect, url, execution_options={"compiled_cache": compiled})
 
 
 class LedgerFile:
@@ -121,11 +132,13 @@ class LedgerFile:
             self._engine.connect().execution_options(a2lc_write=True) as connection,
             connection.begin(),
         ):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         with self._errors(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
             yield connection
 
 

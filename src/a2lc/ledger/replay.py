@@ -17,6 +17,8 @@ __all__ = ["SOURCES", "CorrectionRows", "MaskState", "UndoRecord", "mask_keys", 
 SOURCES = ("first", "manual", "automatic", "import", "undo")
 """What the codes of `MaskState.source` and `CorrectionRows.source` stand for."""
 
+_UNDO = SOURCES.index("undo")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CorrectionRows:
@@ -41,6 +43,16 @@ class CorrectionRows:
     def __len__(self) -> int:
         """Return the number of corrections."""
         return len(self.ids)
+
+    def through(self, round_index: int | None) -> CorrectionRows:
+        """Return those that stood at the end of a round; all of them for None.
+
+        What was undone later on, before the next round began, is not among them.
+        """
+        if round_index is None:
+            return self
+        undone_since = (self.rounds == round_index) & (self.source == _UNDO)
+        return self.take((self.rounds <= round_index) & ~undone_since)
 
     def take(self, keep: NDArray[Any]) -> CorrectionRows:
         """Return the rows that a boolean or index array names."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from a2lc.ledger import schema
 from a2lc.ledger.engine import LedgerFile, add_stage, utc_now
@@ -106,6 +106,25 @@ class RoundRows(LedgerFile):
                 )
                 for row in connection.execute(rows)
             ]
+
+    def questions_by_round(self) -> dict[int, int]:
+        """Return the number of questions of each round that has any."""
+        table = schema.queries
+        with self._read() as connection:
+            rows = connection.execute(select(table.c.round, func.count()).group_by(table.c.round))
+            return {row[0]: row[1] for row in rows}
+
+    def clicks_by_round(self) -> dict[int, list[tuple[int, float]]]:
+        """Return the question and the clicks of every answer, replaced ones too, by the round of the question."""
+        table = schema.answers
+        statement = select(schema.queries.c.round, table.c.query, table.c.clicks).join(
+            schema.queries, schema.queries.c.id == table.c.query
+        )
+        found: dict[int, list[tuple[int, float]]] = {}
+        with self._read() as connection:
+            for number, query, clicks in connection.execute(statement.order_by(table.c.id)):
+                found.setdefault(number, []).append((query, clicks))
+        return found
 
     def finish_stage(self, number: int, stage: str, seconds: float, details: Mapping[str, Any]) -> None:
         """Record that a stage without rows of its own has ended."""

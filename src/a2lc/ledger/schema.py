@@ -6,10 +6,13 @@ overwritten by an automatic correction, and a query has one standing answer. So 
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -20,10 +23,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
-    inspect,
     select,
     text,
 )
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 
 from a2lc.errors import NewerProjectError
 
@@ -231,39 +234,43 @@ _APPEND_ONLY = (
 )
 
 
+def _triggers(tables: tuple[Table, ...]) -> list[str]:
+    return [
+        f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
+        f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: {verb} on {table.name}'); END"
+        for table in tables
+        for verb in ("UPDATE", "DELETE")
+    ]
+
+
 def _append_only(connection: Connection, tables: tuple[Table, ...]) -> None:
-    for table in tables:
-        for verb in ("UPDATE", "DELETE"):
-            connection.execute(
-                text(
-                    f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
-                    f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: {verb} on {table.name}'); END"
-                )
-            )
+    for statement in _triggers(tables):
+        connection.exec_driver_sql(statement)
+
+
+@cache
+def _definitions(dialect: Dialect) -> list[str]:
+    """Return the statements that create all tables as they are today, and the triggers that keep them append-only."""
+    made: list[DDLElement] = []
+    for table in sort_tables(list(metadata.tables.values())):
+        made += [CreateTable(table), *map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name)))]
+    return [
+        *(str(statement.compile(dialect=dialect)) for statement in made),
+        *_triggers(_APPEND_ONLY),
+        "CREATE TRIGGER answer_before_automatic BEFORE INSERT ON corrections WHEN NEW.source = 'automatic' AND "
+        "EXISTS (SELECT 1 FROM query_masks JOIN answers ON answers.query = query_masks.query "
+        "WHERE query_masks.image = NEW.image AND query_masks.mask_id = NEW.mask_id AND answers.kind <> 'skip' "
+        "AND NOT EXISTS (SELECT 1 FROM answers AS later WHERE later.replaces = answers.id)) "
+        "BEGIN SELECT RAISE(ABORT, 'an answer is never overwritten by an automatic correction'); END",
+        "CREATE TRIGGER one_standing_answer BEFORE INSERT ON answers WHEN NEW.replaces IS NULL AND "
+        "EXISTS (SELECT 1 FROM answers WHERE answers.query = NEW.query) "
+        "BEGIN SELECT RAISE(ABORT, 'the question has an answer already'); END",
+    ]
 
 
 def _create(connection: Connection) -> None:
-    """Create all tables as they are today, and the triggers that keep them append-only."""
-    metadata.create_all(connection)
-    if connection.dialect.name != "sqlite":
-        return
-    _append_only(connection, _APPEND_ONLY)
-    connection.execute(
-        text(
-            "CREATE TRIGGER answer_before_automatic BEFORE INSERT ON corrections WHEN NEW.source = 'automatic' AND "
-            "EXISTS (SELECT 1 FROM query_masks JOIN answers ON answers.query = query_masks.query "
-            "WHERE query_masks.image = NEW.image AND query_masks.mask_id = NEW.mask_id AND answers.kind <> 'skip' "
-            "AND NOT EXISTS (SELECT 1 FROM answers AS later WHERE later.replaces = answers.id)) "
-            "BEGIN SELECT RAISE(ABORT, 'an answer is never overwritten by an automatic correction'); END"
-        )
-    )
-    connection.execute(
-        text(
-            "CREATE TRIGGER one_standing_answer BEFORE INSERT ON answers WHEN NEW.replaces IS NULL AND "
-            "EXISTS (SELECT 1 FROM answers WHERE answers.query = NEW.query) "
-            "BEGIN SELECT RAISE(ABORT, 'the question has an answer already'); END"
-        )
-    )
+    for statement in _definitions(connection.dialect):
+        connection.exec_driver_sql(statement)
 
 
 def _second(connection: Connection) -> None:
@@ -308,7 +315,8 @@ _versions = Table(
 
 def schema_version(connection: Connection) -> int:
     """Version of the schema a database has; 0 for an empty one."""
-    if not inspect(connection).has_table("schema_versions"):
+    tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_versions'"
+    if connection.exec_driver_sql(tables).first() is None:
         return 0
     return connection.execute(select(func.max(_versions.c.version))).scalar_one() or 0
 

@@ -84,6 +84,7 @@ class TruthTable(Table):
         # Ground truth without a class counts as a mismatch, as published.
         right = np.bincount(position, weights=pixels * ((label == truth) & (truth != VOID)), minlength=len(rows))
         column = np.where(truth == VOID, num_classes, truth)
-        by_class = np.zeros((len(rows), num_classes + 1), dtype=np.int64)
-        np.add.at(by_class, (position, column), pixels)
-        return right.astype(np.int64), by_class
+        # Sums of whole numbers below 2^53 are exact in double precision.
+        size = len(rows) * (num_classes + 1)
+        by_class = np.bincount(position * (num_classes + 1) + column, weights=pixels, minlength=size)
+        return right.astype(np.int64), by_class.astype(np.int64).reshape(len(rows), num_classes + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from a2lc.classes.edits import ClassView
 from a2lc.classes.sentinels import KEEP
 from a2lc.errors import LedgerError, MissingFileError
 from a2lc.io.files import sha256
-from a2lc.ledger import CorrectionRows, LayerRecord, Ledger, MaskState
+from a2lc.ledger import CorrectionRows, LayerRecord, Ledger, MaskState, UndoRecord
 from a2lc.ledger.undo import deciders
 from a2lc.records import ImageRecord
 
@@ -43,14 +43,28 @@ class PixelLayers:
         self.round_folder = round_folder
         self._files: dict[int, dict[int, tuple[str, int]]] = {}
 
-    def in_force(self, through: int | None = None) -> LayerRecord | None:
+    def in_force(
+        self,
+        through: int | None = None,
+        *,
+        layers: Sequence[LayerRecord] | None = None,
+        undos: Sequence[UndoRecord] | None = None,
+    ) -> LayerRecord | None:
         """Return the last layer of pixel-level labels that is in force at the end of a round.
 
         A layer rests on all answers so far. Taking back a round's answers takes back the layers made from then on; taking
         back what the method did takes back that round's layer, unless people labelled its pixels themselves.
+
+        Args:
+            through: The round; None for now.
+            layers: All layers, where the caller has them.
+            undos: All undos, where the caller has them.
         """
-        found = [layer for layer in self.ledger.layers() if through is None or layer.round <= through]
-        for undo in self.ledger.undos():
+        layers = self.ledger.layers() if layers is None else layers
+        found = [layer for layer in layers if through is None or layer.round <= through]
+        if not found:
+            return None
+        for undo in self.ledger.undos() if undos is None else undos:
             if through is not None and undo.round >= through:
                 continue
             # Later ones know of the undo.
@@ -69,17 +83,34 @@ class PixelLayers:
         return self._files[round_index]
 
     def over(
-        self, state: MaskState, rows: CorrectionRows, keys: NDArray[np.uint64], through: int | None = None
+        self,
+        state: MaskState,
+        rows: CorrectionRows,
+        keys: NDArray[np.uint64],
+        through: int | None = None,
+        *,
+        layers: Sequence[LayerRecord] | None = None,
+        undos: Sequence[UndoRecord] | None = None,
     ) -> MaskState:
-        """Return a replay of corrections with the layer of pixel-level labels that is in force at the end of a round."""
-        layer = self.in_force(through)
+        """Return a replay of corrections with the layer of pixel-level labels that is in force at the end of a round.
+
+        Args:
+            state: The replay.
+            rows: Its corrections.
+            keys: (M,) ascending keys of the masks.
+            through: The round; None for now.
+            layers: All layers, where the caller has them.
+            undos: All undos, where the caller has them.
+        """
+        undos = self.ledger.undos() if undos is None else undos
+        layer = self.in_force(through, layers=layers, undos=undos)
         if layer is None:
             return state
         # Read now: loaders in other processes must not reach for the ledger.
         self.files(layer.round)
         # Behind an undo row stands the correction it went back to; initial labels are older than any layer.
-        undos = [undo for undo in self.ledger.undos() if through is None or undo.round < through]
-        decider = deciders(rows, undos, state, keys)
+        known = [undo for undo in undos if through is None or undo.round < through]
+        decider = deciders(rows, known, state, keys)
         newer = decider >= 0
         newer[newer] = rows.ids[decider[newer]] > layer.after
         return replace(state, layer=layer.round, newer=newer)

@@ -18,11 +18,12 @@ from a2lc.classes.edits import ClassEdit, ClassView
 from a2lc.classes.table import ClassTable
 from a2lc.errors import ConfigError, LedgerError, MissingFileError, require_known
 from a2lc.images.prepared import Prepared
-from a2lc.ledger import CorrectionRows, Ledger, MaskState, apply_layer, apply_to_labels, replay
+from a2lc.ledger import CorrectionRows, Ledger, MaskState, apply_layer, apply_to_labels
 from a2lc.masks.tables import MaskTable
 from a2lc.project.class_history import ClassHistory
 from a2lc.project.config import ProjectConfig, read_config, reading_of
 from a2lc.project.image_files import ImageFiles
+from a2lc.project.label_history import LabelHistory
 from a2lc.project.lock import project_lock
 from a2lc.project.mask_swap import swap_is_pending, swap_masks
 from a2lc.project.pixel_layers import PixelLayers
@@ -215,8 +216,7 @@ class Project:
 
     def state(self, through: int | None = None) -> MaskState:
         """Return what each mask carries now, or carried at the end of round `through`, and the layer in force over it."""
-        rows = self.corrections(through)
-        return self.with_layer(replay(rows, self.masks.keys), rows, through)
+        return LabelHistory(self).state(through)
 
     def with_layer(self, state: MaskState, rows: CorrectionRows, through: int | None = None) -> MaskState:
         """Return a replay of corrections with the layer of pixel-level labels that is in force at the end of a round."""

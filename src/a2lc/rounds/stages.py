@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from a2lc.errors import InputError, StageError
+from a2lc.ledger.records import RoundRecord, StageRecord
 from a2lc.ledger.undo import undo_rows
 from a2lc.project.project import Project
 
@@ -15,6 +18,7 @@ __all__ = [
     "next_stage",
     "require_between_rounds",
     "require_stage",
+    "stage_after",
     "take_back",
 ]
 
@@ -30,10 +34,15 @@ def next_stage(project: Project) -> tuple[int, str]:
 
     The last round may have begun before the one before it has ended: people are asked ahead while its model is trained.
     """
-    rounds = [record.round for record in project.ledger.rounds()]
+    return stage_after(project.ledger.rounds(), project.ledger.stages())
+
+
+def stage_after(records: Sequence[RoundRecord], finished: Iterable[StageRecord]) -> tuple[int, str]:
+    """Return the round and stage that run next, see `next_stage`, after rounds and stages of the ledger."""
+    rounds = [record.round for record in records]
     if not rounds:
         return 0, FIRST_STAGES[0]
-    done = {(stage.round, stage.stage) for stage in project.ledger.stages()}
+    done = {(stage.round, stage.stage) for stage in finished}
     for number in rounds[-2:]:
         for stage in FIRST_STAGES if number == 0 else STAGES:
             if (number, stage) not in done:

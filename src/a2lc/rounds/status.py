@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.classes.sentinels import FIRST, VOID
+from a2lc.ledger.records import StageRecord
 from a2lc.ledger.replay import SOURCES, CorrectionRows, MaskState
 from a2lc.masks.tables import MaskTable
 from a2lc.masks.truth import TruthTable
+from a2lc.project.label_history import LabelHistory
 from a2lc.project.project import Project
-from a2lc.rounds.stages import next_stage
+from a2lc.rounds.stages import stage_after
 from a2lc.statistics.metrics import ConfusionCounts
 
 __all__ = ["automatic_precision", "label_quality", "project_status", "round_changes"]
@@ -65,18 +68,54 @@ def automatic_precision(
     """
     if not len(rows):
         return float("nan")
-    # A round changes a mask once, but what is asked of may span rounds: each is looked up on its own.
-    unique = np.flatnonzero(np.bincount(rows, minlength=len(masks)))  # np.unique would import numpy.ma
-    place = np.searchsorted(unique, rows)
+    return float(np.mean(_true_classes(masks, truth, num_classes)[rows] == new))
+
+
+def _true_classes(masks: MaskTable, truth: TruthTable, num_classes: int) -> NDArray[Any]:
+    """Find the (M,) most frequent true class of each mask, VOID where that is none."""
     nothing = MaskState(
         classes=np.full(len(masks), FIRST, dtype=np.int32),
         source=np.zeros(len(masks), dtype=np.int8),
         winner=np.full(len(masks), -1, dtype=np.int64),
     )
-    _, by_class = truth.masks(nothing, unique, num_classes)
+    _, by_class = truth.masks(nothing, np.arange(len(masks)), num_classes)
     mode = np.argmax(by_class, axis=1)
-    mode = np.where(mode == num_classes, VOID, mode)
-    return float(np.mean(mode[place] == new))
+    return np.where(mode == num_classes, VOID, mode)
+
+
+class _Reading:
+    """What figures of several rounds are computed from, read once.
+
+    Args:
+        project: Opened.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.stages = project.ledger.stages()
+        self.history = LabelHistory(project)
+
+    @cached_property
+    def true_classes(self) -> NDArray[Any]:
+        """(M,) most frequent true class of each mask, VOID where that is none."""
+        project = self.project
+        return _true_classes(project.masks, project.truth.table, project.classes.num_classes)
+
+    @cached_property
+    def first_by_masks(self) -> dict[str, float]:
+        """Figures of the first labels, see `by_masks`."""
+        return self.by_masks(self.project.masks.label)
+
+    def by_masks(self, labels: NDArray[Any]) -> dict[str, float]:
+        """Compute what the audits estimate from ground truth: each mask as a whole is of its most frequent true class."""
+        counts = ConfusionCounts(self.project.classes.num_classes, VOID)
+        counts.add(np.asarray(labels), self.true_classes, self.project.masks.area)
+        return {"pixel_accuracy": counts.pixel_accuracy, "miou": counts.miou}
+
+    def measured(self, through: int | None) -> dict[str, Any]:
+        """Measure the labels at the end of a round, or as they are now, against ground truth."""
+        counts = self.project.truth.confusion(self.history.state(through))
+        return {"data_miou": counts.miou, "coverage": counts.coverage, "pixel_accuracy": counts.pixel_accuracy}
 
 
 def project_status(project: Project) -> dict[str, Any]:
@@ -88,27 +127,21 @@ def project_status(project: Project) -> dict[str, Any]:
         truth are None without it, `quality` where nothing was audited (see `label_quality`). `next`: what would run next.
         `now`: label quality after undoing, if any.
     """
-    classes = project.classes.num_classes
-    stages: dict[int, dict[str, Any]] = {}
-    for stage in project.ledger.stages():
+    reading = _Reading(project)
+    stages: dict[int, dict[str, StageRecord]] = {}
+    for stage in reading.stages:
         stages.setdefault(stage.round, {})[stage.stage] = stage
-    answers: dict[int, list[float]] = {}
-    answered: dict[int, set[int]] = {}
-    waiting: dict[int, int] = {}
-    queries = project.ledger.queries()
-    round_of = {query.query_id: query.round for query in queries}
-    for query in queries:
-        waiting[query.round] = waiting.get(query.round, 0) + 1
-    for answer, clicks in project.ledger.answers(standing=False):
-        # A replaced answer was paid for, but answers no second question.
-        answers.setdefault(round_of[answer.query_id], []).append(clicks)
-        answered.setdefault(round_of[answer.query_id], set()).add(answer.query_id)
-    corrections = project.corrections()
+    waiting = project.ledger.questions_by_round()
+    paid = project.ledger.clicks_by_round()
+    records = project.ledger.rounds()
     rounds = []
-    for record in project.ledger.rounds():
+    for record in records:
         number = record.round
         done = stages.get(number, {})
-        changes = round_changes(project, number, corrections)
+        # A replaced answer was paid for, but answers no second question.
+        clicks = [clicks for _, clicks in paid.get(number, [])]
+        answered = len({query for query, _ in paid.get(number, [])})
+        changes = round_changes(project, number, reading.history.rows)
         automatic = changes["source"] == _AUTOMATIC
         row: dict[str, Any] = {
             "round": number,
@@ -117,9 +150,9 @@ def project_status(project: Project) -> dict[str, Any]:
             if "select" in done
             else record.method,
             # Questions left over when the clicks were spent were put to no one.
-            "queries": len(answered.get(number, set())) if "answer" in done else waiting.get(number, 0),
-            "answered": len(answered.get(number, set())),
-            "clicks": float(sum(answers.get(number, []))),
+            "queries": answered if "answer" in done else waiting.get(number, 0),
+            "answered": answered,
+            "clicks": float(sum(clicks)),
             # A mask whose answer was changed is one mask.
             "manual_changed": int(np.count_nonzero(np.bincount(changes["row"][changes["source"] == _MANUAL]))),
             "automatic_changed": int(automatic.sum()),
@@ -130,16 +163,15 @@ def project_status(project: Project) -> dict[str, Any]:
             "model_miou": done["evaluate"].details.get("model_miou") if "evaluate" in done else None,
             "seconds": {name: round(ended.seconds, 3) for name, ended in done.items()},
             "finished": "evaluate" in done,
-            "quality": label_quality(project, number),
+            "quality": _label_quality(reading, number),
         }
         if project.has_ground_truth:
-            row |= _quality(project, number)
+            row |= reading.measured(number)
             if automatic.any():
-                row["automatic_precision"] = automatic_precision(
-                    project.masks, project.truth.table, changes["row"][automatic], changes["new"][automatic], classes
-                )
+                true = reading.true_classes[changes["row"][automatic]]
+                row["automatic_precision"] = float(np.mean(true == changes["new"][automatic]))
         rounds.append(row)
-    number, following = next_stage(project)
+    number, following = stage_after(records, reading.stages)
     return {
         "project": str(project.folder),
         "images": len(project.images),
@@ -148,8 +180,8 @@ def project_status(project: Project) -> dict[str, Any]:
         "classes": list(project.classes.names),
         "rounds": rounds,
         "next": {"round": number, "stage": following},
-        "now": _quality(project, None) if project.has_ground_truth else None,
-        "undone": [{"round": u.undone, "source": u.source, "time": u.time} for u in project.ledger.undos()],
+        "now": reading.measured(None) if project.has_ground_truth else None,
+        "undone": [{"round": u.undone, "source": u.source, "time": u.time} for u in reading.history.undos],
     }
 
 
@@ -182,16 +214,21 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
         >>> label_quality(Project("my.a2lc"))["after"]["pixel_accuracy"]      # doctest: +SKIP
         {'low': 0.913, 'estimate': 0.942, 'high': 0.966}
     """
+    return _label_quality(_Reading(project), number)
+
+
+def _label_quality(reading: _Reading, number: int | None) -> dict[str, Any] | None:
+    project = reading.project
     audited = [
         stage
-        for stage in project.ledger.stages()
+        for stage in reading.stages
         if stage.stage == "correct" and "after" in stage.details and number in {None, stage.round}
     ]
     if not audited:
         return None
     stage = audited[-1]
     found: dict[str, Any] = {"round": stage.round} | {name: stage.details.get(name) for name in _FINDINGS}
-    found["undone"] = any(undo.undone == stage.round or undo.round >= stage.round for undo in project.ledger.undos())
+    found["undone"] = any(undo.undone == stage.round or undo.round >= stage.round for undo in reading.history.undos)
     found["true"] = None
     same = project.history.same_since(stage.round)
     found["edited"] = same is not None
@@ -203,26 +240,6 @@ def label_quality(project: Project, number: int | None = None) -> dict[str, Any]
                 figures[name] = [None if was is None else figures[name][was] for was in same]
             found[when] = figures
     elif project.has_ground_truth:
-        after = project.masks.current(project.state(stage.round))
-        found["true"] = {"before": _by_masks(project, project.masks.label), "after": _by_masks(project, after)}
+        after = project.masks.current(reading.history.state(stage.round))
+        found["true"] = {"before": dict(reading.first_by_masks), "after": reading.by_masks(after)}
     return found
-
-
-def _by_masks(project: Project, labels: NDArray[Any]) -> dict[str, float]:
-    """Compute what the audits estimate from ground truth: each mask as a whole is of its most frequent true class."""
-    masks, classes = project.masks, project.classes.num_classes
-    nothing = MaskState(
-        classes=np.full(len(masks), FIRST, dtype=np.int32),
-        source=np.zeros(len(masks), dtype=np.int8),
-        winner=np.full(len(masks), -1, dtype=np.int64),
-    )
-    _, by_class = project.truth.table.masks(nothing, np.arange(len(masks)), classes)
-    true = np.argmax(by_class, axis=1)
-    counts = ConfusionCounts(classes, VOID)
-    counts.add(np.asarray(labels), np.where(true == classes, VOID, true), masks.area)
-    return {"pixel_accuracy": counts.pixel_accuracy, "miou": counts.miou}
-
-
-def _quality(project: Project, through: int | None) -> dict[str, Any]:
-    counts = project.truth.confusion(project.state(through))
-    return {"data_miou": counts.miou, "coverage": counts.coverage, "pixel_accuracy": counts.pixel_accuracy}

@@ -18,7 +18,7 @@ from a2lc.demo.settings import SceneSettings
 from a2lc.project.project import Project
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("cli")
     write_scenes(root / "scenes", SceneSettings(images=4, validation_images=1, height=48, width=64, seed=6))
@@ -44,13 +44,13 @@ def init_arguments(scenes, folder, **changes):
     return ["init", str(folder), *flags]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def template(scenes):
     assert _main(init_arguments(scenes, scenes / "new" / "p.a2lc")) == 0
     return scenes / "new" / "p.a2lc"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished_template(scenes, template):
     folder = shutil.copytree(template, scenes / "finished" / "p.a2lc")
     arguments = ["run", str(folder), "--rounds", "2", "--budget", "6", "--method", "alc"]

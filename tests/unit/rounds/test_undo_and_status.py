@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from a2lc.ledger import FIRST, VOID
 from a2lc.ledger.undo import undo_rows
+from a2lc.project.label_history import LabelHistory
 from a2lc.records import Answer, AnswerKind, Query, Source
 from a2lc.rounds.recorder import record_answer
 from a2lc.rounds.stages import STAGES, next_stage, require_stage
@@ -189,6 +191,31 @@ def test_status_after_an_undo_and_a_replaced_answer(rounds):
     assert one["clicks"] == 3.0, "but it was paid for"
     assert [u["round"] for u in status["undone"]] == [1]
     assert status["rounds"][1]["automatic_changed"] == before["rounds"][1]["automatic_changed"] == 2
+
+
+def test_a_history_knows_the_end_of_every_round_from_one_reading(rounds, monkeypatch):
+    project, _ = rounds
+    undo(project, 1, "automatic", last=2)
+    history = LabelHistory(project)
+    ends = {number: project.state(number).classes.tolist() for number in (0, 1, 2, None)}
+    assert len({str(end) for end in ends.values()}) == 4, "the undo came after round 2"
+    monkeypatch.setattr(project.ledger, "correction_rows", None)
+    assert {number: history.state(number).classes.tolist() for number in ends} == ends
+
+
+def test_status_reads_the_ledger_once_however_many_rounds_there_are(rounds, monkeypatch):
+    project, _ = rounds
+    read = Counter()
+    for name in ("correction_rows", "stages", "undos", "layers"):
+        real = getattr(project.ledger, name)
+
+        def counted(*args, real=real, name=name, **kwargs):
+            read[name] += 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(project.ledger, name, counted)
+    assert len(project_status(project)["rounds"]) == 3
+    assert read == {"correction_rows": 1, "stages": 1, "undos": 1, "layers": 1}
 
 
 def test_status_without_ground_truth(make_dataset):

@@ -11,6 +11,7 @@ import pytest
 from a2lc.errors import StageError
 from a2lc.ledger import FIRST, KEEP, VOID
 from a2lc.ledger.replay import SOURCES
+from a2lc.masks.tables import MaskTable
 from a2lc.methods import METHODS
 from a2lc.methods.base import QuerySpec
 from a2lc.project.project import Project
@@ -26,6 +27,7 @@ AUTOMATIC = SOURCES.index("automatic")
 SPREADS = {
     "budget": 120,
     "method": "a2lc",
+    "many": True,
 }  # all questions are chosen at once, so what comes of them is always the same
 
 
@@ -43,14 +45,15 @@ def clock():
 
 
 @pytest.fixture
-def open_desk(scored, request, clock):
-    """Opens desks on a project of the test's own; closed when it ends."""
+def open_desk(few_scored, scored, request, clock):
+    """Opens desks on a project of the test's own, of few scenes or of many; closed when it ends."""
     name = request.node.name.translate(str.maketrans("[]/", "---")) + ".a2lc"
     opened = []
 
-    def make(budget=60, method="gain", settings=None, new=True, **more):
-        project = scored.project(name) if new else Project(scored.root / name)
-        desk = Desk(project, scored.plan(project, budget, method=method, settings=settings), clock=clock, **more)
+    def make(budget=60, method="gain", settings=None, new=True, many=False, **more):
+        scenes = scored if many else few_scored
+        project = scenes.project(name) if new else Project(scenes.root / name)
+        desk = Desk(project, scenes.plan(project, budget, method=method, settings=settings), clock=clock, **more)
         opened.append(desk)
         return desk
 
@@ -339,8 +342,8 @@ def test_a_budget_of_clicks_ends_a_round_of_answers_of_different_prices(open_des
 
 
 @pytest.mark.slow
-def test_questions_of_the_next_round_are_asked_ahead_and_count_in_it(open_desk, scored):
-    desk = open_desk(budget=60)
+def test_questions_of_the_next_round_are_asked_ahead_and_count_in_it(open_desk):
+    desk = open_desk(budget=60, many=True)
     answer_round(desk)
     until(lambda: next_stage(desk.project) == (2, "answer") and desk.status()["waiting"])
     loop = desk.worker.loop
@@ -385,32 +388,33 @@ def at_train(desk, rounds=1):
 
 
 @pytest.mark.slow
-def test_a_round_begun_ahead_keeps_the_plan_it_was_begun_with(open_desk, scored):
+def test_a_round_begun_ahead_keeps_the_plan_it_was_begun_with(open_desk, few_scored):
     desk = open_desk(budget=100)
     loop = at_train(desk)
     assert loop.ask_ahead(40) == 40
     for stage in ("train", "evaluate"):
         loop.run_stage(stage)
     for change in ({"budget": 20}, {"method": "alc", "budget": 100}, {"settings": {"certify": 0.5}}):
-        other = Loop(desk.project, scored.plan(desk.project, **({"budget": 100} | change), kind="human"))
+        other = Loop(desk.project, few_scored.plan(desk.project, **({"budget": 100} | change), kind="human"))
         with pytest.raises(StageError, match="started with a different"):
             other.check()
-    again = Loop(desk.project, scored.plan(desk.project, 100, kind="human"))
+    again = Loop(desk.project, few_scored.plan(desk.project, 100, kind="human"))
     for stage in ("score", "select"):
         assert again.run_stage(stage)
 
 
-def test_questions_asked_ahead_are_not_asked_for_twice(open_desk):
-    desk = open_desk(budget=471, method="random")  # half of all masks
+def test_questions_asked_ahead_are_not_asked_for_twice(open_desk, few_scored):
+    half = len(MaskTable.load(few_scored.template / "tables" / "masks.parquet")) // 2
+    desk = open_desk(budget=half, method="random")
     loop = at_train(desk)
     assert loop.ask_ahead(16) == 16
     assert not loop.run(2), "enough masks are left, and people are waited for"
-    assert len(desk.project.ledger.queries(2)) == 471
+    assert len(desk.project.ledger.queries(2)) == half > 32
 
 
 @pytest.mark.slow
 def test_masks_are_checked_once_though_nobody_has_answered_yet(open_desk):
-    desk = open_desk(budget=200, settings={"gold": 0.2})
+    desk = open_desk(budget=200, settings={"gold": 0.2}, many=True)
     loop = at_train(desk)
     assert loop.ask_ahead(30) == loop.ask_ahead(30) == loop.ask_ahead(30) == 30
     again = [(q.image, q.mask_ids) for q in desk.project.ledger.queries(2) if q.reason == Reason.GOLD]
