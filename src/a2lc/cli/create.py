@@ -11,6 +11,7 @@ from a2lc.cli.console import FormatCommand, app, print_line
 from a2lc.cli.hints import with_flags
 from a2lc.cli.options import (
     AcceptLicense,
+    BackboneName,
     Colours,
     Device,
     Download,
@@ -122,6 +123,7 @@ def init(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of all random numbers.")] = 0,
     preset: Preset = None,
     method: MethodName = None,
+    backbone: BackboneName = None,
 ) -> None:
     """Create a project from images and, optionally, labels and masks. Your files are read, never changed."""
     from a2lc.creation.importer import create_project
@@ -162,11 +164,11 @@ def init(
         partial_truth=partial_ground_truth,
         **limit,
     )
-    check_names(preset=preset, method=method)
+    check_names(preset=preset, method=method, backbone=backbone)
     table = None if classes is None else parse_classes(classes)
     summary = create_project(folder, sources, table, options, seed=seed, track=console_progress())
     with Project(folder) as project:
-        configure(project, preset=preset, method=method)
+        configure(project, preset=preset, method=method, backbone=backbone)
     for note in summary.notes:
         print_line(f"note: {with_flags(note)}")
     for name, reason in list(summary.skipped.items())[:5]:

@@ -122,7 +122,10 @@ def fit_model(
     """
     _quiet()
     torch.manual_seed(seed)
-    model = build_model(config, project.classes.num_classes) if model is None else model
+    if model is None:
+        # Weights to go on from take the place of those that the encoder would start with.
+        built = config if start is None else config.model_copy(update={"encoder_weights": None})
+        model = build_model(built, project.classes.num_classes)
     if config.head != "linear" and not isinstance(model, HeadedNet):
         model = HeadedNet(model, project.classes.num_classes, config.head)
     if start is not None:

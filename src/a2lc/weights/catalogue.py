@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from a2lc.errors import InputError, MissingFileError, UnknownNameError, require_known
+from a2lc.errors import InputError, MissingExtraError, MissingFileError, UnknownNameError, require_known
 
 __all__ = [
     "BACKBONES",
@@ -19,6 +20,9 @@ __all__ = [
     "describe",
     "find_weights",
 ]
+
+PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-3-clause"})
+"""Licences, as timm writes them, that allow any use."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -101,37 +105,63 @@ BACKBONES = tuple(name for name, weights in KNOWN.items() if weights.job == "bac
 """Short names of known backbones of transformers."""
 
 
-def find_weights(name: str, job: str, recorded: Mapping[str, str] | None = None) -> Weights:
+def find_weights(
+    name: str, job: str, recorded: Mapping[str, str] | None = None, *, library: str = "transformers"
+) -> Weights:
     """Find weights by what the user wrote.
 
     Args:
-        name: A short name, a repository `owner/name`, that with a commit `owner/name@commit`, or a folder.
+        name: A short name, a repository `owner/name`, that with a commit `owner/name@commit`, or a folder. Of timm, the
+            name of a model with pretrained weights in place of a short name.
         job: What they are to do: `detector`, `segmenter` or `backbone`.
         recorded: Commits a project has used before, by repository: what is not pinned here stays at that one.
+        library: Which builds the model: `transformers` or `timm`.
 
     Raises:
         UnknownNameError: It is none of these.
         MissingFileError: It is a path, and there is no such folder.
         InputError: The weights do another job.
+        MissingExtraError: It is the name of a model of timm, and timm is not installed.
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        return Weights(name=str(path), job=job, folder=path.absolute(), permissive=True)
+        return Weights(name=str(path), job=job, library=library, folder=path.absolute(), permissive=True)
     repository, _, commit = name.partition("@")
     for short, weights in KNOWN.items():
-        if repository in {short, weights.name}:
+        if library == weights.library and repository in {short, weights.name}:
             if weights.job != job and (weights.job, job) != ("segmenter", "backbone"):
                 raise InputError(f"{name} is a {weights.job}, not a {job}. Known: {', '.join(_of_job(job))}")
             return replace(weights, job=job, revision=commit or weights.revision)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise MissingFileError(f"No folder of weights at {path}.")
+    if library == "timm" and repository.count("/") == 0:
+        return _of_timm(repository, job, commit or (recorded or {}).get(f"timm/{repository}"))
     if _HUB_NAME.fullmatch(repository):
-        return Weights(name=repository, job=job, revision=commit or (recorded or {}).get(repository))
+        revision = commit or (recorded or {}).get(repository)
+        return Weights(name=repository, job=job, library=library, revision=revision)
     try:
         require_known(job, repository, _of_job(job))
     except UnknownNameError as error:
         raise UnknownNameError(f"{error}; a repository OWNER/NAME or a folder also works.") from None
     raise AssertionError("known names were found above")
+
+
+def _of_timm(model: str, job: str, revision: str | None) -> Weights:
+    """Find weights by the name of a model of timm, whose own table has their licence."""
+    try:
+        import timm
+    except ImportError:
+        raise MissingExtraError("Backbones of timm need timm: pip install 'a2lc[train]'.") from None
+    known = timm.list_pretrained()
+    if model not in known and not any(name.startswith(f"{model}.") for name in known):
+        close = difflib.get_close_matches(model, known, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UnknownNameError(f"Unknown model of timm {model!r}.{hint} timm.list_pretrained() lists all.")
+    config = timm.models.get_pretrained_cfg(model)
+    license = None if config is None or config.license in {None, "unknown"} else str(config.license)
+    repository = f"timm/{model}" if config is None or not config.hf_hub_id else str(config.hf_hub_id)
+    permissive = (license or "").lower() in PERMISSIVE
+    return Weights(name=repository, job=job, library="timm", revision=revision, license=license, permissive=permissive)
 
 
 def _of_job(job: str) -> list[str]:

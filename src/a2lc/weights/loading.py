@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from a2lc.errors import InputError
 from a2lc.weights.files import Ready
 
-__all__ = ["choose_device", "load_model", "load_processor", "reading_config"]
+__all__ = ["check_whole", "choose_device", "load_model", "load_processor", "reading_config"]
 
 
 def choose_device(name: str) -> str:
@@ -65,8 +65,14 @@ def load_processor(kind: Any, ready: Ready) -> Any:
             ) from None
 
 
-def load_model(kind: Any, ready: Ready, device: str) -> Any:
+def load_model(kind: Any, ready: Ready, device: str, **settings: Any) -> Any:
     """Load a model of transformers in single precision on a device, from safetensors alone.
+
+    Args:
+        kind: Its class.
+        ready: Its files.
+        device: `cpu`, `cuda` or `cuda:N`.
+        settings: What its configuration is to say in place of what the files do.
 
     Raises:
         InputError: The file is damaged, or holds the weights of another model.
@@ -81,6 +87,7 @@ def load_model(kind: Any, ready: Ready, device: str) -> Any:
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                **settings,
             )
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(
@@ -89,19 +96,35 @@ def load_model(kind: Any, ready: Ready, device: str) -> Any:
     # What a file lacks is made up at random, with no more than a warning. A buffer or two may be missing of weights saved by
     # an older version; a layer may not.
     own = dict(model.named_parameters())
-    made_up = sum(own[name].numel() for name in said["missing_keys"] if name in own)
-    total = sum(parameter.numel() for parameter in own.values())
+    # Normalisations of stages, which only a backbone has, begin as the identity and are no weights that were learnt.
+    missing = [name for name in said["missing_keys"] if name in own and "hidden_states_norms" not in name]
+    check_whole(ready, kind.__name__, missing, {name: parameter.numel() for name, parameter in own.items()})
+    return model.float().eval().to(device)
+
+
+def check_whole(ready: Ready, model: str, missing: Iterable[str], sizes: Mapping[str, int]) -> None:
+    """Refuse a file that lacks more than a hundredth of a model's weights.
+
+    Args:
+        ready: The file.
+        model: Name of the model's class.
+        missing: Names of parameters that the file lacks.
+        sizes: Numbers in each parameter of the model, by name.
+
+    Raises:
+        InputError: It lacks too many.
+    """
+    made_up, total = sum(sizes[name] for name in missing), sum(sizes.values())
     if made_up * 100 > total:
         raise InputError(
-            f"{ready.folder}: the file contains only {1 - made_up / total:.0%} of the weights of a {kind.__name__}. "
+            f"{ready.folder}: the file contains only {1 - made_up / total:.0%} of the weights of a {model}. "
             "Download it again, or name the folder of another model."
         )
-    return model.float().eval().to(device)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars and warnings of transformers while something is loaded."""
+    """Keep bars and warnings of transformers from the user while something is loaded."""
     from transformers.utils import logging as untyped
 
     said: Any = untyped

@@ -7,7 +7,7 @@ from a2lc.cli.options import PLAN
 
 STAGES = ("train", "score", "select", "answer", "correct", "evaluate")
 PLAN_FLAGS = [
-    *("--method", "--budget", "--annotator", "--error-rate", "--preset", "--set", "--probabilities"),
+    *("--method", "--budget", "--annotator", "--error-rate", "--preset", "--backbone", "--set", "--probabilities"),
     *("--min-precision", "--confidence", "--guarantee"),
 ]
 NOT_SERVED = {"--annotator", "--error-rate", "--probabilities"}
