@@ -242,7 +242,12 @@ def load_model(config: TrainingConfig, num_classes: int, path: Path, model: nn.M
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        weights = load_file(path)
+    else:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
