@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from a2lc.errors import ImageFileError
@@ -31,7 +31,9 @@ def write_final(checkpoint: Path, path: Path, about: dict[str, Any]) -> None:
     """
     weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
     with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary, {_KEY: json.dumps(about)})
+        # Not by save_file, whose files only their owner may read.
+        tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+        temporary.write_bytes(save(tensors, {_KEY: json.dumps(about)}))
 
 
 def load_final(path: Path) -> tuple[nn.Module, dict[str, Any]]:

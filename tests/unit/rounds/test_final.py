@@ -80,6 +80,8 @@ def test_the_command_from_the_head_to_a_file(settled, tmp_path, capsys, rng):
     assert about["training"]["encoder_weights"] == "efficientnet-lite0"
     assert about["labels"]["manual_masks"] > 0 and about["fitted"]["steps"] == 4
     assert sorted(path.name for path in (settled / "final").iterdir()) == ["model.json", "model.safetensors"]
+    modes = {(settled / "final" / name).stat().st_mode for name in ("model.json", "model.safetensors")}
+    assert len(modes) == 1, "who may read the one may read the other"
     network, told = load_final(out)
     assert told["classes"] == about["classes"]
     assert network(torch.zeros(1, 3, 64, 96)).shape == (1, len(told["classes"]["classes"]), 64, 96)
