@@ -26,7 +26,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "lightning", "segmentation_models_pytorch", "cv2", "kneed"), "train"),
+    **dict.fromkeys(
+        ("torch", "torchvision", "lightning", "segmentation_models_pytorch", "timm", "cv2", "kneed"), "train"
+    ),
     **dict.fromkeys(("transformers", "huggingface_hub", "safetensors"), "foundation"),
     "cleanlab": "cleanlab",
 }

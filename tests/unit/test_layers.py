@@ -21,7 +21,7 @@ ROOT = Path(a2lc.__file__).parent
 # A package imports those above it, never one below.
 ORDER = [
     *("errors", "version"),
-    *("io", "classes", "images", "statistics", "posterior", "records", "acquisition", "ledger", "masks"),
+    *("io", "weights", "classes", "images", "statistics", "posterior", "records", "acquisition", "ledger", "masks"),
     *("correction", "features", "audits", "project", "formats", "methods"),
     *("foundation", "creation", "models", "training", "head", "rounds"),
     *("doctor", "export", "report", "handover", "serve", "api", "demo", "experiments"),

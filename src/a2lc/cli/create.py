@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +11,7 @@ from a2lc.cli.console import FormatCommand, app, print_line
 from a2lc.cli.hints import with_flags
 from a2lc.cli.options import (
     AcceptLicense,
+    BackboneName,
     Colours,
     Device,
     Download,
@@ -31,13 +30,13 @@ from a2lc.cli.options import (
 )
 from a2lc.cli.settings import configure, first_figures, run_rounds
 from a2lc.cli.tables import format_figure
+from a2lc.cli.weights import obtain_weights
 from a2lc.errors import InputError, first_names, require_known
 from a2lc.io.files import json_safe
 from a2lc.io.progress import console_progress
 
 if TYPE_CHECKING:
     from a2lc.classes.table import ClassTable
-    from a2lc.foundation.weights import Ready, Weights
     from a2lc.project.project import Project
 
 
@@ -124,6 +123,7 @@ def init(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of all random numbers.")] = 0,
     preset: Preset = None,
     method: MethodName = None,
+    backbone: BackboneName = None,
 ) -> None:
     """Create a project from images and, optionally, labels and masks. Your files are read, never changed."""
     from a2lc.creation.importer import create_project
@@ -164,11 +164,11 @@ def init(
         partial_truth=partial_ground_truth,
         **limit,
     )
-    check_names(preset=preset, method=method)
+    check_names(preset=preset, method=method, backbone=backbone)
     table = None if classes is None else parse_classes(classes)
     summary = create_project(folder, sources, table, options, seed=seed, track=console_progress())
     with Project(folder) as project:
-        configure(project, preset=preset, method=method)
+        configure(project, preset=preset, method=method, backbone=backbone)
     for note in summary.notes:
         print_line(f"note: {with_flags(note)}")
     for name, reason in list(summary.skipped.items())[:5]:
@@ -236,6 +236,7 @@ def masks(
     if method == "sam":
         from a2lc.creation.pseudo_labels import record_commits, recorded_commits
         from a2lc.foundation.segmenter import AutomaticSettings
+        from a2lc.weights.catalogue import find_weights
 
         automatic = AutomaticSettings(points=points, min_iou=min_iou, min_stability=min_stability)
         automatic.check()
@@ -245,7 +246,8 @@ def masks(
                     f"{folder} has {len(project.masks):,} masks already. Pass --replace to overwrite them."
                 )
             mended = project.mended_masks
-        (ready,) = _weights([(segmenter, "segmenter")], recorded_commits(folder), download, accept_license)
+        found = find_weights(segmenter, "segmenter", recorded_commits(folder))
+        (ready,) = obtain_weights([found], download, accept_license)
         sam = SamMasks(ready=ready, device=device, automatic=automatic, cover=cover)
     with Project(folder) as project, project.lock():
         if sam is not None:
@@ -330,6 +332,7 @@ def pseudo(
     from a2lc.creation.pseudo_labels import preview as make_preview
     from a2lc.creation.pseudo_settings import PseudoSettings
     from a2lc.project.project import Project
+    from a2lc.weights.catalogue import find_weights
 
     settings = PseudoSettings(
         box_threshold=box_threshold,
@@ -364,9 +367,9 @@ def pseudo(
                 project.classes.index(background)
     elif background is not None and table is not None:
         table.index(background)
-    found_by, masked_by = _weights(
-        [(detector, "detector"), (segmenter, "segmenter")], recorded_commits(folder), download, accept_license
-    )
+    recorded = recorded_commits(folder)
+    wanted = [find_weights(detector, "detector", recorded), find_weights(segmenter, "segmenter", recorded)]
+    found_by, masked_by = obtain_weights(wanted, download, accept_license)
     if not is_there and images is not None:
         from a2lc.creation.importer import create_project
         from a2lc.formats.base import Sources
@@ -406,24 +409,6 @@ def pseudo(
         figures = json_safe([quality.miou, quality.pixel_accuracy, quality.coverage])
         print_line("data mIoU {}, pixel accuracy {}, coverage {}".format(*map(format_figure, figures)))
     print_line(f"next: {_next_command(folder, has_masks=True, has_labels=has_labels)}")
-
-
-def _weights(
-    named: Sequence[tuple[str, str]], recorded: dict[str, str], download: bool, accepted: list[str] | None
-) -> list[Ready]:
-    """Find weights by name and job, and print what they are before anything is downloaded."""
-    from a2lc.foundation.weights import check_license, describe, find_weights, obtain
-
-    found = [find_weights(name, job, recorded) for name, job in named]
-    for weights in found:
-        check_license(weights, accepted or [])
-    for weights in found:
-        print_line(describe(weights))
-
-    def ask(weights: Weights) -> bool:
-        return sys.stdin.isatty() and typer.confirm(f"Download {weights.name}?", err=True)
-
-    return [obtain(weights, download=download, ask=ask) for weights in found]
 
 
 def _same_source(project: Project, images: Path | None, table: ClassTable | None) -> None:

@@ -102,6 +102,7 @@ def export(
     """Write the corrected labels, the changes, and their provenance."""
     from a2lc.export import export_project
     from a2lc.project.project import Project
+    from a2lc.rounds.final import final_model
 
     with Project(folder) as project:
         summary = export_project(
@@ -113,7 +114,10 @@ def export(
             proven_only=proven_only,
             track=console_progress(),
         )
+        network = final_model(project)
     print_line(
         f"{summary.images:,} label maps in {out}; {summary.changed_images:,} of them with changes, in {summary.changed_masks:,} "
         f"masks and {summary.changed_pixels:,} pixels"
     )
+    if network is not None:
+        print_line(f"{network.sentence}; to hand it over: a2lc train {folder} --final --out FILE.safetensors")

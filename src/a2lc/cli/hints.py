@@ -9,6 +9,7 @@ __all__ = ["FLAGS", "with_flags"]
 FLAGS = {
     "accept_license": "--accept-license",
     "annotator": "--annotator",
+    "backbone": "--backbone",
     "bands": "--bands",
     "batch": "--batch",
     "box_threshold": "--box-threshold",

@@ -124,6 +124,15 @@ Segmenter = Annotated[
 ]
 
 
+BackboneName = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="Frozen network of the learned features: efficientnet-lite0, timm:NAME or transformers:NAME; NAME may be a folder.",
+    ),
+]
+
+
 Device = Annotated[str, typer.Option("--device", help="Device of the foundation models: auto, cpu, cuda or cuda:N.")]
 
 
@@ -156,6 +165,7 @@ PLAN: dict[str, Any] = {
     "annotator": Annotator,
     "error_rate": ErrorRate,
     "preset": Preset,
+    "backbone": BackboneName,
     "settings": Settings,
     "probabilities": Probabilities,
     "min_precision": MinPrecision,
@@ -254,8 +264,8 @@ def parse_seeds(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def check_names(*, preset: str | None = None, method: str | None = None) -> None:
-    """Raise an error for an unknown preset or method, before anything is read."""
+def check_names(*, preset: str | None = None, method: str | None = None, backbone: str | None = None) -> None:
+    """Raise an error for an unknown preset, method or backbone, before anything is read."""
     from a2lc.methods import find_method
     from a2lc.project.config import PRESETS
 
@@ -263,3 +273,7 @@ def check_names(*, preset: str | None = None, method: str | None = None) -> None
         require_known("preset", preset, PRESETS)
     if method is not None:
         find_method(method)
+    if backbone is not None:
+        from a2lc.features.choice import find_backbone
+
+        find_backbone(backbone)

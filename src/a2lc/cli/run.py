@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,8 @@ import typer
 from a2lc.cli.console import app, print_line
 from a2lc.cli.options import Preview, ProjectDir, Workers, takes_plan
 from a2lc.cli.settings import check_masks, configure, first_figures, make_loop, run_rounds
-from a2lc.errors import MissingExtraError
+from a2lc.errors import InputError, MissingExtraError
+from a2lc.io.progress import console_progress
 
 if TYPE_CHECKING:
     from a2lc.project.project import Project
@@ -59,18 +61,68 @@ def stage_command(stage: str, text: str) -> None:
         preview: Preview = False,
         workers: Workers = None,
     ) -> None:
-        from a2lc.project.project import Project
-
-        with Project(folder) as project, project.lock():
-            configure(project, **plan, locked=True)
-            loop = make_loop(project, workers)
-            if preview:
-                _print_preview(project, loop.preview(stage))
-            else:
-                loop.run_stage(stage)
+        _run_stage(folder, stage, plan, preview, workers)
 
     command.__doc__ = text
     app.command(name=stage)(command)
+
+
+def _run_stage(folder: Path, stage: str, plan: dict[str, Any], preview: bool, workers: int | None) -> None:
+    """Run one stage of the open round, or show what it would change."""
+    from a2lc.project.project import Project
+
+    with Project(folder) as project, project.lock():
+        configure(project, **plan, locked=True)
+        loop = make_loop(project, workers)
+        if preview:
+            _print_preview(project, loop.preview(stage))
+        else:
+            loop.run_stage(stage)
+
+
+@app.command()
+@takes_plan()
+def train(
+    folder: ProjectDir,
+    *,
+    plan: dict[str, Any],
+    preview: Preview = False,
+    workers: Workers = None,
+    final: Annotated[
+        bool,
+        typer.Option(
+            "--final",
+            help="After the last round: train a network on the corrected labels, kept in `final/`. No stage is run.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --final: also copy the weights to this file, FILE.safetensors.")
+    ] = None,
+) -> None:
+    """Train a model on the current labels: of the open round, or with --final the network to hand over."""
+    if not final:
+        if out is not None:
+            raise InputError("--out needs --final.")
+        _run_stage(folder, "train", plan, preview, workers)
+        return
+    from a2lc.project.project import Project
+    from a2lc.report import write_report
+    from a2lc.rounds.final import check_out, copy_weights, train_final
+
+    if out is not None:
+        check_out(out)
+    with Project(folder) as project, project.lock():
+        kept = project.config
+        configure(project, **plan, locked=True)
+        # The options are of this network alone: the rounds go on with the model of theirs.
+        model = train_final(project, track=console_progress())
+        project.config = kept
+        if out is not None:
+            copy_weights(model, out)
+        if (folder / "report.html").is_file():
+            write_report(project, folder / "report.html")
+    print_line(f"{model.sentence}{'' if model.trained else ' (trained before)'}")
+    print_line(f"weights: {out or model.weights}")
 
 
 @app.command()
@@ -143,7 +195,6 @@ def _print_preview(project: Project, changes: dict[str, Any]) -> None:
             )
 
 
-stage_command("train", "Train a model on the current labels.")
 stage_command("score", "Score masks: reduce probabilities to one row per mask.")
 stage_command("select", "Select the masks to ask about.")
 stage_command("answer", "Answer the open questions with the simulated annotator.")

@@ -34,6 +34,7 @@ def configure(
     error_rate: float | None = None,
     settings: list[str] | None = None,
     probabilities: Path | None = None,
+    backbone: str | None = None,
     min_precision: float | None = None,
     confidence: float | None = None,
     guarantee: str | None = None,
@@ -48,7 +49,7 @@ def configure(
     from a2lc.methods import create_method, load_methods
     from a2lc.project.config import with_options
 
-    check_names(preset=preset, method=method)
+    check_names(preset=preset, method=method, backbone=backbone)
     changes: dict[str, Any] = {}
     for name, value in (
         ("min_precision", min_precision),
@@ -80,6 +81,7 @@ def configure(
         error_rate=error_rate,
         preset=preset,
         probabilities=probabilities,
+        backbone=backbone,
         settings=changes,
     )
     create_method(config.method.name, config.method.settings)

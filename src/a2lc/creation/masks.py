@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from a2lc.classes.decoding import decode_labels
 from a2lc.errors import ImageFileError, InputError, ShapeError, StageError, require_known
-from a2lc.foundation.detector import choose_device
 from a2lc.foundation.segmenter import AutomaticSettings, Segmenter
-from a2lc.foundation.weights import Ready, folder_digest
 from a2lc.images.label_maps import read_ids, write_ids
 from a2lc.io.concurrency import in_order
 from a2lc.io.files import write_text
@@ -30,6 +28,8 @@ from a2lc.masks.superpixels import MAX_MASKS, grid, seeds, slic
 from a2lc.project.mask_swap import MADE_MASKS
 from a2lc.project.project import Project
 from a2lc.records import ImageRecord
+from a2lc.weights.files import Ready, folder_digest
+from a2lc.weights.loading import choose_device
 
 __all__ = [
     "COVERS",

@@ -26,9 +26,8 @@ from a2lc.creation.masks import image_pixels, put_in_place, save_tables
 from a2lc.creation.pseudo_settings import FOLDER, Job, PseudoSettings, digest
 from a2lc.errors import InputError, StageError, first_names
 from a2lc.foundation.compose import OVERLAP_RULES
-from a2lc.foundation.detector import Detector, choose_device
+from a2lc.foundation.detector import Detector
 from a2lc.foundation.segmenter import Segmenter
-from a2lc.foundation.weights import Ready, folder_digest
 from a2lc.images.label_maps import write_ids
 from a2lc.io.concurrency import in_order
 from a2lc.io.files import write_text
@@ -37,6 +36,8 @@ from a2lc.masks.joining import mask_columns
 from a2lc.project.project import Project
 from a2lc.records import ImageRecord
 from a2lc.version import __version__
+from a2lc.weights.files import Ready, folder_digest
+from a2lc.weights.loading import choose_device
 
 __all__ = ["PseudoSummary", "check_project", "make_pseudo_labels", "preview", "record_commits", "recorded_commits"]
 

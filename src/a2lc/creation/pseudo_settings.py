@@ -14,25 +14,18 @@ from a2lc.errors import InputError, require_known
 from a2lc.foundation.compose import OVERLAP_RULES
 from a2lc.foundation.detector import REDUCTIONS
 from a2lc.foundation.prompts import class_phrases
-from a2lc.foundation.weights import Ready, folder_digest
 from a2lc.masks.superpixels import MAX_MASKS
 from a2lc.project.project import Project
 from a2lc.records import ImageRecord
+from a2lc.weights.files import Ready, identity
 
-__all__ = ["FOLDER", "FORMAT", "Job", "PseudoSettings", "digest", "identity"]
+__all__ = ["FOLDER", "FORMAT", "Job", "PseudoSettings", "digest"]
 
 
 FORMAT = 1
 
 
 FOLDER = "pseudo"
-
-
-def identity(ready: Ready) -> str:
-    """Return what stands for weights in digests: their commit, or their very bytes."""
-    if ready.weights.folder is not None:
-        return folder_digest(ready.folder)
-    return f"{ready.weights.name}@{ready.weights.revision}"
 
 
 def digest(value: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from a2lc.classes.decoding import decode_labels
 from a2lc.errors import InputError
@@ -19,6 +20,7 @@ from a2lc.images.label_maps import write_ids
 from a2lc.io.files import json_safe, new_folder, sha256, write_text
 from a2lc.io.progress import Track, no_progress
 from a2lc.project.project import Project
+from a2lc.rounds.final import final_model
 from a2lc.rounds.status import project_status
 from a2lc.version import versions
 
@@ -142,10 +144,25 @@ def export_project(
             "value_map": project.config.sources.value_map,
             "versions": versions(),
             "rounds": json_safe(project_status(project)["rounds"]),
+            "final_model": _final(project),
             "images": hashes,
         }
         write_text(partial / "manifest.json", json.dumps(manifest, indent=1))
     return summary
+
+
+def _final(project: Project) -> dict[str, Any] | None:
+    """Describe the final network, if one was trained: `a2lc train --final --out` hands over its weights."""
+    model = final_model(project)
+    if model is None:
+        return None
+    about = model.about
+    return {
+        "sha256": about["sha256"],
+        "model": about["training"]["model"],
+        "model_miou": about["evaluation"]["model_miou"],
+        "trained_on_these_labels": model.is_current,
+    }
 
 
 def _hash(corrected: Corrected) -> str:

@@ -1,4 +1,4 @@
-"""Learned features: the outputs of a frozen ImageNet network, averaged over each mask and kept by cells. Needs no torch."""
+"""Learned features: outputs of a frozen network, averaged over each mask and kept by cells. The default needs no torch."""
 
 from a2lc.features.backbone import Backbone, EfficientNetLite0, load_backbone
 from a2lc.features.cells import CellBasis, CellFeatures

@@ -8,22 +8,28 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.errors import require_known
+from a2lc.features.canvas import fit_canvas
+from a2lc.features.choice import BUILT_IN, find_backbone, pinned_name
 from a2lc.features.grids import Grid
 from a2lc.features.layout import CHANNELS, INPUT_MULTIPLE, STRIDES
-from a2lc.features.weights import read_state, weights_file
+from a2lc.features.weights import SHA256, read_state, weights_file
+from a2lc.weights.catalogue import check_license
+from a2lc.weights.files import obtain
 
-__all__ = ["BACKBONES", "LARGEST_SIDE", "Backbone", "EfficientNetLite0", "load_backbone"]
-
-LARGEST_SIDE = 1024
-"""Pixels of the longer side at most: larger images are scaled down to it."""
+__all__ = ["Backbone", "EfficientNetLite0", "load_backbone"]
 
 
 class Backbone(Protocol):
     """Turns images into grids of features."""
 
     name: str
-    """What features are known to be made by."""
+    """The name under which a project remembers it."""
+
+    digest: str
+    """SHA-256 of its weights."""
+
+    identity: str
+    """What features are known to be made by: the name, and the digest unless the name implies it."""
 
     channels: tuple[int, ...]
     """Channels of each grid."""
@@ -43,7 +49,9 @@ class EfficientNetLite0:
         ImageFileError: Its file is not the one that is known.
     """
 
-    name = "efficientnet-lite0"
+    name = BUILT_IN
+    digest = SHA256
+    identity = BUILT_IN  # its file is always the same
     channels: tuple[int, ...] = CHANNELS
 
     def __init__(self) -> None:
@@ -60,41 +68,43 @@ class EfficientNetLite0:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> list[Grid]:
         """Compute the three grids of an image."""
-        canvas, fitted = _canvas(pixels)
-        values: list[Any] = self._session.run(None, {"x": canvas})
+        canvas, fitted = fit_canvas(pixels, INPUT_MULTIPLE)
+        planes = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], dtype=np.float32)
+        scaled = (planes / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+        values: list[Any] = self._session.run(None, {"x": scaled})
         return [
             Grid(values=grid[0], reach=(fitted[0] / stride, fitted[1] / stride))
             for grid, stride in zip(values, STRIDES, strict=True)
         ]
 
 
-def _canvas(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    """Scale an image to at most `LARGEST_SIDE` and pad it by its edge: (1, 3, h, w) in [-1, 1], and the part it fills."""
-    from PIL import Image
-
-    height, width = pixels.shape[:2]
-    scale = min(1.0, LARGEST_SIDE / max(height, width))
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-    fitted = pixels.shape[0], pixels.shape[1]
-    down, right = (-side % INPUT_MULTIPLE for side in fitted)
-    padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge")
-    planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], dtype=np.float32)
-    return (planes / np.float32(255) - np.float32(0.5)) / np.float32(0.5), fitted
-
-
-BACKBONES = {EfficientNetLite0.name: EfficientNetLite0}
-"""Backbones by name."""
-
-
 @cache
-def load_backbone(name: str = EfficientNetLite0.name) -> Backbone:
-    """Load a backbone, once in a process.
+def load_backbone(
+    name: str = BUILT_IN,
+    *,
+    device: str = "auto",
+    mixed_precision: bool = False,
+    accepted: frozenset[str] = frozenset(),
+) -> Backbone:
+    """Load a backbone whose weights are on this machine, once in a process. Nothing is downloaded.
+
+    Args:
+        name: See `a2lc.features.choice.find_backbone`.
+        device: Of a backbone of timm or transformers: `auto`, `cpu`, `cuda` or `cuda:N`.
+        mixed_precision: Compute in half precision on a GPU.
+        accepted: Names of weights whose licence the user accepted.
 
     Raises:
         UnknownNameError: There is none of that name.
-        MissingExtraError: The package of its weights is not installed.
+        MissingExtraError: The package of its weights, or its library, is not installed.
+        MissingFileError: Its weights are not on this machine.
+        InputError: Its licence was not accepted, or its files are not those of a backbone.
     """
-    require_known("backbone", name, BACKBONES)
-    return BACKBONES[name]()
+    weights = find_backbone(name)
+    if weights is None:
+        return EfficientNetLite0()
+    check_license(weights, accepted)
+    ready = obtain(weights)
+    from a2lc.features.torch_backbone import open_backbone
+
+    return open_backbone(pinned_name(ready), ready, device=device, mixed_precision=mixed_precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from a2lc.errors import ImageFileError, InputError, MissingFileError
+from a2lc.features.backbone import Backbone
 from a2lc.features.cells import CellBasis, CellFeatures
+from a2lc.features.choice import BUILT_IN
 from a2lc.features.grids import Grid
 from a2lc.io.files import atomic_path
 from a2lc.records import ImageRecord
@@ -27,6 +30,7 @@ CELL_LAYOUT = "float16 bytes"
 """How the values of cells are written; files of another layout are made anew."""
 
 _SIGNATURE = b"a2lc_features_of"
+_BACKBONE = b"a2lc_backbone"
 
 
 @contextmanager
@@ -38,6 +42,12 @@ def _whole(path: Path) -> Iterator[None]:
         raise ImageFileError(
             f"{path} is damaged ({str(error).splitlines()[0]}). Delete it and run the command again: it is made anew."
         ) from None
+
+
+def _facts(signature: str, backbone: Backbone | None) -> dict[bytes, str]:
+    """Return what a file says of itself: what it was made of, and by which backbone with which weights."""
+    made_by = {} if backbone is None else {"name": backbone.name, "sha256": backbone.digest}
+    return {_SIGNATURE: signature, _BACKBONE: json.dumps(made_by)}
 
 
 def _has(path: Path, signature: str) -> bool:
@@ -69,10 +79,24 @@ class FeatureStore:
         """Return whether a shard is there, made of what the signature says."""
         return _has(self.path(shard), signature)
 
-    def write(self, shard: int, features: NDArray[np.float16], signature: str) -> None:
+    def made_by(self) -> str:
+        """Return the identity of the backbone that the first shard was made by; "" if it is not there."""
+        if not self.path(0).is_file():
+            return ""
+        try:
+            metadata = pq.read_schema(self.path(0)).metadata or {}
+            backbone = json.loads(metadata.get(_BACKBONE, b"{}"))
+        except (pa.ArrowInvalid, OSError, ValueError):
+            return ""  # damaged: it is made again
+        # Files of versions before other backbones do not say.
+        return BUILT_IN if backbone.get("name", BUILT_IN) == BUILT_IN else "{name} sha256:{sha256}".format(**backbone)
+
+    def write(
+        self, shard: int, features: NDArray[np.float16], signature: str, backbone: Backbone | None = None
+    ) -> None:
         """Write the (m, D) features of a shard's masks, whole or not at all."""
         values = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
-        table = pa.table({"features": values}).replace_schema_metadata({_SIGNATURE: signature})
+        table = pa.table({"features": values}).replace_schema_metadata(_facts(signature, backbone))
         with atomic_path(self.path(shard)) as temporary:
             # Features of neighbouring masks share no bytes: to look for repetitions would cost time and save nothing.
             pq.write_table(table, temporary, use_dictionary=False, compression="none")
@@ -127,7 +151,14 @@ class CellStore:
     def basis(self, basis: CellBasis) -> None:
         basis.save(self.folder / "basis.npz")
 
-    def write(self, shard: int, images: list[ImageRecord], cells: list[CellFeatures], signature: str) -> None:
+    def write(
+        self,
+        shard: int,
+        images: list[ImageRecord],
+        cells: list[CellFeatures],
+        signature: str,
+        backbone: Backbone | None = None,
+    ) -> None:
         """Write the cells of a shard's images, whole or not at all, values as float16 bytes; one row group an image."""
         columns: dict[str, Any] = {
             "image_id": pa.array([image.image_id for image in images]),
@@ -141,7 +172,7 @@ class CellStore:
             columns[f"values{number}"] = pa.array(data, pa.binary())
             columns[f"cells{number}"] = pa.array([list(grid.cells) for grid in grids], pa.list_(pa.int32()))
             columns[f"reach{number}"] = pa.array([list(grid.reach) for grid in grids], pa.list_(pa.float64()))
-        table = pa.table(columns).replace_schema_metadata({_SIGNATURE: signature})
+        table = pa.table(columns).replace_schema_metadata(_facts(signature, backbone))
         with atomic_path(self.path(shard)) as temporary:
             pq.write_table(
                 table, temporary, row_group_size=1, use_dictionary=False, write_statistics=False, compression="none"

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from a2lc.errors import InputError, require_known
 from a2lc.foundation.prompts import Prompt, make_prompts
-from a2lc.foundation.weights import Ready, load_model, load_processor, need_transformers
+from a2lc.weights.files import Ready, need_transformers
+from a2lc.weights.loading import load_model, load_processor, reading_config
 
-__all__ = ["REDUCTIONS", "Detections", "Detector", "choose_device", "class_scores", "reading_config"]
+__all__ = ["REDUCTIONS", "Detections", "Detector", "class_scores"]
 
 REDUCTIONS = {
     "mean": "mean probability of the tokens of a phrase",
@@ -45,27 +46,6 @@ class Detections:
     classes: NDArray[np.int32]
     scores: NDArray[np.float32]
     class_scores: NDArray[np.float16]
-
-
-def choose_device(name: str) -> str:
-    """Return a torch device by name; `auto` is a CUDA device if there is one, else the CPU.
-
-    Raises:
-        InputError: There is no such device.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"Unknown device {name!r}. Known: auto, cpu, cuda, cuda:0, ..") from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"`device` is {name}, but this machine has {torch.cuda.device_count()} CUDA devices. Use cpu.")
-    if device.type not in {"cpu", "cuda"}:
-        raise InputError(f"`device` is {name}, but only cpu and cuda are supported.")
-    return name
 
 
 def class_scores(probs: Any, prompt: Prompt, num_classes: int, reduction: str) -> Any:
@@ -223,21 +203,3 @@ class Detector:
             best[keep].numpy().astype(np.float32),
             scores[keep].numpy().astype(np.float16),
         )
-
-
-def reading_config(ready: Ready) -> dict[str, Any]:
-    """config.json of a model.
-
-    Raises:
-        InputError: It is not valid.
-    """
-    import json
-
-    path = ready.folder / "config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{path}: not valid JSON. Download the weights again.") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: expected the configuration of a model, found {type(found).__name__}.")
-    return found

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from a2lc.errors import InputError
 from a2lc.foundation.compose import compose
-from a2lc.foundation.detector import reading_config
 from a2lc.foundation.packed import PackedMasks
-from a2lc.foundation.weights import Ready, load_model, load_processor, need_transformers
+from a2lc.weights.files import Ready, need_transformers
+from a2lc.weights.loading import load_model, load_processor, reading_config
 
 __all__ = ["AutomaticSettings", "Embedded", "Segmenter"]
 

@@ -22,7 +22,7 @@ from a2lc.records import ImageRecord, Inspection
 from a2lc.training.objectives import Fitted, LabelObjective, Objective
 from a2lc.training.predict import Predictor
 
-__all__ = ["fit_head", "predict_from_head"]
+__all__ = ["fit_head", "fits_features", "predict_from_head"]
 
 CELLS = 60_000
 """Labelled cells at most that a head is fitted to, as many of each image."""
@@ -126,6 +126,16 @@ def _labelled_cells(
     return cells.inputs(some).astype(np.float16), found[some]
 
 
+def fits_features(project: Project, folder: Path) -> bool:
+    """Return whether the head in a round's folder was fitted to the cell features that there are now.
+
+    Raises:
+        ImageFileError: Its file is damaged.
+        MissingFileError: There are no cell features.
+    """
+    return _Head.load(folder / HEAD_WEIGHTS).basis == CellStore(project.folder).basis.digest
+
+
 def predict_from_head(project: Project, weights: Path, *, change: NDArray[np.float32] | None = None) -> Predictor:
     """Predict with a head that `fit_head` wrote.
 
@@ -142,8 +152,8 @@ def predict_from_head(project: Project, weights: Path, *, change: NDArray[np.flo
     store, head = CellStore(project.folder), _Head.load(weights)
     if head.basis != store.basis.digest:
         raise InputError(
-            f"{weights} was fitted to other features than those of {store.folder}. Restore these from a copy, "
-            "or undo the round and run it again."
+            f"{weights} was fitted to other features than those of {store.folder}. Fit it to these: "
+            f"a2lc features {project.folder}"
         )
     perceptron = head.perceptron
     # A class that the head does not know must not have a probability of 0: logarithms are taken of it.

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from a2lc.errors import ConfigError, require_known
+from a2lc.errors import A2LCError, ConfigError, require_known
+from a2lc.models.encoder_weights import has_own_weights, load_encoder
 from a2lc.models.heads import HeadedNet
 from a2lc.project.config import TrainingConfig
 
@@ -38,8 +39,14 @@ def _smp(architecture: str) -> Builder:
             )
             return network
 
+        own = config.encoder_weights if has_own_weights(config.encoder_weights) else None
         try:
-            return built(config.encoder_weights)
+            network = built(None if own else config.encoder_weights)
+            if own:
+                load_encoder(network.get_submodule("encoder"), config.encoder, own)
+            return network
+        except A2LCError:
+            raise
         except KeyError:
             raise ConfigError(
                 f"segmentation-models-pytorch does not have training.encoder {config.encoder!r} or its weights "

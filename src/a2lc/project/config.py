@@ -19,6 +19,7 @@ __all__ = [
     "FORMAT_VERSION",
     "PRESETS",
     "AnnotatorConfig",
+    "FeaturesConfig",
     "MethodConfig",
     "ProjectConfig",
     "SourcesConfig",
@@ -141,6 +142,19 @@ class AnnotatorConfig(_Strict):
     correct_clicks: float = Field(default=1.0, gt=0)
 
 
+class FeaturesConfig(_Strict):
+    """The backbone that learned features come from."""
+
+    backbone: str = "efficientnet-lite0"
+    """`efficientnet-lite0`, or `timm:NAME` or `transformers:NAME` with a folder or a pinned `NAME@COMMIT` for NAME."""
+    device: str = "auto"
+    """Of a backbone of timm or transformers: `auto`, `cpu`, `cuda` or `cuda:N`."""
+    mixed_precision: bool = False
+    """Half precision on a GPU."""
+    accepted_licenses: list[str] = Field(default_factory=list)
+    """Names of weights whose licence was accepted."""
+
+
 def _devices(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
 
@@ -156,7 +170,8 @@ class TrainingConfig(_Strict):
     """Folder of probability files, with `model: probabilities`: IMAGE_ID.npy, (K, H, W), in place of a model."""
     encoder: str = "resnet18"
     encoder_weights: str | None = None
-    """Pretrained weights by the name segmentation-models-pytorch knows, fetched only when named; None starts at random."""
+    """Pretrained weights: by the name segmentation-models-pytorch knows, fetched only when named; `efficientnet-lite0`, those of
+    the learned features' package; or a file. None starts at random."""
     output_stride: Literal[8, 16] = 16
     head: Literal["linear", "cosine", "error"] = "linear"
     """Classifier of the network; a method that needs another one than `linear` takes it."""
@@ -266,15 +281,20 @@ class ProjectConfig(_Strict):
     classes: dict[str, Any]
     sources: SourcesConfig
     method: MethodConfig = MethodConfig()
+    features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
     annotator: AnnotatorConfig = AnnotatorConfig()
 
     def save(self, path: Path) -> None:
-        """Write project.yaml, whole or not at all; training keeps only what differs from its preset."""
+        """Write project.yaml, whole or not at all; training and features keep only what differs from their defaults."""
         data = self.model_dump(mode="json")
         preset = TrainingConfig(preset=self.training.preset).model_dump(mode="json")
         kept = {key: value for key, value in data["training"].items() if key == "preset" or value != preset[key]}
         data["training"] = kept
+        standard = FeaturesConfig().model_dump(mode="json")
+        data["features"] = {key: value for key, value in data["features"].items() if value != standard[key]}
+        if not data["features"]:
+            del data["features"]
         write_text(path, to_yaml(data))
 
 
@@ -376,6 +396,7 @@ def with_options(
     error_rate: float | None = None,
     preset: str | None = None,
     probabilities: Path | None = None,
+    backbone: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> ProjectConfig:
     """Return a configuration with the options that are given.
@@ -388,7 +409,8 @@ def with_options(
         error_rate: Share of wrong answers of the oracle.
         preset: Training preset; another one resets what the preset fills in.
         probabilities: Folder of probabilities in place of a network.
-        settings: Dotted settings below `method`, `training` and `annotator`. A setting of the method may leave out
+        backbone: Backbone of the learned features.
+        settings: Dotted settings below `method`, `features`, `training` and `annotator`. A setting of the method may leave out
             `settings`: `method.batch` is short for `method.settings.batch`.
 
     Raises:
@@ -401,6 +423,8 @@ def with_options(
     if probabilities is not None:
         changes["training.model"] = "probabilities"
         changes["training.probabilities"] = str(probabilities.absolute())
+    if backbone is not None:
+        changes["features.backbone"] = backbone
     if method is not None and method != config.method.name:
         changes |= {"method.name": method, "method.settings": {}}
     if budget is not None:
@@ -410,8 +434,10 @@ def with_options(
     if error_rate is not None:
         changes["annotator.error_rate"] = error_rate
     for key, value in (settings or {}).items():
-        group = require_known("group of settings", key.split(".")[0], ["method", "training", "annotator"])
+        group = require_known("group of settings", key.split(".")[0], ["method", "features", "training", "annotator"])
         name = key.removeprefix("method.")
+        if key == "training.encoder_weights" and isinstance(value, str) and Path(value).is_file():
+            value = str(Path(value).absolute())
         own = group == "method" and name not in {"name", "budget"} and name.split(".")[0] != "settings"
         changes[f"method.settings.{name}" if own else key] = value
     return apply_settings(config, changes) if changes else config

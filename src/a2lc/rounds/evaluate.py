@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from a2lc.errors import MissingFileError
 from a2lc.io.files import json_safe, write_text
+from a2lc.io.progress import Track, no_progress
+from a2lc.project.project import Project
+from a2lc.records import ImageRecord
 from a2lc.rounds.context import Context
 from a2lc.rounds.models import predictor_of
 from a2lc.rounds.result import StageResult
 from a2lc.rounds.shards import Shard, map_shards, shards_of
 from a2lc.statistics.metrics import ConfusionCounts
+from a2lc.training.provider import ImagePredictor
 
-__all__ = ["evaluate_shard", "run"]
+__all__ = ["count_predictions", "evaluate_shard", "run"]
 
 
 def run(context: Context, round_index: int) -> StageResult:
@@ -79,9 +84,26 @@ def evaluate_shard(context: Context, round_index: int, shard: Shard) -> tuple[Co
         kept = context.loaded["evaluating"] = (round_index, predictor_of(context, round_index + 1))
     predictor = kept[1]
     before = predictor.forward_seconds
-    counts = ConfusionCounts(project.classes.num_classes, project.classes.ignore_index)
-    for image in shard.records(project):
-        probs: Any = predictor(image).probs
-        pred = np.asarray(probs.argmax(0) if isinstance(probs, np.ndarray) else probs.argmax(0).cpu())
-        counts.update(pred, context.truth.pixels(image))
+    counts = count_predictions(project, predictor, shard.records(project))
     return counts, predictor.forward_seconds - before
+
+
+def count_predictions(
+    project: Project, predictor: ImagePredictor, images: Sequence[ImageRecord], track: Track = no_progress
+) -> ConfusionCounts:
+    """Count predictions of images with ground truth against it.
+
+    Args:
+        project: Opened.
+        predictor: The model.
+        images: Images with ground truth.
+        track: Shows progress.
+    """
+    counts = ConfusionCounts(project.classes.num_classes, project.classes.ignore_index)
+    with track("evaluating", len(images)) as advance:
+        for image in images:
+            probs: Any = predictor(image).probs
+            pred = np.asarray(probs.argmax(0) if isinstance(probs, np.ndarray) else probs.argmax(0).cpu())
+            counts.update(pred, project.truth.pixels(image))
+            advance()
+    return counts

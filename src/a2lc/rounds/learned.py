@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.errors import ImageFileError, MissingExtraError, MissingFileError
+from a2lc.errors import ImageFileError, InputError, MissingExtraError, MissingFileError
 from a2lc.features import (
     Backbone,
     CellBasis,
@@ -24,7 +24,8 @@ from a2lc.features import (
     mask_features_of,
 )
 from a2lc.features import store as stores
-from a2lc.features.backbone import BACKBONES, LARGEST_SIDE
+from a2lc.features.canvas import LARGEST_SIDE
+from a2lc.features.choice import is_same_backbone
 from a2lc.io.concurrency import in_order
 from a2lc.io.progress import Track, no_progress
 from a2lc.project.project import Project
@@ -38,10 +39,14 @@ _LOG = logging.getLogger(__name__)
 
 __all__ = [
     "FeatureSummary",
+    "backbone_name",
     "cells_are_made",
+    "cells_backbone",
+    "configured_backbone",
     "features_are_made",
     "learned_features",
     "make_features",
+    "masks_backbone",
     "prepare_features",
 ]
 
@@ -72,7 +77,7 @@ class FeatureSummary:
 
 def make_features(
     project: Project,
-    backbone: str = "efficientnet-lite0",
+    backbone: Backbone | None = None,
     *,
     of_masks: bool = True,
     threads: int | None = None,
@@ -85,22 +90,22 @@ def make_features(
 
     Args:
         project: Opened, its lock held by the caller.
-        backbone: Name of a backbone.
+        backbone: By default, that of the project's settings.
         of_masks: False makes those of cells alone, which nothing in an open round rests on.
         threads: Images worked on at a time; by default, as many as there are cores.
         track: Shows progress.
 
     Raises:
-        UnknownNameError: There is no such backbone.
         StageError: Features of masks are missing and a round is open, which began without them.
-        MissingExtraError: The package of its weights is not installed.
+        MissingExtraError: The package of its weights, or its library, is not installed.
+        MissingFileError: Its weights are not on this machine.
         ImageFileError: An image cannot be read.
     """
     began = time.perf_counter()
-    network = load_backbone(backbone)
+    network = configured_backbone(project) if backbone is None else backbone
     threads = threads or available_cores()
     shards = shards_of(project.all_images, stores.IMAGES_A_SHARD)
-    masks = _MaskWork(project, backbone) if of_masks else None
+    masks = _MaskWork(project, network.identity) if of_masks else None
     lacking_masks = set() if masks is None else {shard.index for shard in shards if not masks.has(shard)}
     if lacking_masks:
         require_between_rounds(project)  # else what a round chose and what it corrects would rest on different features
@@ -121,9 +126,9 @@ def make_features(
                     advance(1)
                 cells.write(shard, records, [part[0] for part in found])
                 if masks is not None:
-                    masks.write(shard, [part[1] for part in found if part[1] is not None])
+                    masks.write(shard, [part[1] for part in found if part[1] is not None], network)
     return FeatureSummary(
-        backbone=backbone,
+        backbone=network.name,
         images=len(project.all_images),
         masks=len(project.masks),
         made=made,
@@ -146,14 +151,18 @@ def prepare_features(context: Context, stage: str) -> StageResult | None:
         What was made, to be reported as the result of a stage is; None if nothing was.
 
     Raises:
+        InputError: The features that are there were made by another backbone than that of the settings.
         MissingExtraError: The package of the weights is not installed, and the head needs it.
+        MissingFileError: The weights of the backbone are not on this machine.
         ImageFileError: An image cannot be read.
     """
     project = context.project
     if stage not in {"train", "score", "evaluate"} or not project.has_images:
         return None
-    of_masks = context.method.learns_features and is_between_rounds(project) and not features_are_made(project)
-    of_cells = context.uses_head and not cells_are_made(project)
+    of_masks = context.method.learns_features and is_between_rounds(project)
+    of_cells = context.uses_head
+    _require_the_same(project, masks_backbone(project) if of_masks else "", cells_backbone(project) if of_cells else "")
+    of_masks, of_cells = of_masks and not features_are_made(project), of_cells and not cells_are_made(project)
     if not of_masks and not of_cells:
         return None
     try:
@@ -171,26 +180,85 @@ def prepare_features(context: Context, stage: str) -> StageResult | None:
     )
 
 
-def features_are_made(project: Project, backbone: str = "efficientnet-lite0") -> bool:
-    """Return whether the features of all masks are there."""
-    masks = _MaskWork(project, backbone)
-    return all(masks.has(shard) for shard in shards_of(project.all_images, stores.IMAGES_A_SHARD))
+def configured_backbone(project: Project) -> Backbone:
+    """Load the backbone that the project's settings name. Nothing is downloaded.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+        MissingExtraError: The package of its weights, or its library, is not installed.
+        MissingFileError: Its weights are not on this machine.
+        InputError: Its licence was not accepted, or its files are not those of a backbone.
+    """
+    settings = project.config.features
+    try:
+        return load_backbone(
+            settings.backbone,
+            device=settings.device,
+            mixed_precision=settings.mixed_precision,
+            accepted=frozenset(settings.accepted_licenses),
+        )
+    except MissingFileError:
+        raise MissingFileError(
+            f"The weights of features.backbone {settings.backbone} are not on this machine, or their folder is gone. Download "
+            f"them and make the features: a2lc features {project.folder} --download"
+        ) from None
 
 
-def cells_are_made(project: Project, backbone: str = "efficientnet-lite0") -> bool:
-    """Return whether the features of the cells of all images are there."""
+def backbone_name(identity: str) -> str:
+    """Return the name in a backbone's identity.
+
+    Example:
+        >>> backbone_name("timm:convnext_atto@0123 sha256:4567"), backbone_name("efficientnet-lite0")
+        ('timm:convnext_atto@0123', 'efficientnet-lite0')
+    """
+    return identity.rpartition(" sha256:")[0] or identity
+
+
+def masks_backbone(project: Project) -> str:
+    """Return the identity of the backbone that the features of all masks were made by; "" if some are missing."""
+    identity = FeatureStore(project.folder).made_by()
+    masks = _MaskWork(project, identity)
+    whole = identity and all(masks.has(shard) for shard in shards_of(project.all_images, stores.IMAGES_A_SHARD))
+    return identity if whole else ""
+
+
+def cells_backbone(project: Project) -> str:
+    """Return the identity of the backbone that the features of the cells of all images were made by; "" if some are missing."""
     store = CellStore(project.folder)
-    basis = _known_basis(store, backbone)
-    return basis is not None and all(
+    basis = _known_basis(store)
+    whole = basis is not None and all(
         store.has(shard.index, _cell_signature(project, basis, shard))
         for shard in shards_of(project.all_images, stores.IMAGES_A_SHARD)
     )
+    return basis.backbone if basis is not None and whole else ""
+
+
+def features_are_made(project: Project) -> bool:
+    """Return whether the features of all masks are there, made by the backbone of the settings."""
+    return is_same_backbone(project.config.features.backbone, backbone_name(masks_backbone(project)))
+
+
+def cells_are_made(project: Project) -> bool:
+    """Return whether the features of the cells of all images are there, made by the backbone of the settings."""
+    return is_same_backbone(project.config.features.backbone, backbone_name(cells_backbone(project)))
+
+
+def _require_the_same(project: Project, *identities: str) -> None:
+    """Refuse complete features of another backbone than that of the settings."""
+    wanted = project.config.features.backbone
+    for identity in filter(None, identities):
+        made = backbone_name(identity)
+        if not is_same_backbone(wanted, made):
+            raise InputError(
+                f"The learned features of {project.folder} were made by {made}, but features.backbone is {wanted}. Make them "
+                f"anew: a2lc features {project.folder} --backbone {wanted}. Or keep them: set features.backbone={made}"
+            )
 
 
 def learned_features(project: Project) -> NDArray[np.float16] | None:
     """Read the features of all M masks, (M, D) float16; None if they were not made, or not of the masks there are now."""
     shards, store = shards_of(project.all_images, stores.IMAGES_A_SHARD), FeatureStore(project.folder)
-    if any(features_are_made(project, backbone) for backbone in BACKBONES):
+    if masks_backbone(project):
         return np.concatenate(list(store.read(len(shards))))
     if any(store.folder.glob("part-*.parquet")):
         _LOG.warning(
@@ -203,10 +271,10 @@ def learned_features(project: Project) -> NDArray[np.float16] | None:
 class _MaskWork:
     """Features of masks: where they are kept, and what they depend on."""
 
-    def __init__(self, project: Project, backbone: str) -> None:
+    def __init__(self, project: Project, identity: str) -> None:
         self.project = project
         self.masks = project.masks
-        self.backbone = backbone
+        self.identity = identity
         self.store = FeatureStore(project.folder)
 
     def has(self, shard: Shard) -> bool:
@@ -219,8 +287,8 @@ class _MaskWork:
             return np.empty((0, sum(network.channels)), dtype=np.float16)
         return mask_features_of(grids, self.project.mask_map(image), self.masks.mask_ids[first:last])
 
-    def write(self, shard: Shard, parts: Sequence[NDArray[np.float16]]) -> None:
-        self.store.write(shard.index, np.concatenate(parts), self._signature(shard))
+    def write(self, shard: Shard, parts: Sequence[NDArray[np.float16]], network: Backbone) -> None:
+        self.store.write(shard.index, np.concatenate(parts), self._signature(shard), network)
 
     def _rows(self, image: ImageRecord) -> tuple[int, int]:
         first, last = np.searchsorted(self.masks.image, [image.index, image.index + 1])
@@ -228,7 +296,7 @@ class _MaskWork:
 
     def _signature(self, shard: Shard) -> str:
         """Digest what the features of a shard depend on: the backbone, how it sees images, the images and their masks."""
-        digest = hashlib.sha256(f"{self.backbone} {LARGEST_SIDE}".encode())
+        digest = hashlib.sha256(f"{self.identity} {LARGEST_SIDE}".encode())
         for image in shard.records(self.project):
             first, last = self._rows(image)
             digest.update(f"{image.image_id} {image.height} {image.width} {last - first}".encode())
@@ -242,13 +310,14 @@ class _CellWork:
 
     def __init__(self, project: Project, network: Backbone, pool: ThreadPoolExecutor) -> None:
         self.project = project
+        self.network = network
         self.store = CellStore(project.folder)
-        basis = _known_basis(self.store, network.name)
-        if basis is None:
+        basis = _known_basis(self.store)
+        if basis is None or basis.backbone != network.identity:
             images = project.images or project.all_images
             drawn = np.random.default_rng([project.config.seed, 6]).permutation(len(images))[:_BASIS_IMAGES]
             some = [images[index] for index in np.sort(drawn)]
-            basis = CellBasis.fit(network.name, list(pool.map(lambda image: network(project.pixels(image)), some)))
+            basis = CellBasis.fit(network.identity, list(pool.map(lambda image: network(project.pixels(image)), some)))
             self.store.basis = basis
         self.basis = basis
 
@@ -256,16 +325,16 @@ class _CellWork:
         return self.store.has(shard.index, _cell_signature(self.project, self.basis, shard))
 
     def write(self, shard: Shard, images: list[ImageRecord], cells: list[CellFeatures]) -> None:
-        self.store.write(shard.index, images, cells, _cell_signature(self.project, self.basis, shard))
+        signature = _cell_signature(self.project, self.basis, shard)
+        self.store.write(shard.index, images, cells, signature, self.network)
 
 
-def _known_basis(store: CellStore, backbone: str) -> CellBasis | None:
-    """Read the basis, unless it is missing, damaged, or of another backbone."""
+def _known_basis(store: CellStore) -> CellBasis | None:
+    """Read the basis, unless it is missing or damaged."""
     try:
-        basis = store.basis
+        return store.basis
     except (MissingFileError, ImageFileError):
         return None
-    return basis if basis.backbone == backbone else None
 
 
 def _cell_signature(project: Project, basis: CellBasis, shard: Shard) -> str:

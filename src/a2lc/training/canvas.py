@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from a2lc.images.normalisation import IMAGENET_MEAN, IMAGENET_STD
+
 __all__ = ["Canvas", "canvas_for", "normalise", "to_probs"]
 
 _STRIDE = 32  # every encoder's deepest level divides by it
-
-# Statistics of ImageNet, which pretrained encoders expect and which serve as well without.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,12 @@ def fit_ids(ids: NDArray[Any], canvas: Canvas) -> NDArray[Any]:
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Convert (B, 3, H, W) uint8 to float32 with ImageNet's mean and deviation removed."""
-    mean = torch.tensor(_MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(_STD, device=images.device).view(1, 3, 1, 1)
+    """Convert (B, 3, H, W) uint8 to float32 with ImageNet's mean and deviation removed.
+
+    Pretrained encoders expect that, and others learn as well with it.
+    """
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1)
     return (images.float() / 255 - mean) / std
 
 

@@ -122,7 +122,10 @@ def fit_model(
     """
     _quiet()
     torch.manual_seed(seed)
-    model = build_model(config, project.classes.num_classes) if model is None else model
+    if model is None:
+        # Weights to go on from take the place of those that the encoder would start with.
+        built = config if start is None else config.model_copy(update={"encoder_weights": None})
+        model = build_model(built, project.classes.num_classes)
     if config.head != "linear" and not isinstance(model, HeadedNet):
         model = HeadedNet(model, project.classes.num_classes, config.head)
     if start is not None:
@@ -239,7 +242,12 @@ def load_model(config: TrainingConfig, num_classes: int, path: Path, model: nn.M
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        weights = load_file(path)
+    else:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -7,7 +7,7 @@ from a2lc.cli.options import PLAN
 
 STAGES = ("train", "score", "select", "answer", "correct", "evaluate")
 PLAN_FLAGS = [
-    *("--method", "--budget", "--annotator", "--error-rate", "--preset", "--set", "--probabilities"),
+    *("--method", "--budget", "--annotator", "--error-rate", "--preset", "--backbone", "--set", "--probabilities"),
     *("--min-precision", "--confidence", "--guarantee"),
 ]
 NOT_SERVED = {"--annotator", "--error-rate", "--probabilities"}
@@ -24,7 +24,8 @@ def flags_of(name):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_take_the_options_of_a_run_in_its_order(stage):
-    assert flags_of(stage) == [*PLAN_FLAGS, "--preview", "--workers"]
+    own = ["--final", "--out"] if stage == "train" else []
+    assert flags_of(stage) == [*PLAN_FLAGS, "--preview", "--workers", *own]
     assert flags_of("run") == ["--rounds", *PLAN_FLAGS, "--until", "--workers"]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from a2lc.errors import UnknownNameError
 from a2lc.features import load_backbone, mask_features_of
-from a2lc.features.backbone import LARGEST_SIDE
+from a2lc.features.canvas import LARGEST_SIDE
 from a2lc.features.weights import read_state, weights_file
 
 

@@ -10,8 +10,9 @@ import pytest
 from a2lc.classes.table import ClassTable
 from a2lc.creation.importer import create_project
 from a2lc.formats.base import Sources
-from a2lc.foundation.weights import Ready, find_weights, obtain
 from a2lc.project.project import Project
+from a2lc.weights.catalogue import find_weights
+from a2lc.weights.files import Ready, obtain
 
 
 @pytest.fixture(scope="session")

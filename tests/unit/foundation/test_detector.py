@@ -7,8 +7,9 @@ import pytest
 
 from a2lc.classes.table import ClassTable
 from a2lc.errors import InputError, UnknownNameError
-from a2lc.foundation.detector import Detector, choose_device, class_scores
+from a2lc.foundation.detector import Detector, class_scores
 from a2lc.foundation.prompts import class_phrases, make_prompts
+from a2lc.weights.loading import choose_device
 
 torch = pytest.importorskip("torch", reason="needs the extra foundation")
 
@@ -145,7 +146,8 @@ def test_prompts_of_one_class(detector, pictures):
 def own_ready(detector):
     from pathlib import Path
 
-    from a2lc.foundation.weights import Ready, Weights
+    from a2lc.weights.catalogue import Weights
+    from a2lc.weights.files import Ready
 
     folder = Path(detector.model.config._name_or_path)
     return Ready(weights=Weights(name=str(folder), job="detector", folder=folder), folder=folder)

@@ -12,8 +12,8 @@ from a2lc.cli import app
 from a2lc.demo.looks import scene_classes
 from a2lc.demo.scenes import write_scenes
 from a2lc.demo.settings import SceneSettings
-from a2lc.foundation.weights import KNOWN
 from a2lc.project.project import Project
+from a2lc.weights.catalogue import KNOWN
 
 
 def run(*arguments):
@@ -113,9 +113,9 @@ def test_refusals_come_before_anything_is_made(pseudo, tmp_path, scenes_dir, cla
 
 
 def test_weights_are_told_before_they_are_asked_for(pseudo, tmp_path, scenes_dir, classes, capsys, monkeypatch):
-    monkeypatch.setattr("a2lc.foundation.weights._cached", lambda weights, cache: None)
-    monkeypatch.setattr("a2lc.foundation.weights._offline", lambda: False)
-    monkeypatch.setattr("a2lc.foundation.weights._fetch", lambda weights, cache: pytest.fail("fetched"))
+    monkeypatch.setattr("a2lc.weights.files._cached", lambda weights, cache: None)
+    monkeypatch.setattr("a2lc.weights.files._offline", lambda: False)
+    monkeypatch.setattr("a2lc.weights.files._fetch", lambda weights, cache: pytest.fail("fetched"))
     images = ("--images", scenes_dir / "images", "--classes", classes)
     assert pseudo(*images, "--detector", "grounding-dino-tiny", "--segmenter", "sam2.1-hiera-small") == 2
     out, err = capsys.readouterr()
@@ -198,7 +198,9 @@ def test_every_option_and_all_weights_are_documented():
     options = {option for parameter in shown.params for option in parameter.opts if option.startswith("--")}
     assert len(options) > 20
     assert not {option for option in options if f"`{option}" not in page}
+    backbones = (Path(__file__).resolve().parents[3] / "docs" / "backbones.md").read_text(encoding="utf-8")
     for name, weights in KNOWN.items():
-        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
-        assert weights.revision in row and weights.job in row and weights.license in row
+        lines = (backbones if weights.job == "backbone" else page).splitlines()
+        row = next(line for line in lines if line.startswith(f"| `{name}`"))
+        assert weights.revision in row and weights.license in row and (weights.job in row or lines != page.splitlines())
         assert f"{weights.size / 1e6:,.0f} MB" in row

@@ -21,10 +21,11 @@ from a2lc.formats.base import Sources
 from a2lc.foundation.compose import compose
 from a2lc.foundation.packed import PackedMasks
 from a2lc.foundation.segmenter import Segmenter
-from a2lc.foundation.weights import Ready, Weights
 from a2lc.images.options import ReadingOptions
 from a2lc.masks.superpixels import slic
 from a2lc.project.project import Project
+from a2lc.weights.catalogue import Weights
+from a2lc.weights.files import Ready
 
 from .conftest import CLASSES
 

@@ -157,7 +157,8 @@ def test_weights_as_sam_2_1_is_published(models, tmp_path, pictures):
     """The published files are those of the model for video; the parts for images are read from them, each of them."""
     from transformers import Sam2VideoModel
 
-    from a2lc.foundation.weights import find_weights, obtain
+    from a2lc.weights.catalogue import find_weights
+    from a2lc.weights.files import obtain
 
     from .models import write_sam2_video
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from a2lc.errors import InputError, MissingExtraError, MissingFileError, UnknownNameError
-from a2lc.foundation import weights as module
-from a2lc.foundation.weights import (
+from a2lc.weights import loading as module
+from a2lc.weights.catalogue import (
+    BACKBONES,
     DETECTORS,
     KNOWN,
     SEGMENTERS,
@@ -18,9 +19,8 @@ from a2lc.foundation.weights import (
     check_license,
     describe,
     find_weights,
-    folder_digest,
-    obtain,
 )
+from a2lc.weights.files import folder_digest, obtain
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = Weights(name="someone/thing", job="segmenter")
@@ -28,10 +28,10 @@ OTHER = Weights(name="someone/thing", job="segmenter")
 
 def test_known_weights_are_pinned_and_free():
     assert set(DETECTORS) == {"grounding-dino-tiny", "grounding-dino-base"}
-    assert len(SEGMENTERS) == 7 and set(DETECTORS) | set(SEGMENTERS) == set(KNOWN)
+    assert len(SEGMENTERS) == 7 and set(DETECTORS) | set(SEGMENTERS) | set(BACKBONES) == set(KNOWN)
     for short, weights in KNOWN.items():
         assert weights.name.endswith("/" + short)
-        assert re.fullmatch(r"[0-9a-f]{40}", weights.revision) and weights.permissive and weights.size > 1e8
+        assert re.fullmatch(r"[0-9a-f]{40}", weights.revision) and weights.permissive and weights.size > 8e7
         line = describe(weights)
         assert weights.name in line and weights.revision in line and "Apache-2.0" in line and "MB" in line
     assert len({weights.revision for weights in KNOWN.values()}) == len(KNOWN)

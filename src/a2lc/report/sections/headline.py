@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from a2lc.classes.edits import described
 from a2lc.report.facts import AUTOMATIC, MANUAL, Facts
+from a2lc.rounds.final import final_model
 
 __all__ = ["Headline", "measured_on_text"]
 
@@ -36,6 +37,7 @@ class Headline:
         measured_on: `validation images` or `training images`.
         layer: A sentence on labels below the mask, if there are any.
         weights: Sentences on how weights were chosen.
+        final: A sentence on the final network, if one was trained.
         undone: Sentences on what was taken back.
     """
 
@@ -60,6 +62,7 @@ class Headline:
     measured_on: str | None
     layer: list[str]
     weights: list[str]
+    final: list[str]
     undone: list[str]
 
 
@@ -101,6 +104,7 @@ def headline(facts: Facts) -> Headline:
         measured_on=measured_on_text(facts).get(measured[-1]["round"]) if measured else None,
         layer=_layer(facts),
         weights=_weights(facts),
+        final=_final(facts),
         undone=[
             *_edited(facts),
             *(f"{_source_words(undo.source)} of round {undo.undone} were undone." for undo in facts.undos),
@@ -126,6 +130,16 @@ def measured_on_text(facts: Facts) -> dict[int, str]:
         and stage.details.get("model_miou") is not None
         and stage.details.get("measured_on")
     }
+
+
+def _final(facts: Facts) -> list[str]:
+    """Describe the final network in a sentence; reports of earlier rounds leave it out."""
+    model = final_model(facts.project) if facts.through is None else None
+    if model is None:
+        return []
+    return [
+        f"{model.sentence[0].upper()}{model.sentence[1:]}. Weights: {model.weights.relative_to(facts.project.folder)}."
+    ]
 
 
 def _layer(facts: Facts) -> list[str]:

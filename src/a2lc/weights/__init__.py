@@ -1,0 +1,1 @@
+"""Pretrained weights: which there are, under which licence, how they come here, and the loading of models (extras)."""
