@@ -24,9 +24,8 @@ Rows = NDArray[np.int64]
 def grid_of(values: NDArray[Any], misses: NDArray[Any], size: int) -> tuple[NDArray[np.int64], float]:
     """Choose the grid of highest value per expected click among masks that are thought to be of one class.
 
-    The masks of a best grid are, for some price, those of value above what their expected misses cost at that price.
-    So they are a prefix of the masks ordered by value per click of their own, where each bears its share of the click
-    that confirms the grid.
+    At a price r of a click a mask is worth v - 2·r·miss, and the best grid at that price is of the masks where that is
+    most. Its own value per click is the next price, which rises until it is that of the best grid of all.
 
     Args:
         values: (n,) of knowing each mask's class, 0 or more.
@@ -34,20 +33,28 @@ def grid_of(values: NDArray[Any], misses: NDArray[Any], size: int) -> tuple[NDAr
         size: Masks at most.
 
     Returns:
-        (m,) places, m at most `size`, the most valuable per click first; and the value per expected click. No place and
-        0 where n or `size` is below `FEWEST`.
+        (m,) places, `FEWEST` <= m <= `size`, and the value per expected click; no place and 0 where n or `size` is below
+        `FEWEST`.
+
+    Source:
+        Dinkelbach 1967 (doi:10.1287/mnsc.13.7.492), which finds the largest ratio exactly.
 
     Example:
         >>> places, worth = grid_of(np.array([3.0, 3, 3, 3, 1]), np.array([0.0, 0, 0, 0, 1]), 24)
         >>> places.tolist(), worth
         ([0, 1, 2, 3], 12.0)
     """
+    places, price = np.empty(0, dtype=np.int64), 0.0
     if min(len(values), size) < FEWEST:
-        return np.empty(0, dtype=np.int64), 0.0
-    order = np.argsort(-values / (2 * misses + 1 / size), kind="stable")[:size]
-    worth = np.cumsum(values[order]) / (1 + 2 * np.cumsum(misses[order]))
-    count = FEWEST + int(np.argmax(worth[FEWEST - 1 :]))
-    return order[:count].astype(np.int64), float(worth[count - 1])
+        return places, price
+    while True:
+        net = values - 2 * price * misses
+        order = np.argsort(-net, kind="stable")[:size]
+        chosen = order[: max(FEWEST, int((net[order] > 0).sum()))]
+        worth = float(values[chosen].sum() / (1 + 2 * misses[chosen].sum()))
+        if len(places) and worth <= price * (1 + 1e-12):
+            return places, price
+        places, price = chosen.astype(np.int64), worth
 
 
 def choose_asks(

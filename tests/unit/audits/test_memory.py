@@ -28,7 +28,7 @@ def test_it_asks_as_over_a_project_and_learns_from_answers(scored):
         for query in asked:
             wrong = AnswerKind.CORRECT
             memory.answer(query, Answer(query_id=query.query_id, annotator="eve", kind=wrong, classes=(2,)))
-        assert memory.answered(1) == {query.query_id for query in asked}
+        assert memory.answered(1) == {query.query_id: 1.0 for query in asked}
         assert (memory.state().source == SOURCES.index("manual")).sum() == 10
         keys = {(query.image, query.mask_ids) for query in asked}
         following = sessions[1].next_questions()

@@ -19,7 +19,7 @@ from a2lc.ledger import FIRST
 from a2lc.ledger.replay import SOURCES
 from a2lc.ledger.standing import standing_answers
 from a2lc.project.project import Project
-from a2lc.records import Answer, AnswerKind, Reason
+from a2lc.records import Answer, AnswerKind, QueryKind, Reason
 from a2lc.rounds.loop import Loop
 from a2lc.rounds.proof import not_proven
 from a2lc.rounds.recorder import record_answer
@@ -201,6 +201,36 @@ def test_a_person_answers_batch_by_batch(project, made):
     assert done and len(seen) == 60
 
 
+def test_grids_cost_clicks_by_what_is_marked_and_never_pass_the_budget(project, made):
+    loop = loop_of(project, made, budget=120, settings={"certify": 0.1, "measure": 0.2})
+    loop.run(1)
+    queries = project.ledger.queries(1)
+    clicks = {answer.query_id: (answer, clicks) for answer, clicks in project.ledger.answers(1)}
+    grids = {}
+    for query in queries:
+        assert (query.kind == QueryKind.GRID) == (query.grid is not None)
+        if query.grid is not None:
+            grids.setdefault(query.grid, []).append(query)
+    assert grids and all(4 <= len(tiles) <= 24 for tiles in grids.values())
+    marked = 0
+    for lead, tiles in grids.items():
+        assert lead == tiles[0].query_id and len({tile.suggestions[0] for tile in tiles}) == 1
+        assert all(tile.reason == Reason.ACQUISITION for tile in tiles), "audits are asked alone"
+        wrong = [tile for tile in tiles if clicks[tile.query_id][0].classes != tile.suggestions[:1]]
+        marked += len(wrong)
+        assert sum(clicks[tile.query_id][1] for tile in tiles) == 1 + 2 * len(wrong)
+    assert marked
+    spent = sum(paid for _, paid in clicks.values())
+    assert len(queries) > spent and 118 <= spent <= 120
+    assert sum(query.reason == Reason.AUDIT for query in queries) >= 30
+
+
+def test_without_grids_every_mask_is_a_click(project, made):
+    loop_of(project, made, budget=40, settings={"grid": 0}).run(1)
+    queries = project.ledger.queries(1)
+    assert len(queries) == 40 and {query.kind for query in queries} == {QueryKind.CORRECTION}
+
+
 # ---- changes --------------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +243,7 @@ def before_correcting(made, name, **plan):
     return made.root / name
 
 
-CERTIFIED = {"budget": 150, "settings": {"certify": 0.4}}
+CERTIFIED = {"budget": 150, "settings": {"certify": 0.4, "grid": 0, "anchors": 0.0}}
 
 
 @pytest.fixture(scope="session")
@@ -278,7 +308,7 @@ def proved(made, proving):
     return made.root / "proved.a2lc"
 
 
-PROVES = {"certify": 0.4, "measure": 0.3}
+PROVES = {"certify": 0.4, "measure": 0.3, "grid": 0, "anchors": 0.0}
 SILENT = {"certify": 0.0, "measure": 0.3}  # no audits of proposals: nothing can be proved
 
 
@@ -446,7 +476,7 @@ def test_labels_at_random_are_said_to_tell_nothing(made, capsys):
 
 
 def test_too_few_audits_promise_nothing(project, made):
-    loop_of(project, made, budget=40, settings={"min_precision": 0.9}).run(1)
+    loop_of(project, made, budget=40, settings={"min_precision": 0.9, "grid": 0, "anchors": 0.0}).run(1)
     promise = found_in(project)["promise"]
     assert promise["kind"] == "precision" and promise["accepted"] == 0 and promise["reason"] == "too few"
     assert not (project.state().source == AUTOMATIC).any()

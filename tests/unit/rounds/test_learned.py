@@ -109,9 +109,9 @@ def test_gain_makes_them_and_learns_from_them(few_scored, monkeypatch):
         with few_scored.project(f"learned-{name}.a2lc", learned=False) as project:
             if not made:
                 monkeypatch.setattr(loops, "prepare_features", lambda context, stage: None)
-            Loop(project, few_scored.plan(project, 20)).run(1)
+            Loop(project, few_scored.plan(project, 40)).run(1)
             asked.append([query.mask_ids for query in project.ledger.queries()])
-            source = Loop(project, few_scored.plan(project, 20)).questioner(1).session.belief.pool
+            source = Loop(project, few_scored.plan(project, 40)).questioner(1).session.belief.pool
             asked.append(source.features.base.shape[1])
     (with_asked, with_width, without_asked, without_width) = asked
     assert with_width == without_width + 64 and with_asked != without_asked
