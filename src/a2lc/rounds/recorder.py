@@ -87,12 +87,16 @@ class Recorder:
         """When each answer was given, by answer."""
         self.answered: Counter[int] = Counter()
         """Questions answered, by round."""
+        self.clicks: dict[int, float] = {}
+        """What each answer cost, by answer."""
+        self.progress: dict[int, float] = {}
+        """Questions answered, by round, where those of a grid count as the clicks they cost."""
         self._all: dict[int, Answer] = {}
         self._newest = 0
         self._last = 0
         self.learn_queries()
-        for answer, _, when in project.ledger.timed_answers():
-            self._remember(answer, when)
+        for answer, clicks, when in project.ledger.timed_answers():
+            self._remember(answer, clicks, when)
         self.reload()
 
     def learn_queries(self) -> list[Query]:
@@ -141,8 +145,8 @@ class Recorder:
             except A2LCError:
                 self.reload()
                 raise
-            for answer, _, when in self.project.ledger.timed_answers(after=self._newest):
-                self._remember(answer, when)
+            for answer, paid, when in self.project.ledger.timed_answers(after=self._newest):
+                self._remember(answer, paid, when)
             for place, answer, _, _ in rows:
                 now = self.standing[answer.query_id].answer_id
                 found[place] = Outcome(query_id=answer.query_id, status="recorded", answer_id=now)
@@ -156,8 +160,13 @@ class Recorder:
         """Return all answers in recorded order, replaced ones too."""
         return list(self._all.values())
 
-    def _remember(self, answer: Answer, when: str) -> None:
-        self.answered[self.queries[answer.query_id].round] += answer.query_id not in self.standing
+    def _remember(self, answer: Answer, clicks: float, when: str) -> None:
+        query = self.queries[answer.query_id]
+        if answer.query_id not in self.standing:
+            self.answered[query.round] += 1
+            one = 1.0 if query.grid is None else clicks / self.cost.highest
+            self.progress[query.round] = self.progress.get(query.round, 0.0) + one
+        self.clicks[answer.answer_id] = clicks
         self._all[answer.answer_id] = answer
         self._newest = answer.answer_id
         self.times[answer.answer_id] = when

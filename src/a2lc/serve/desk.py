@@ -224,7 +224,7 @@ class Desk:
                 "phase": self._phase(stage, training),
                 "message": " ".join(filter(None, [worker.message, self._reason_to_wait(training)])),
                 "waiting": waiting,
-                "answered": self.queue.recorder.answered[asked],
+                "answered": round(self.queue.recorder.progress.get(asked, 0.0)),
                 "budget": worker.loop.plan.budget,
                 "ahead": bool(waiting) and stage != "answer",
                 "training": training,

@@ -231,7 +231,7 @@ class QuestionQueue:
             return entries
 
     def _clicks(self, answer: Answer) -> float:
-        return self.recorder.cost.of_reply(self.recorder.queries[answer.query_id], answer)
+        return self.recorder.clicks[answer.answer_id]
 
     def _spend(self, query_id: int, clicks: float) -> None:
         round_index = self.recorder.queries[query_id].round

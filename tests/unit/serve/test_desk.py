@@ -15,8 +15,9 @@ from a2lc.masks.tables import MaskTable
 from a2lc.methods import METHODS
 from a2lc.methods.base import QuerySpec
 from a2lc.project.project import Project
-from a2lc.records import Answer, AnswerKind, QueryKind, Reason
+from a2lc.records import Answer, AnswerKind, Query, QueryKind, Reason
 from a2lc.rounds.loop import Loop
+from a2lc.rounds.recorder import Recorder
 from a2lc.rounds.settled import open_round
 from a2lc.rounds.stages import next_stage, take_back
 from a2lc.rounds.status import project_status
@@ -540,6 +541,41 @@ def test_a_grid_holds_look_alikes_of_one_class(open_desk):
         assert (desk.similarity.vectors(1, others) @ vectors[0]).max() <= near[-1] + 1e-6
     taken = {query.query_id for query in queries}
     assert not taken & {query.query_id for query in desk.grid("bob", 24)[1]}
+
+
+def test_a_grid_that_the_round_asks_is_lent_whole_and_paid_as_one(open_desk):
+    desk = open_desk(budget=40)
+    until(lambda: desk.status()["waiting"])
+    masks, ledger = desk.project.masks, desk.project.ledger
+    rows = np.flatnonzero(~np.isin(masks.keys, ledger.asked_masks()))[:5]
+    tiles = [
+        Query(
+            round=1,
+            image=int(masks.image[row]),
+            mask_ids=(int(masks.mask_ids[row]),),
+            proposed=None if masks.label[row] == VOID else int(masks.label[row]),
+            suggestions=(2,),
+            score=1.0,
+            kind=QueryKind.GRID,
+            grid=7,
+        )
+        for row in rows
+    ]
+    ledger.add_queries(1, tiles)
+    desk.queue.refresh()
+    label, lent = desk.grid("eve", 24)
+    assert label == 2 and len(lent) == 5 and {query.grid for query in lent} == {lent[0].query_id}
+    assert not {query.query_id for query in lent} & {query.query_id for query in desk.grid("bob", 24)[1]}
+    kinds = [AnswerKind.CONFIRM if query.proposed == 2 else AnswerKind.CORRECT for query in lent]
+    kept = [
+        Answer(query_id=query.query_id, annotator="eve", kind=kind, classes=(2,), in_grid=True)
+        for query, kind in zip(lent[:4], kinds, strict=False)
+    ]
+    other = 1 if lent[4].proposed != 1 else 3
+    marked = replace(kept[0], query_id=lent[4].query_id, kind=AnswerKind.CORRECT, classes=(other,))
+    assert {outcome.status for outcome in desk.answer([*kept, marked])} == {"recorded"}
+    assert sum(clicks for _, clicks in ledger.answers(1)) == 3 == desk.status()["answered"]
+    assert Recorder(desk.project).progress == {1: 3}, "as a server that starts again reads it"
 
 
 def test_a_grid_is_there_while_the_next_round_is_scored(open_desk):
