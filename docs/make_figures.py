@@ -59,7 +59,7 @@ def make_page(work: Path, target: Path) -> Path:
     folders = {name: data / name for name in ("images", "labels", "masks", "ground_truth")}
     with a2lc.create_project(work / "demo.a2lc", **folders, classes=scene_classes()) as project:
         probabilities = make_probabilities(data, work / "probabilities", skill=0.8)
-        project.run(method="gain", rounds=1, budget=200, probabilities=probabilities)
+        project.run(method="gain", rounds=1, budget=120, probabilities=probabilities)
         project.run(rounds=2, annotator="human")
     with serving(work / "demo.a2lc") as address:
         return take_picture(address, target)

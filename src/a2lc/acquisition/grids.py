@@ -73,7 +73,7 @@ def choose_asks(
         values: (M,) expected gain of knowing each mask's class; 0 or less for masks not to be asked.
         labels: (M,) class that each mask is thought to have, -1 for none: such a mask is in no grid.
         chances: (M,) probability of that class.
-        singles: Rows to ask about alone, in order of preference.
+        singles: Rows to ask about alone, in order of preference; after them, by value.
         clicks: Expected clicks from which no more is chosen.
         most: Clicks that must not be passed even if every mask of every grid is of another class.
         size: Masks of a grid at most; below `FEWEST` none is made.
@@ -103,6 +103,8 @@ def choose_asks(
         stale = set()
         while waiting and not free[waiting[-1]]:
             waiting.pop()
+        if not waiting and free.any():
+            waiting = [int(np.argmax(np.where(free, values, -np.inf)))]
         label, (rows, worth) = max(grids.items(), key=lambda item: item[1][1], default=(-1, (np.empty(0, np.int64), 0)))
         if waiting and values[waiting[-1]] >= worth:
             rows = np.array([waiting.pop()], dtype=np.int64)

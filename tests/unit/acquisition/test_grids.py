@@ -76,6 +76,15 @@ def test_without_grids_and_without_singles():
         [4],
         [2],
     ]
+    assert [ask.tolist() for ask in choose_asks(values, labels, chances, [4], clicks=3, most=9, size=0)] == [
+        [4],
+        [0],
+        [1],
+    ]
+    doubtful = choose_asks(values, labels, np.zeros(30), [], clicks=6, most=99, size=10)
+    assert [len(ask) for ask in doubtful] == [1] * 6, (
+        "a grid of which all would be marked is worth less than its masks alone"
+    )
     (grid, *_) = choose_asks(values, labels, chances, [], clicks=1, most=99, size=10)
     assert grid.tolist() == list(range(10))
     assert choose_asks(values, labels, chances, [1], clicks=5, most=0.5, size=10) == []

@@ -309,7 +309,7 @@ def proved(made, proving):
 
 
 PROVES = {"certify": 0.4, "measure": 0.3, "grid": 0, "anchors": 0.0}
-SILENT = {"certify": 0.0, "measure": 0.3}  # no audits of proposals: nothing can be proved
+SILENT = {"certify": 0.0, "measure": 0.3, "grid": 0, "anchors": 0.0}  # no audits of proposals: nothing can be proved
 
 
 def copied(made, proved, name):
@@ -498,7 +498,9 @@ def test_automatic_changes_can_be_switched_off(project, made):
 
 @pytest.mark.slow
 def test_the_precision_promised_is_reached(project, made):
-    loop_of(project, made, budget=200, settings={"min_precision": 0.4, "certify": 0.4}).run(1)
+    loop_of(project, made, budget=200, settings={"min_precision": 0.4, "certify": 0.4, "grid": 0, "anchors": 0.0}).run(
+        1
+    )
     promise = found_in(project)["promise"]
     assert promise["accepted"] > 0 and promise["lower"] >= 0.4
     row = project_status(project)["rounds"][1]
