@@ -84,7 +84,7 @@ def choose_asks(
     Example:
         >>> values, labels = np.array([9.0, 1, 1, 1, 1, 0]), np.zeros(6, dtype=int)
         >>> [rows.tolist() for rows in choose_asks(values, labels, np.ones(6), [0], clicks=2, most=20, size=4)]
-        [[0, 1, 2, 3]]
+        [[0, 1, 2, 3], [4]]
     """
     values, labels = np.asarray(values, dtype=np.float64), np.asarray(labels)
     misses = 1 - np.asarray(chances, dtype=np.float64)
