@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -115,15 +116,17 @@ class Desk:
         lent = self.queue.lend_if_free(similar, annotator)
         return (label, lent) if lent else (None, [])
 
-    @staticmethod
-    def _together(free: Sequence[Query]) -> list[Query]:
-        """Return the questions of the first grid that is still whole, or of the first that is not; none if there is no grid."""
+    def _together(self, free: Sequence[Query]) -> list[Query]:
+        """Return the questions of the first grid that is still whole; none if there is none.
+
+        What is left of a grid was marked in it, or is of one that somebody answers otherwise: it is asked alone.
+        """
         grids: dict[int, list[Query]] = {}
         for query in free:
             if query.grid is not None:
                 grids.setdefault(query.grid, []).append(query)
-        whole = (queries for number, queries in grids.items() if queries[0].query_id == number)
-        return next(whole, next(iter(grids.values()), []))
+        sizes = Counter(query.grid for query in self.queue.recorder.queries.values())
+        return next((queries for number, queries in grids.items() if len(queries) == sizes[number]), [])
 
     def release(self, annotator: str, ids: Sequence[int]) -> int:
         """Take questions back unanswered; see `QuestionQueue.release`."""

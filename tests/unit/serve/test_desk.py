@@ -579,7 +579,11 @@ def test_a_grid_that_the_round_asks_is_lent_whole_and_paid_as_one(open_desk):
     ]
     other = 1 if lent[4].proposed != 1 else 3
     marked = replace(kept[0], query_id=lent[4].query_id, kind=AnswerKind.CORRECT, classes=(other,))
-    assert {outcome.status for outcome in desk.answer([*kept, marked])} == {"recorded"}
+    assert {outcome.status for outcome in desk.answer(kept)} == {"recorded"}
+    # What was marked is given back, and is asked alone from then on.
+    desk.release("eve", [lent[4].query_id])
+    assert lent[4].query_id not in {query.query_id for query in desk.grid("eve", 24)[1]}
+    assert {outcome.status for outcome in desk.answer([marked])} == {"recorded"}
     assert sum(clicks for _, clicks in ledger.answers(1)) == 3 == desk.status()["answered"]
     assert Recorder(desk.project).progress == {1: 3}, "as a server that starts again reads it"
 
