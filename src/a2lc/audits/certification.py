@@ -6,7 +6,6 @@ The posterior is frozen before audits are drawn, so what they show holds for fin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,39 @@ from numpy.typing import NDArray
 from a2lc.acquisition.gain import class_unions
 from a2lc.audits.belief import Belief
 from a2lc.audits.expectation import Expectation, expect_gain, expect_precision
-from a2lc.audits.gain_certificate import certify_gain
+from a2lc.audits.kept import Kept
 from a2lc.audits.knowledge import Known
 from a2lc.audits.precision_certificate import certify
+from a2lc.audits.proof import (
+    Outcome,
+    Proposals,
+    audited_so_far,
+    found_ratios,
+    next_audits,
+    plan_round,
+    prove,
+    prove_at_once,
+)
 from a2lc.audits.sampling import audit_sizes, draw, inclusion_probabilities
-from a2lc.audits.stakes import draw_by_stake, effects, expected_effects, stake_inclusion, stakes
+from a2lc.audits.sequential_certificate import TestPlan, draw_in_order, successive_inclusion
+from a2lc.audits.stakes import effects, expected_effects, stakes
 from a2lc.audits.tables import AuditTable, FrozenTable
-from a2lc.classes.sentinels import NO_ANSWER, UNKNOWN, VOID
-from a2lc.ledger.replay import SOURCES
+from a2lc.classes.sentinels import NO_ANSWER, UNKNOWN
+from a2lc.records import Reason
 
 __all__ = ["Accepted", "Certification"]
 
 _FADING = 0.5
 """Weight of an audit of the round before, beside one of this round, where no proof is asked for; of older ones, powers of it."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Snapshot:
+    """What is known, the posterior, and the labels that follow."""
+
+    known: Known
+    posterior: NDArray[np.float32]
+    labels: NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,6 +78,7 @@ class Certification:
         self.settings = belief.settings
         self.round_index = belief.round_index
         self.seed = seed
+        self.kept = Kept(belief.source, belief.settings, belief.round_index)
 
     def frozen(self) -> FrozenTable | None:
         """Return what the round froze, or None before it did."""
@@ -68,45 +88,96 @@ class Certification:
         """Return the labels that the round measures, or None before it decided on them."""
         return self.source.load_measured(self.round_index)
 
+    def plan(self, most: int) -> TestPlan | None:
+        """Return which proposals so many audits could prove, by the answers so far; None where they would prove nothing."""
+        snapshot = self._snapshot()
+        return self._plan(self._open_proposals(snapshot), most)
+
     def freeze(self, count: int) -> FrozenTable:
-        """Record what the posterior says, and draw the masks that audit what it would change."""
-        known = self.belief.known()
-        posterior = self.belief.posterior(known, calibrated=True)
-        certain = self.belief.certain(posterior, known)
-        labels = self.belief.labels(certain, known)
-        proposals = np.flatnonzero((labels != self.source.masks.label) & ~known.asked)
+        """Record what the posterior says, and draw up to so many masks that audit what it would change."""
+        snapshot = self._snapshot()
+        known, proposals = snapshot.known, self._open_proposals(snapshot)
         rng = np.random.default_rng([self.seed, 6])
-        drawn = np.empty(0, dtype=np.int64)
-        chance = np.empty(0)
-        if len(proposals) and count:
-            if self.settings.min_precision > 0:
-                drawn = np.sort(rng.choice(proposals, min(count, len(proposals)), replace=False))
-                chance = np.full(len(drawn), len(drawn) / len(proposals))
-            else:
-                stake = self._stakes(proposals, labels, certain)
-                # One mask may be drawn more than once: the draws count, the mask is asked about once.
-                drawn = proposals[draw_by_stake(stake, count, rng)]
-                included = stake_inclusion(stake, count)
-                place = np.searchsorted(proposals, np.unique(drawn))
-                chance = np.clip(included[place], 1e-12, 1.0)
+        tested, expected = None, 0.5
+        if self.settings.min_precision > 0:
+            drawn = np.sort(rng.choice(proposals.rows, min(count, len(proposals.rows)), replace=False))
+            chance = np.full(len(drawn), len(drawn) / max(1, len(proposals.rows)))
+        else:
+            # Where all audits are asked, they are to say something of all proposals.
+            inside = np.full(len(proposals.rows), not self.settings.proves_in_order)
+            plan = self._plan(proposals, count) if self.settings.proves_in_order else None
+            if plan is not None:
+                inside, expected = plan.inside, plan.expected
+            tested, stake = proposals.rows[inside], proposals.stakes[inside]
+            order = draw_in_order(stake, count, rng)
+            drawn, chance = tested[order], successive_inclusion(stake, count)[order]
         frozen = FrozenTable(
-            labels=labels,
-            posterior=certain.ravel(),
+            labels=snapshot.labels,
+            posterior=snapshot.posterior.ravel(),
             drawn=drawn,
-            probability=chance,
+            probability=np.clip(chance, 1e-12, 1.0),
             known=np.where(known.asked & (known.truth == UNKNOWN), NO_ANSWER, known.truth).astype(np.int32),
+            tested=tested,
+            expected=None if tested is None else np.array([expected]),
         )
         self.source.save_frozen(self.round_index, frozen)
         return frozen
 
+    def _snapshot(self) -> _Snapshot:
+        """Return what is known and believed now."""
+        known = self.belief.known()
+        certain = self.belief.certain(self.belief.posterior(known, calibrated=True), known)
+        labels = self.belief.labels(certain, known)
+        if self.settings.proves_in_order:
+            labels = self.kept.preferred(labels, certain, known)
+        return _Snapshot(known=known, posterior=certain, labels=labels)
+
+    def _open_proposals(self, snapshot: _Snapshot) -> Proposals:
+        """Return what would be changed; where audits prove in order, without what stands proven."""
+        known, labels, posterior = snapshot.known, snapshot.labels, snapshot.posterior
+        rows = np.flatnonzero((labels != self.source.masks.label) & ~known.asked)
+        if self.settings.proves_in_order:
+            rows = np.setdiff1d(rows, self.kept.unchanged(labels, posterior, known))
+        return Proposals.of(self.source.masks, rows, labels, posterior)
+
+    def _plan(self, proposals: Proposals, most: int) -> TestPlan | None:
+        """Return what to test, by what audits of earlier rounds found beside what was expected."""
+        known, parts = self.belief.known(), [(np.empty(0), np.empty(0))]
+        for number in range(1, self.round_index):
+            table = self.source.load_frozen(number)
+            if table is not None:
+                parts.append(found_ratios(table, self.source.masks, known, self.source.num_classes))
+        found, expected = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return plan_round(proposals, most, self.settings, found, expected)
+
+    def next_audits(self, frozen: FrozenTable) -> NDArray[np.int64]:
+        """Return the places in `drawn` of the next audits of proposals, empty where those asked suffice or no more are of use.
+
+        Those asked so far must have their answers.
+        """
+        asked = self._asked()
+        if frozen.tested is None:
+            _, places = np.unique(frozen.drawn, return_index=True)
+            return places if asked < len(places) else places[:0]
+        if not self.settings.proves_in_order:
+            return np.arange(asked, len(frozen.drawn))
+        if asked and self._outcome(frozen, self.belief.known()).settled:
+            return np.arange(0)
+        return next_audits(frozen, asked)
+
+    def _outcome(self, frozen: FrozenTable, known: Known) -> Outcome:
+        """Return what the audits of the round have shown."""
+        masks, classes, confidence = self.source.masks, self.source.num_classes, self.settings.confidence
+        if frozen.tested is None:
+            return prove_at_once(
+                frozen, masks, known.truth, self._proposals(frozen), num_classes=classes, confidence=confidence
+            )
+        asked = min(self._asked(), len(frozen.drawn))
+        return prove(frozen, masks, known.truth, asked, num_classes=classes, confidence=confidence)
+
     def unions(self, labels: NDArray[Any], posterior: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (K,) expected unions and IoU of labels, in pixels and [0, 1]."""
         return class_unions(self.source.masks.area, labels, posterior)
-
-    def _stakes(self, rows: NDArray[Any], labels: NDArray[Any], posterior: NDArray[Any]) -> NDArray[np.float64]:
-        unions, ious = self.unions(labels, posterior)
-        masks = self.source.masks
-        return stakes(masks.area[rows], masks.label[rows], labels[rows], unions, ious)
 
     def accepted(self, frozen: FrozenTable) -> Accepted:
         """Return the masks that may be corrected without being looked at, and the guarantee that goes with them."""
@@ -141,7 +212,7 @@ class Certification:
         if self.settings.guarantee == "none":
             found = Expectation(accepted=np.ones(len(proposals), dtype=np.bool_), estimate=float(expected.sum()))
         else:
-            seen, ratios, right, weights = self._audited(frozen, known, unions, ious)
+            seen, ratios, right, weights = audited_so_far(self._tables(frozen), masks, known, unions, ious)
             if self.settings.min_precision > 0:
                 found = expect_precision(sure, seen, right, weights, min_precision=self.settings.min_precision)
             else:
@@ -150,29 +221,6 @@ class Certification:
         rows = proposals[found.accepted]
         precise = self.settings.min_precision > 0 and self.settings.guarantee == "expected"
         return rows[~known.asked[rows]], found.estimate if precise else found.estimate / self.source.num_classes
-
-    def _audited(
-        self, frozen: FrozenTable, known: Known, unions: NDArray[Any], ious: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-        """Return what this round's audits of proposals and those of the rounds before have shown.
-
-        Returns:
-            Scores that the audited had, their effects by their stakes, whether they were right, and weights.
-        """
-        masks, classes, parts = self.source.masks, self.source.num_classes, []
-        for number in range(1, self.round_index + 1):
-            table = frozen if number == self.round_index else self.source.load_frozen(number)
-            if table is None:
-                continue
-            drawn = table.drawn[known.truth[table.drawn] != UNKNOWN]
-            old, new, said = masks.label[drawn], table.labels[drawn], known.truth[drawn]
-            stake = stakes(masks.area[drawn], old, new, unions, ious)
-            ratio = effects(masks.area[drawn], old, new, said, unions, ious) / np.maximum(stake, 1e-300)
-            sure = table.posteriors(classes)[drawn, new].astype(np.float64)
-            weight = np.full(len(drawn), _FADING ** (self.round_index - number))
-            parts.append((sure, np.clip(ratio, -1, 1), said == new, weight))
-        sures, ratios, rights, weights = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        return sures, ratios, rights, weights
 
     def _proven(self, frozen: FrozenTable, known: Known) -> tuple[NDArray[np.int64], dict[str, Any]]:
         """Return the rows that a certificate covers, of this round or still standing from the last one, and what it says."""
@@ -195,16 +243,8 @@ class Certification:
             guarantee |= {"kind": "precision", "asked": self.settings.min_precision, "lower": proof.lower}
             guarantee |= {"estimate": proof.estimate, "audits": proof.audits, "reason": proof.reason}
         else:
-            unions, ious = self.unions(frozen.labels, posterior)
-            old, new = masks.label[proposals], frozen.labels[proposals]
-            stake = stakes(masks.area[proposals], old, new, unions, ious)
-            drawn = np.searchsorted(proposals, frozen.drawn)
-            said = answered[frozen.drawn]
-            found = effects(masks.area[frozen.drawn], old[drawn], new[drawn], np.maximum(said, VOID), unions, ious)
-            # An audit that named no class counts as the worst.
-            found = np.where(said == UNKNOWN, -stake[drawn], found)
-            gain = certify_gain(sure, stake, drawn, found, confidence=self.settings.confidence)
-            rows = proposals[gain.accepted]
+            outcome = self._outcome(frozen, known)
+            rows, gain = outcome.rows, outcome.promise
             classes = self.source.num_classes
             guarantee |= {
                 "kind": "gain",
@@ -235,55 +275,15 @@ class Certification:
                 guarantee["lower"] - float(brought),
                 guarantee["estimate"] - float(brought),
             )
-        kept = np.setdiff1d(self._kept(frozen, posterior, known), rows)
+        kept = np.setdiff1d(self.kept.unchanged(frozen.labels, posterior, known), rows)
         return np.union1d(rows, kept), guarantee | {"accepted": len(rows), "kept": len(kept)}
 
-    def _kept(self, frozen: FrozenTable, posterior: NDArray[Any], known: Known) -> NDArray[np.int64]:
-        """Return the rows that the last audited round corrected and that no later audit contradicts.
-
-        A small round cannot prove again what a larger effect proved before: most of what was wrong has been asked about.
-        So its silence withdraws nothing. A change goes if the posterior no longer proposes it, or all go if the audits
-        since speak against them as a whole: their estimated effect is negative, or too few of them were right. Only what
-        passed under a guarantee as strict as this round's is kept.
-        """
-        none, masks = np.empty(0, dtype=np.int64), self.source.masks
-        before = self._before
-        if before is None or before.promise is None:
-            return none
-        precision, confidence = before.promise.tolist()
-        strict = precision >= self.settings.min_precision if self.settings.min_precision > 0 else precision == 0
-        if not strict or confidence < self.settings.confidence:
-            return none
-        state = self.source.state()
-        held = before.certified
-        random = np.isin(known.rows, held) & (known.random > 0)
+    def _asked(self) -> int:
+        """Return how many audits of proposals the round has asked."""
         measured = self.measured()
-        if measured is not None:
-            # What measures the labels of this round must not decide what they are.
-            random &= ~np.isin(known.rows, measured.drawn)
-        if random.any():
-            drawn, weight = known.rows[random], known.random[random]
-            said, label = known.truth[drawn], before.labels[drawn]
-            if self.settings.min_precision > 0:
-                against = np.average(said == label, weights=weight) < self.settings.min_precision
-            else:
-                unions, ious = self.unions(frozen.labels, posterior)
-                found = effects(masks.area[drawn], masks.label[drawn], label, said, unions, ious)
-                against = bool(found @ weight < 0)
-            if against:
-                return none
-        standing = (state.source == SOURCES.index("automatic")) & (state.classes == before.labels)
-        same = (frozen.labels == before.labels) & (frozen.labels != masks.label) & ~known.asked
-        return np.asarray(held[standing[held] & same[held]], dtype=np.int64)
-
-    @cached_property
-    def _before(self) -> AuditTable | None:
-        """What the last audited round before this one measured."""
-        for number in range(self.round_index - 1, 0, -1):
-            found = self.source.load_measured(number)
-            if found is not None:
-                return found
-        return None
+        if measured is not None and measured.audits is not None:
+            return int(measured.audits[0])
+        return sum(query.reason == Reason.AUDIT for query in self.source.queries(self.round_index))
 
     def decide(self, frozen: FrozenTable, count: int) -> AuditTable:
         """Record the labels as the audits allow them, and draw the masks that measure them."""
@@ -305,9 +305,21 @@ class Certification:
             design=chance,
             promise=np.array([self.settings.min_precision, self.settings.confidence]),
             proven=accepted.proven,
+            audits=np.array([self._asked()]),
+            evidence=self.kept.evidence(
+                None if self.settings.min_precision > 0 else self._outcome(frozen, known), accepted.proven
+            ),
         )
         self.source.save_measured(self.round_index, measured)
         return measured
+
+    def _tables(self, frozen: FrozenTable) -> list[tuple[FrozenTable, float]]:
+        """Return what this round and those before froze, each with the weight of its audits."""
+        tables = [
+            (frozen if number == self.round_index else self.source.load_frozen(number), self.round_index - number)
+            for number in range(1, self.round_index + 1)
+        ]
+        return [(table, _FADING**age) for table, age in tables if table is not None]
 
     def standing(self, frozen: FrozenTable, measured: AuditTable, known: Known) -> NDArray[np.int64]:
         """Return the accepted rows that nobody was asked about since and that the audits, as answered now, support."""

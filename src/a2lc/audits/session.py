@@ -72,9 +72,13 @@ class Session:
 
     @property
     def _free(self) -> int:
-        """Queries of a round that are no audits."""
-        certify_count = int(self.questions * self.settings.certify) if self.settings.certifies else 0
-        return self.questions - certify_count - int(self.questions * self.settings.measure)
+        """Queries of a round that are surely no audits."""
+        return self._open - int(self.questions * self.settings.audit_share)
+
+    @property
+    def _open(self) -> int:
+        """Queries of a round that do not measure the labels."""
+        return self.questions - int(self.questions * self.settings.measure)
 
     def _spent(self) -> float:
         """Return what the queries of the round cost, in queries of one mask; of a grid that waits, the most it can cost."""
@@ -99,7 +103,8 @@ class Session:
         if not self.asks_freely:
             return []
         count = -(-count // self.settings.batch) * self.settings.batch
-        return self._batch(count, self._spent())
+        spent = self._spent()
+        return self._batch(count, spent, self._free - spent)
 
     def share_pool(self, other: Session) -> None:
         """Take over what another round has read from the same statistics."""
@@ -107,36 +112,67 @@ class Session:
 
     def next_questions(self) -> list[Query]:
         """Return the next queries, empty once all are asked; those asked before must have their answers."""
-        asked = self.source.queries(self.round_index)
-        audits = sum(query.reason == Reason.AUDIT for query in asked)
-        measure_count = int(self.questions * self.settings.measure)
         frozen = self.certification.frozen()
         if frozen is None:
-            found = self._batch(self.settings.batch, self._spent())
+            found = self._before_audits()
             if found:
                 return found
-            frozen = self.certification.freeze(self.questions - self._free - measure_count)
-        drawn = np.unique(frozen.drawn)
-        if audits < len(drawn):
-            return self._audits(drawn, frozen.probability, frozen)
+            frozen = self.certification.freeze(self._most_audits())
         measured = self.certification.measured()
         if measured is None:
+            found = self._audits_of(frozen)
+            if not found and self.settings.proves_in_order:
+                # What is proven is known: queries that the proof did not need are worth most elsewhere.
+                spent = self._spent()
+                found = self._batch(self.settings.batch, spent, self._open - spent)
+            if found:
+                return found
             # Draws that hit the same mask twice leave questions over: they measure too.
-            measured = self.certification.decide(
-                frozen, max(0, int(self.questions - self._spent())) if measure_count else 0
-            )
-        if audits < len(drawn) + len(measured.drawn):
+            left = max(0, int(self.questions - self._spent()))
+            measured = self.certification.decide(frozen, left if int(self.questions * self.settings.measure) else 0)
+        audits = sum(query.reason == Reason.AUDIT for query in self.source.queries(self.round_index))
+        first = len(np.unique(frozen.drawn)) if measured.audits is None else int(measured.audits[0])
+        if audits < first + len(measured.drawn):
             return self._audits(measured.drawn, measured.probability, frozen)
         return []
 
-    def _batch(self, count: int, before: float) -> list[Query]:
+    def _most_audits(self) -> int:
+        """Return how many audits of proposed corrections can be asked now."""
+        if self.settings.proves_in_order:
+            return max(0, int(self._open - self._spent()))
+        return int(self.questions * self.settings.audit_share)
+
+    def _audits_of(self, frozen: FrozenTable) -> list[Query]:
+        """Return the next audits of proposed corrections."""
+        places = self.certification.next_audits(frozen)
+        rows = frozen.drawn[places]
+        chance = frozen.probability[places if frozen.tested is not None else np.arange(len(places))]
+        return self._audits(rows, chance, frozen)
+
+    def _before_audits(self) -> list[Query]:
+        """Return the next queries that are no audits; none once the posterior is to be frozen.
+
+        Where audits prove a gain one after another, queries are kept back for as many as this is expected to take.
+        """
+        spent = self._spent()
+        found = self._batch(self.settings.batch, spent, self._free - spent)
+        if found or not self.settings.proves_in_order:
+            return found
+        left = self._open - spent
+        plan = self.certification.plan(int(left)) if left >= 1 else None
+        if plan is None:
+            return self._batch(self.settings.batch, spent, left)
+        spare = left - plan.audits
+        return self._batch(self.settings.batch, spent, spare) if spare >= self.settings.batch / 4 else []
+
+    def _batch(self, count: int, before: float, left: float) -> list[Query]:
         """Return the most valuable queries for about so many clicks and, at its rate, repeats; none where none is left.
 
         Args:
-            count: Clicks that the queries are expected to cost, or those left of the round's free ones.
+            count: Clicks that the queries are expected to cost, or those that are left.
             before: Clicks spent in the round, grids that wait for answers at their dearest.
+            left: Clicks that the queries may cost at most.
         """
-        left = self._free - before
         count = min(count, int(left + 1e-9))
         if count < 1:
             return []
@@ -176,8 +212,13 @@ class Session:
         worth = expected_iou_gain(area, labels, posterior)
         if not self.settings.certifies or self.settings.guarantee != "proven":
             return worth
-        first = np.where(known.truth == UNKNOWN, self.source.masks.label, known.truth)
-        return _PROOF * worth + (1 - _PROOF) * expected_iou_gain(area, first, posterior)
+        carried = np.where(known.truth == UNKNOWN, self.source.masks.label, known.truth)
+        frozen = self.certification.frozen()
+        if frozen is not None:
+            proven = self.certification.accepted(frozen).rows
+            carried[proven] = frozen.labels[proven]
+            return expected_iou_gain(area, carried, posterior)
+        return _PROOF * worth + (1 - _PROOF) * expected_iou_gain(area, carried, posterior)
 
     def _doubtful_answers(
         self, posterior: NDArray[np.float32], known: Known, count: int

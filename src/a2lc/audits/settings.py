@@ -18,7 +18,9 @@ class SessionSettings:
 
     batch: int = 20  # clicks between two refits
     grid: int = 24  # masks shown together at most, as thought to be of one class; 0: each mask is asked about alone
-    certify: float = 0.1  # share of a round's queries that audit proposed corrections
+    certify: float | None = (
+        None  # largest share that audits proposed corrections; None: .15 to prove a gain, otherwise .1
+    )
     measure: float = 0.1  # share that measures the labels
     gold: float = 0.02  # share that repeats an answered query, to learn how often answers are wrong
     guarantee: str = "proven"  # of automatic corrections: proven, expected (marked as not proven), or none (no audits)
@@ -39,14 +41,16 @@ class SessionSettings:
         Raises:
             ConfigError: A share is outside [0, 1), or a number is below its minimum.
         """
-        for name in ("certify", "measure", "gold", "min_precision", "floor"):
+        for name in ("measure", "gold", "min_precision", "floor"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ConfigError(f"{name} must be in [0, 1), found {value}.")
         require_known("guarantee", self.guarantee, GUARANTEES)
-        if self.certify + self.measure > 0.9:
+        if self.certify is not None and not 0 <= self.certify < 1:
+            raise ConfigError(f"certify must be in [0, 1), found {self.certify}.")
+        if self.audit_share + self.measure > 0.9:
             raise ConfigError(
-                f"certify ({self.certify:g}) and measure ({self.measure:g}) leave no questions to choose by gain."
+                f"certify ({self.audit_share:g}) and measure ({self.measure:g}) leave no questions to choose by gain."
             )
         if not 0.5 <= self.confidence < 1:
             raise ConfigError(f"confidence must be in [0.5, 1), found {self.confidence}.")
@@ -68,6 +72,18 @@ class SessionSettings:
     def certifies(self) -> bool:
         """Whether a share of the questions audits what would be corrected."""
         return self.automatic and self.guarantee != "none"
+
+    @property
+    def proves_in_order(self) -> bool:
+        """Whether audits are asked one after another, until they prove a gain or cannot."""
+        return self.certifies and self.guarantee == "proven" and self.min_precision == 0
+
+    @property
+    def audit_share(self) -> float:
+        """Largest share of a round's queries that audit proposed corrections."""
+        if not self.certifies:
+            return 0.0
+        return self.certify if self.certify is not None else 0.15 if self.proves_in_order else 0.1
 
     @property
     def corrects(self) -> bool:

@@ -68,9 +68,12 @@ class FrozenTable(Table):
     Attributes:
         labels: (M,) labels it would give, VOID for none.
         posterior: (M * (K + 1),) probabilities, row by row.
-        drawn: (n,) rows drawn; one may come more than once where draws are independent.
-        probability: Inclusion probability of each different row drawn, ascending by row.
+        drawn: (n,) rows drawn, in their order where there is a tested set; one may come more than once where there is none.
+        probability: Inclusion probability of each row drawn; where draws are independent, of each different one, ascending.
         known: (M,) what was known of the true class then: class, VOID, UNKNOWN, or NO_ANSWER.
+        tested: Rows of the proposals that are tested as one set, see `a2lc.audits.sequential_certificate`; None where draws
+            are independent, as before version 0.2.0, or where a precision is asked for.
+        expected: (1,) ratio of effect to stake that was expected of the tested set.
     """
 
     labels: Int
@@ -78,6 +81,8 @@ class FrozenTable(Table):
     drawn: NDArray[np.int64]
     probability: NDArray[np.float64]
     known: Int
+    tested: NDArray[np.int64] | None = None
+    expected: NDArray[np.float64] | None = None
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -110,6 +115,9 @@ class AuditTable(Table):
         design: (M,) those of all masks.
         promise: (2,) the precision asked for, 0 for a gain, and the confidence.
         proven: Rows of `accepted` that a certificate covers; None, as in version 0.1.0, if it covers them all.
+        audits: (1,) how many masks were audited before; None, as before version 0.2.0, for all that were drawn.
+        evidence: (2,) sum and number of the ratios of effect to stake that audits found of what is proven, and this and
+            earlier rounds kept; None, as before version 0.2.0, where they are not known.
     """
 
     labels: Int
@@ -119,6 +127,8 @@ class AuditTable(Table):
     design: NDArray[np.float64] | None = None
     promise: NDArray[np.float64] | None = None
     proven: NDArray[np.int64] | None = None
+    audits: NDArray[np.int64] | None = None
+    evidence: NDArray[np.float64] | None = None
 
     @property
     def certified(self) -> NDArray[np.int64]:

@@ -38,7 +38,7 @@ class Gain(SessionSettings, Method):
     of the labels.
     """
 
-    former_defaults: ClassVar[Mapping[str, tuple[Any, ...]]] = {"anchors": (20.0,)}
+    former_defaults: ClassVar[Mapping[str, tuple[Any, ...]]] = {"anchors": (20.0,), "certify": (0.1,)}
     pool: ClassVar[PoolSpec] = PoolSpec(whole=True, extra_columns=(EMBEDDING,), by_settings=False)
 
     def mask_columns(self, view: PixelView) -> MaskColumns:

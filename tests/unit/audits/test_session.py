@@ -107,7 +107,7 @@ def found_in(project, number=1):
 
 
 def test_a_round_asks_in_batches_and_ends_with_audits(project, made):
-    assert loop_of(project, made, settings={"gold": 0.0}).run(1)
+    assert loop_of(project, made, settings={"gold": 0.0, "guarantee": "expected"}).run(1)
     queries = project.ledger.queries(1)
     assert len(queries) == 60
     audits = [q for q in queries if q.reason == Reason.AUDIT]
@@ -177,7 +177,7 @@ def test_killed_in_either_of_two_rounds(made, rounds, unbroken, monkeypatch, cal
 @pytest.mark.slow
 @pytest.mark.parametrize("gold", [0.0, 0.9])
 def test_batches_of_one_ask_as_much(project, made, gold):
-    assert loop_of(project, made, settings={"batch": 1, "gold": gold}).run(1)
+    assert loop_of(project, made, settings={"batch": 1, "gold": gold, "guarantee": "expected"}).run(1)
     queries = project.ledger.queries(1)
     assert len(queries) == 60
     assert sum(q.reason != Reason.AUDIT for q in queries) == 30
@@ -379,6 +379,7 @@ def test_what_was_proved_under_a_laxer_promise_does_not_stand_under_a_stricter(m
         assert not (project.state().source == AUTOMATIC).any()
 
 
+@pytest.mark.slow
 def test_what_was_proved_goes_when_audits_speak_against_it(made, proved):
     with copied(made, proved, "against.a2lc") as project:
         audited = loop_of(project, made).questioner(1).session.certification.measured()
@@ -446,7 +447,7 @@ def test_labels_without_errors_are_left_alone(made):
         changed = (project.state().source == AUTOMATIC).sum()
         assert changed <= 0.001 * len(project.masks)
         assert (
-            "do not show a gain" in found_in(project)["promise"]["reason"]
+            found_in(project)["promise"]["reason"] in {"audits do not show a gain", "too few audits to prove a gain"}
             or not found_in(project)["promise"]["proposed"]
         )
         after = label_quality(project)["after"]["pixel_accuracy"]
@@ -547,7 +548,7 @@ def test_figures_hold_the_truth_and_need_none(made, eighty):
                 interval, true = quality[when][name], quality["true"][when][name]
                 assert interval["low"] <= true <= interval["high"], (when, name)
                 assert interval["low"] <= interval["estimate"] <= interval["high"]
-        assert quality["after"]["audits"] > 20
+        assert quality["after"]["audits"] >= 20
         assert len(quality["after"]["recall"]) == project.classes.num_classes
         assert label_quality(project, 0) is None and label_quality(project, 1)["round"] == 1
         assert quality["next"]["gain"]["low"] <= quality["next"]["gain"]["estimate"] <= quality["next"]["gain"]["high"]
@@ -761,10 +762,10 @@ def test_what_is_expected_to_help_is_made_and_marked(dialled):
         assert any(query.reason == Reason.AUDIT for query in project.ledger.queries(2))
 
 
-def test_without_a_guarantee_no_question_goes_into_a_proof(dialled, rounds):
-    with Project(dialled["none"]) as project, Project(rounds.one) as proven:
+def test_without_a_guarantee_no_question_goes_into_a_proof(dialled):
+    with Project(dialled["none"]) as project, Project(dialled["expected"]) as expecting:
         audits = [query for query in project.ledger.queries(1) if query.reason == Reason.AUDIT]
-        usual = [query for query in proven.ledger.queries(1) if query.reason == Reason.AUDIT]
+        usual = [query for query in expecting.ledger.queries(1) if query.reason == Reason.AUDIT]
         assert 0 < len(audits) <= 16 < len(usual), "those that measure the labels remain"
         promise = found_in(project, 2)["promise"]
         assert promise["accepted"] == 0 and promise["not_proven"] == not_proven(project, project.state()).sum() > 0
@@ -772,6 +773,7 @@ def test_without_a_guarantee_no_question_goes_into_a_proof(dialled, rounds):
         assert "the posterior alone" in guarantee_line(found_in(project, 2))
 
 
+@pytest.mark.slow
 def test_what_is_proven_is_never_marked(made, eighty):
     with Project(shutil.copytree(eighty, made.root / "unmarked.a2lc")) as project:
         state = project.state()
@@ -807,6 +809,7 @@ def test_an_export_can_leave_out_what_is_not_proven(dialled, tmp_path):
         assert (changed != first).any()
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_guarantee(made, capsys):
     with made.project("commanded.a2lc") as project:
         made.plan(project, 60)
@@ -817,6 +820,7 @@ def test_the_command_takes_the_guarantee(made, capsys):
     assert "--guarantee needs a method that audits" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_an_undone_round_proved_is_not_proven(made, eighty):
     with Project(shutil.copytree(eighty, made.root / "unproven.a2lc")) as project, project.lock():
         state = project.state()
