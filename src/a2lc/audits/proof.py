@@ -159,7 +159,7 @@ def prove(
         tested.stakes, place, found, expected=hoped, confidence=confidence, wrong_answers=wrong_answers
     )
     if not len(tested.rows):
-        promise = replace(promise, reason="too few audits to prove a gain")
+        promise = replace(promise, reason="no audits, as too few could be asked to prove a gain")
     settled = bool(promise.accepted.any()) or not worth_going_on(
         tested.stakes, place, found, left, expected=hoped, confidence=confidence, wrong_answers=wrong_answers
     )
