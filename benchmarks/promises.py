@@ -188,7 +188,12 @@ def read_pool(folder):
         embedding = extra.get(EMBEDDING)
         masks = project.masks
         assert np.array_equal(mask_keys(stats.image, stats.mask_ids), masks.keys), "statistics of other masks"
-        looks, near = ProjectSource(Context(project=project, plan=RoundPlan.of(project.config)), 0).appearance()
+        source = ProjectSource(Context(project=project, plan=RoundPlan.of(project.config)), 0)
+        looks, near = source.appearance()
+        learned = source.embedding()
+        if learned is not None:
+            parts = [learned.astype(np.float32)] if embedding is None else [embedding, learned.astype(np.float32)]
+            embedding = np.concatenate(parts, axis=1)
         classes, images = project.classes.num_classes, len(project.images)
         pool = Pool(stats=stats, embedding=embedding, masks=masks, truth=project.truth.table, looks=looks, near=near)
     return pool, classes, images

@@ -25,10 +25,10 @@ from scipy.special import logsumexp
 
 from a2lc.errors import InputError, ShapeError
 
-__all__ = ["CLASSES", "PERSON", "PRIOR", "AnswerErrors", "decoder", "estimate_errors"]
+__all__ = ["CLASSES", "PERSON", "PRIOR", "AnswerErrors", "estimate_errors"]
 
-PRIOR = (0.5, 24.5)
-"""Beta prior of the rate of all: mean 2 %, and above 7 % with probability 0.05."""
+PRIOR = (1.0, 29.0)
+"""Beta prior of the rate of all: mean 3.3 %, and above 10 % with probability 0.05."""
 
 PERSON = 20.0
 """Answers with which a person's rate is shrunk to that of all."""
@@ -76,31 +76,6 @@ class AnswerErrors:
     def factors(self) -> Floats:
         """Return the (P,) rates of people, in parts of the rate of all."""
         return self.people / self.rate
-
-
-def decoder(rate: float, confusion: Floats) -> Floats:
-    """Invert the table of answers by true class.
-
-    Row c holds what an answer c says of the true class: numbers that sum to 1, some below 0, and that are on average 1 for
-    the true class and 0 for the others, whatever the mask.
-
-    Args:
-        rate: Of wrong answers, in [0, 0.6].
-        confusion: (C, C), see `AnswerErrors`.
-
-    Returns:
-        (C, C) float64; the identity for a rate of 0.
-
-    Example:
-        >>> decoder(0.1, np.array([[0.0, 1.0], [1.0, 0.0]])).round(3)
-        array([[ 1.125, -0.125],
-               [-0.125,  1.125]])
-    """
-    if rate <= 0 or len(confusion) < 2:
-        return np.eye(len(confusion))
-    # Near one half of two classes, answers say nothing, and nothing can be made of them.
-    rate = min(rate, 0.9 * (len(confusion) - 1) / len(confusion))
-    return np.asarray(np.linalg.inv((1 - rate) * np.eye(len(confusion)) + rate * confusion), dtype=np.float64)
 
 
 def estimate_errors(

@@ -1,21 +1,31 @@
-"""What wrong answers do to totals over masks: corrected means, and draws of what remains uncertain (pure).
+"""What wrong answers leave open of the true classes of answered masks (pure).
 
-With L the table of answers by true class (see `a2lc.audits.annotators`), an answer c is worth row c of the inverse of L:
-on average 1 for the true class and 0 for the others, whatever the mask and whatever is believed of it. Totals made of such
-rows are unbiased. What they miss by is drawn as it would be if all answers were right and were given again: with
-probability e an answer flips into a wrong one, which moves area·(row c - row c') between the classes. The rate itself is
-uncertain, so the draws are made at several rates, equally likely ones of its posterior distribution.
+The true class t of a mask whose answer was c has the probability
+
+    q(t) ∝ [(1 - ε)·P(t) + ε/(K + 1)]·L[t, c]
+
+with L the table of answers by true class (see `a2lc.audits.annotators`), and P from a posterior fitted without this answer.
+What is fitted to answers predicts answers, so P is what errors at that rate leave of it: (posterior - e/K)/(1 - e - e/K),
+cut at 0. The rate is thereby bounded from above and from there alone: were 5 % of the answers wrong, no posterior could
+predict them with 99 %, and be right. ε is the
+share of masks of which the posterior knows nothing: where answers contradict it, either it or they are wrong, and which is
+for all answers together to say. So the rate of wrong answers and ε, one of masks drawn at random and one of masks chosen, have a
+joint distribution: what repeats say of the rate, times how probable all answers are. True classes are drawn at values
+of it (multiple imputation, Rubin 1987), and every figure is computed from each draw.
+
+What breaks it: a posterior that is wrong as people are, in the same masks and with the same classes; and people who are misled
+by the same masks, for repeats then agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.audits.annotators import decoder
 from a2lc.audits.resampling import (
     SEED,
     Floats,
@@ -28,9 +38,15 @@ from a2lc.audits.resampling import (
 )
 from a2lc.errors import InputError, ShapeError
 
-__all__ = ["AnswerNoise", "AnsweredMasks", "corrected_joint", "flipped_joints"]
+__all__ = ["AnswerNoise", "AnsweredMasks", "Flips"]
 
-_SURE = 100
+_BLIND = np.array([0.0, 0.01, 0.03, 0.08, 0.16, 0.3, 0.5, 0.8])
+"""ε, shares of masks of which the posterior knows nothing."""
+
+_BLOCKS = 40
+"""Values of rate and shares at which true classes are drawn."""
+
+_SURE = 200
 """Draws of the bounds that no truth of unknown masks can pass."""
 
 
@@ -63,73 +79,20 @@ class AnswerNoise:
         if not (len(self.rates) and (self.rates >= 0).all() and (self.factor >= 0).all()):
             raise InputError("Error rates and factors must be 0 or more, and there must be one rate at least.")
 
-    @property
-    def mean(self) -> float:
-        """Mean of the rates."""
-        return float(self.rates.mean())
 
-    def worth(self, rate: float, factor: Floats, answers: NDArray[np.int64]) -> Floats:
-        """Return (n, K + 1) what each answer says of the true class, at a rate."""
-        found = np.empty((len(answers), len(self.confusion)))
-        for one in np.unique(factor):
-            rows = factor == one
-            found[rows] = decoder(rate * float(one), self.confusion)[answers[rows]]
-        return found
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Flips:
+    """Answers that are wrong in a draw of the true classes.
 
-
-def corrected_joint(
-    noise: AnswerNoise, rate: float, area: Floats, label: NDArray[np.int64], answer: NDArray[np.int64], factor: Floats
-) -> Floats:
-    """Return the (K+1, K+1) pixels by label and true class of answered masks, without what errors at a rate add.
-
-    Args:
-        noise: Of the answers.
-        rate: Of all people.
-        area: (n,) pixels.
-        label: (n,) labels, K for void.
-        answer: (n,) answers, K for void.
-        factor: (n,) factors of the masks.
+    Attributes:
+        draw: (f,) number of the draw.
+        rows: (f,) masks.
+        change: (f, K + 1) 1 at the true class, -1 at the answer.
     """
-    size = len(noise.confusion)
-    found = np.zeros((size, size))
-    for one in np.unique(factor):
-        rows = factor == one
-        said = class_sums(label[rows] * size + answer[rows], area[rows], size**2).reshape(size, size)
-        found += said @ decoder(rate * float(one), noise.confusion)
-    return found
 
-
-def flipped_joints(
-    noise: AnswerNoise,
-    rate: float,
-    area: Floats,
-    label: NDArray[np.int64],
-    answer: NDArray[np.int64],
-    factor: Floats,
-    count: int,
-    rng: np.random.Generator,
-) -> Floats:
-    """Draw what errors at a rate may have done, as (count, K+1, K+1) pixels by label and true class.
-
-    Their mean is `corrected_joint`. The number of flipped answers is drawn, and then which and into what.
-    """
-    size = len(noise.confusion)
-    found = np.zeros((count, size, size))
-    cumulated = noise.confusion.cumsum(axis=1)
-    for one in np.unique(factor):
-        rows = np.flatnonzero(factor == one)
-        own = min(rate * float(one), 0.95)
-        found += class_sums(label[rows] * size + answer[rows], area[rows], size**2).reshape(size, size)
-        if own <= 0 or size < 2:
-            continue
-        number = rng.binomial(len(rows), own, count)
-        hit = rows[rng.integers(0, len(rows), int(number.sum()))]
-        into = (cumulated[answer[hit]] < rng.random((len(hit), 1))).sum(axis=1).clip(0, size - 1)
-        cell = (np.repeat(np.arange(count), number) * size + label[hit]) * size
-        moved = class_sums(cell + answer[hit], area[hit], count * size**2)
-        moved -= class_sums(cell + into, area[hit], count * size**2)
-        found += moved.reshape(count, size, size) @ decoder(own, noise.confusion)
-    return found
+    draw: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    change: Floats
 
 
 class AnsweredMasks:
@@ -140,12 +103,12 @@ class AnsweredMasks:
         label: (M,) labels the figures are of, K for void.
         answer: (M,) answers, K for void; of no meaning where there is none.
         known: (M,) masks with an answer.
-        size: K + 1.
+        posterior: (M, K+1) probabilities without the mask's own answer.
+        audited: (n,) rows that were drawn at random.
         noise: Of the answers; None if they are right.
 
     Attributes:
         said: (K+1, K+1) pixels by label and answer.
-        rate: The error rate that estimates reckon with.
     """
 
     def __init__(
@@ -154,41 +117,127 @@ class AnsweredMasks:
         label: NDArray[np.int64],
         answer: NDArray[np.int64],
         known: NDArray[np.bool_],
-        size: int,
+        posterior: NDArray[np.floating],
+        audited: NDArray[np.int64],
         noise: AnswerNoise | None,
     ) -> None:
+        self._size = posterior.shape[1]
         if noise is not None:
-            noise.check(len(area), size)
-        rows = np.flatnonzero(known)
-        self._noise, self._answer, self._size = noise, answer, size
-        self._masks = area[rows], label[rows], answer[rows]
-        self._factor = np.zeros(len(rows)) if noise is None else noise.factor[rows]
-        self._rng = np.random.default_rng([SEED, 1])
-        self.said = class_sums(label[rows] * size + answer[rows], area[rows], size**2).reshape(size, size)
-        self.rate = 0.0 if noise is None else noise.mean
+            noise.check(len(area), self._size)
+        self._noise = noise
+        self._rows: NDArray[np.int64] = np.flatnonzero(known)
+        self._place = np.cumsum(known) - 1
+        self._area, self._label, self._answer = area[self._rows], label[self._rows], answer[self._rows]
+        self._random = np.isin(self._rows, audited)
+        self._posterior = posterior[self._rows].astype(np.float64) if noise is not None else np.empty((0, self._size))
+        said = class_sums(self._label * self._size + self._answer, self._area, self._size**2)
+        self.said: Floats = said.reshape(self._size, self._size)
+
+    @cached_property
+    def _settings(self) -> list[tuple[float, Floats]]:
+        """Rates of wrong answers, and with each the ε of random and of chosen masks: a sample of their joint distribution."""
+        assert self._noise is not None
+        noise, answer = self._noise, self._answer
+        flat = noise.confusion.mean(axis=0)[answer]
+        log = np.zeros((len(noise.rates), 2, len(_BLIND)))
+        for number, rate in enumerate(noise.rates):
+            own = self._own(rate)
+            true = self._without_errors(own, slice(None))
+            named = true[np.arange(len(answer)), answer]
+            misnamed = np.einsum("ij,ji->i", true, noise.confusion[:, answer])
+            believed, blind = (1 - own) * named + own * misnamed, (1 - own) / self._size + own * flat
+            for place, share in enumerate(_BLIND):
+                each = np.log(np.maximum((1 - share) * believed + share * blind, 1e-300))
+                log[number, :, place] = each[self._random].sum(), each[~self._random].sum()
+        joint = log[:, 0, :, None] + log[:, 1, None, :]
+        weight = np.exp(joint - joint.max()).ravel()
+        ends = np.cumsum(weight / weight.sum())
+        # Every so many parts of the distribution, laid end to end.
+        taken = np.searchsorted(ends, (np.arange(_BLOCKS) + 0.5) / _BLOCKS).clip(max=len(weight) - 1)
+        triples = np.stack(np.unravel_index(taken, joint.shape), axis=1).tolist()
+        return [(float(noise.rates[i]), np.where(self._random, _BLIND[a], _BLIND[b])) for i, a, b in triples]
+
+    def _own(self, rate: float) -> Floats:
+        """Return (n,) error rates of the answers, at a rate of all."""
+        assert self._noise is not None
+        return np.minimum(rate * self._noise.factor[self._rows], 0.6 * (self._size - 1) / self._size)
+
+    def _without_errors(self, own: Floats, rows: NDArray[np.int64] | slice) -> Floats:
+        """Return (m, K + 1) probabilities of the true class, of the posterior that predicts answers."""
+        wrong = own[rows, None] / max(self._size - 1, 1)
+        true = np.maximum(self._posterior[rows] - wrong, 1e-9)
+        return np.asarray(true / true.sum(axis=1, keepdims=True), dtype=np.float64)
+
+    def _believed(self, own: Floats, blind: Floats, rows: NDArray[np.int64] | slice) -> Floats:
+        """Return probabilities of the true class without the answer, with a share of which nothing is known."""
+        share = blind[rows, None]
+        return np.asarray((1 - share) * self._without_errors(own, rows) + share / self._size, dtype=np.float64)
+
+    def _wrong(self, rate: float, blind: Floats) -> Floats:
+        """Return (n,) probabilities that answers are wrong."""
+        assert self._noise is not None
+        own = self._own(rate)
+        believed = self._believed(own, blind, slice(None))
+        right = (1 - own) * believed[np.arange(len(own)), self._answer]
+        wrong = own * np.einsum("ij,ji->i", believed, self._noise.confusion[:, self._answer])
+        return np.asarray(wrong / np.maximum(right + wrong, 1e-300), dtype=np.float64)
+
+    def _otherwise(self, rate: float, blind: Floats, rows: NDArray[np.int64]) -> Floats:
+        """Return (n, K + 1) probabilities of the true classes of masks whose answers are wrong."""
+        assert self._noise is not None
+        other = self._believed(self._own(rate), blind, rows) * self._noise.confusion[:, self._answer[rows]].T
+        return np.asarray(other / np.maximum(other.sum(axis=1, keepdims=True), 1e-300), dtype=np.float64)
+
+    @cached_property
+    def _means(self) -> Floats:
+        """(n, K + 1) probabilities of the true class of each answered mask."""
+        found = np.zeros((len(self._rows), self._size))
+        every, each = np.arange(len(self._rows)), np.eye(self._size)[self._answer]
+        for rate, blind in self._settings:
+            wrong = self._wrong(rate, blind)[:, None]
+            found += (1 - wrong) * each + wrong * self._otherwise(rate, blind, every)
+        return np.asarray(found / len(self._settings), dtype=np.float64)
 
     def mean(self) -> Floats:
-        """Return the (K+1, K+1) pixels that are estimated."""
-        return self.said if self._noise is None else corrected_joint(self._noise, self.rate, *self._masks, self._factor)
-
-    def worth(self, rate: float, rows: NDArray[np.int64]) -> Floats:
-        """Return (n, K + 1) what the answers of rows say of their true classes, at a rate."""
-        if self._noise is None or rate <= 0:
-            return np.eye(self._size)[self._answer[rows]]
-        return self._noise.worth(rate, self._noise.factor[rows], self._answer[rows])
-
-    def blocks(self, count: int) -> Iterator[tuple[float, slice]]:
-        """Yield the error rates, and for each its part of so many replicates."""
-        rates = [0.0] if self._noise is None else self._noise.rates.tolist()
-        ends = np.linspace(0, count, len(rates) + 1).astype(int)
-        for rate, begin, end in zip(rates, ends[:-1], ends[1:], strict=True):
-            yield rate, slice(int(begin), int(end))
-
-    def replicates(self, rate: float, block: slice) -> Floats:
-        """Return (B, K+1, K+1) draws of the pixels at a rate, or the (1, K+1, K+1) of right answers."""
+        """Return the (K+1, K+1) pixels that are expected."""
         if self._noise is None:
-            return self.said[None]
-        return flipped_joints(self._noise, rate, *self._masks, self._factor, block.stop - block.start, self._rng)
+            return self.said
+        parts = [class_sums(self._label, self._area * part, self._size) for part in self._means.T]
+        return np.asarray(np.stack(parts, axis=1), dtype=np.float64)
+
+    def worth(self, rows: NDArray[np.int64]) -> Floats:
+        """Return (n, K + 1) probabilities of the true classes of answered masks."""
+        place = self._place[rows]
+        return np.eye(self._size)[self._answer[place]] if self._noise is None else self._means[place]
+
+    def blocks(self, count: int, seed: int) -> Iterator[tuple[slice, Flips | None, Floats]]:
+        """Draw the true classes of answered masks so many times, in blocks.
+
+        Yields:
+            Which draws, the wrong answers in them, and (B, K+1, K+1) pixels by label and true class. Where answers are right,
+            one block with None and the (1, K+1, K+1) pixels of all draws.
+        """
+        if self._noise is None:
+            yield slice(0, count), None, self.said[None]
+            return
+        rng = np.random.default_rng([SEED, seed])
+        ends = np.linspace(0, count, len(self._settings) + 1).astype(int)
+        for (rate, blind), begin, end in zip(self._settings, ends[:-1], ends[1:], strict=True):
+            number = int(end - begin)
+            draw, place = np.nonzero(rng.random((number, len(self._rows))) < self._wrong(rate, blind))
+            chances = self._otherwise(rate, blind, place).cumsum(axis=1)
+            into = (chances < rng.random((len(place), 1))).sum(axis=1).clip(max=self._size - 1)
+            # What no other class could have been named for stays as it is.
+            into = np.where(chances[:, -1] > 0.5, into, self._answer[place])
+            eye = np.eye(self._size)
+            cell = (draw * self._size + self._label[place]) * self._size
+            moved = class_sums(cell + into, self._area[place], number * self._size**2)
+            moved -= class_sums(cell + self._answer[place], self._area[place], number * self._size**2)
+            yield (
+                slice(int(begin), int(end)),
+                Flips(draw=draw, rows=self._rows[place], change=eye[into] - eye[self._answer[place]]),
+                self.said + moved.reshape(number, self._size, self._size),
+            )
 
     def sure_ends(self, hidden: Floats, tail: float) -> tuple[Floats, Floats]:
         """Return the (3K+3,) bounds that no truth of the unknown masks can pass, but for that tail where answers may be wrong.
@@ -199,22 +248,16 @@ class AnsweredMasks:
         """
         if self._noise is None:
             return sure_bounds(self.said, hidden)
-        found = [
-            sure_bounds(joint, hidden) for rate, block in self.blocks(_SURE) for joint in self.replicates(rate, block)
-        ]
-        low, high = (np.clip(np.stack(ends), 0.0, 1.0) for ends in zip(*found, strict=True))
+        found = [sure_bounds(joint, hidden) for _, _, joints in self.blocks(_SURE, 2) for joint in joints]
+        low, high = (np.stack(ends) for ends in zip(*found, strict=True))
         return quantile(low, tail), quantile(high, 1 - tail)
 
     def ends(self, occurs: NDArray[np.bool_], tail: float) -> tuple[Floats, Floats]:
         """Return the (3K+3,) ends of the figures where no mask is unknown."""
-        if self._noise is None:
-            exact = replicate_figures(class_totals(self.said), rows_by_class(self.said), occurs)[0]
-            return exact, exact
         figures = np.concatenate(
             [
                 replicate_figures(class_totals(joints), rows_by_class(joints), occurs)
-                for rate, block in self.blocks(1000)
-                for joints in (self.replicates(rate, block),)
+                for _, _, joints in self.blocks(1000, 3)
             ]
         )
         return quantile(figures, tail), quantile(figures, 1 - tail)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from a2lc.acquisition.gain import class_unions
 from a2lc.audits.belief import Belief
 from a2lc.audits.expectation import Expectation, expect_gain, expect_precision
-from a2lc.audits.gain_certificate import certify_gain
+from a2lc.audits.gain_certificate import certify_gain, without_errors
 from a2lc.audits.knowledge import Known
 from a2lc.audits.precision_certificate import certify
 from a2lc.audits.sampling import audit_sizes, draw, inclusion_probabilities
@@ -28,6 +28,9 @@ __all__ = ["Accepted", "Certification"]
 
 _FADING = 0.5
 """Weight of an audit of the round before, beside one of this round, where no proof is asked for; of older ones, powers of it."""
+
+_ERRORS = 0.1
+"""Part of the probability that a guarantee fails that goes into the bound on the share of wrong answers."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -185,14 +188,19 @@ class Certification:
         guarantee: dict[str, Any] = {"proposed": len(proposals), "confidence": self.settings.confidence}
         if not self.settings.certifies:
             return np.empty(0, dtype=np.int64), guarantee | {"accepted": 0, "reason": "no proof was asked for"}
+        # Where repeats show errors, part of what may go wrong is that there are more of them than reckoned with.
+        error = known.most_errors(_ERRORS * (1 - self.settings.confidence))
+        confidence = 1 - (1 - _ERRORS * known.shows_errors) * (1 - self.settings.confidence)
+        guarantee |= {"wrong_answers": error}
         if self.settings.min_precision > 0:
             drawn = np.searchsorted(proposals, frozen.drawn)
             right = answered[frozen.drawn] == frozen.labels[frozen.drawn]
-            proof = certify(
-                sure, drawn, right, min_precision=self.settings.min_precision, confidence=self.settings.confidence
-            )
+            # A wrong answer may call a wrong correction right.
+            precision = self.settings.min_precision * (1 - error) + error
+            proof = certify(sure, drawn, right, min_precision=precision, confidence=confidence)
+            lower = max(0.0, without_errors(proof.lower, error))
             rows = proposals[proof.accepted]
-            guarantee |= {"kind": "precision", "asked": self.settings.min_precision, "lower": proof.lower}
+            guarantee |= {"kind": "precision", "asked": self.settings.min_precision, "lower": lower}
             guarantee |= {"estimate": proof.estimate, "audits": proof.audits, "reason": proof.reason}
         else:
             unions, ious = self.unions(frozen.labels, posterior)
@@ -203,7 +211,7 @@ class Certification:
             found = effects(masks.area[frozen.drawn], old[drawn], new[drawn], np.maximum(said, VOID), unions, ious)
             # An audit that named no class counts as the worst.
             found = np.where(said == UNKNOWN, -stake[drawn], found)
-            gain = certify_gain(sure, stake, drawn, found, confidence=self.settings.confidence)
+            gain = certify_gain(sure, stake, drawn, found, confidence=confidence, wrong_answers=error)
             rows = proposals[gain.accepted]
             classes = self.source.num_classes
             guarantee |= {

@@ -37,7 +37,7 @@ unlikely mask decides a figure are met by the share by area of the design (`audi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 
 from a2lc.audits.answer_noise import AnsweredMasks, AnswerNoise
 from a2lc.audits.intervals import Interval, QualityEstimate
-from a2lc.audits.pooling import AuditDraws, pool
+from a2lc.audits.pooling import AuditDraws, moved_draws, pool
 from a2lc.audits.resampling import (
     REPLICATES,
     SEED,
@@ -68,6 +68,9 @@ from a2lc.classes.sentinels import UNKNOWN, VOID
 from a2lc.errors import InputError, ShapeError
 
 __all__ = ["estimate_quality", "expected_gain"]
+
+_MEAN_DRAW = 0.5
+"""Part of the added worst draw that the lower end of mIoU takes."""
 
 
 def estimate_quality(
@@ -101,7 +104,8 @@ def estimate_quality(
         earlier: Other draws, of earlier rounds or by other probabilities, each with its share of the masks. For an answered
             mask in them, `labels` and `posterior` are to be what they would be without its answer. They narrow all figures
             that are made of totals; what is right among the pixels of one label comes from `drawn` alone.
-        noise: How likely answers are wrong; None if they are right.
+        noise: How likely answers are wrong; None if they are right. With it, too, `posterior` is to be what it would be for an
+            answered mask without its answer.
 
     Returns:
         The figures. Without audits their intervals hold all that the unknown masks could make of them, and estimates
@@ -133,7 +137,8 @@ def estimate_quality(
     classes = posterior.shape[1] - 1
     label, final, true = (np.where(values == VOID, classes, values) for values in (labels, now, truth))
     unknown = truth == UNKNOWN
-    answers = AnsweredMasks(area, final, true, ~unknown, classes + 1, noise)
+    draws = pool(drawn, probabilities, earlier, ~unknown)
+    answers = AnsweredMasks(area, final, true, ~unknown, posterior, draws.rows, noise)
     exact = answers.mean()
     hidden = class_sums(label[unknown], area[unknown], classes + 1)
     number, tail = float(unknown.sum()), (1 - confidence) / 2
@@ -153,7 +158,6 @@ def estimate_quality(
     expected, wrong = expected_counts(area, label, posterior, unknown)
     # A class seen nowhere counts where half a mask of it or more is expected.
     occurs |= expected[:-1, :-1].sum(axis=0) > 0.5 * hidden.sum() / number
-    draws = pool(drawn, probabilities, earlier, ~unknown)
     count = int((probabilities < 1).sum())
 
     # The added draws: all right; and all wrong, where everything is of one class, each class a fraction of a draw.
@@ -186,37 +190,40 @@ def estimate_quality(
     own_parts = rng.standard_exponential((REPLICATES, classes))
     missing = draws.added * rng.standard_gamma(shape, (REPLICATES, classes))
 
-    def seen_at(rate: float, rows: NDArray[np.int64]) -> Floats:
-        return residuals(area[rows], label[rows], answers.worth(rate, rows), posterior[rows].astype(np.float64))
+    def seen(rows: NDArray[np.int64], said: Floats) -> Floats:
+        return residuals(area[rows], label[rows], said, posterior[rows].astype(np.float64))
 
-    def centre_at(rate: float, seen: Floats) -> Floats:
-        since = draws.subtracted @ seen_at(rate, draws.since) if len(draws.since) else 0.0
-        return np.asarray(draws.weight @ seen - since, dtype=np.float64)
+    def centre_of(said: Callable[[NDArray[np.int64]], Floats]) -> Floats:
+        since = draws.subtracted @ seen(draws.since, said(draws.since)) if len(draws.since) else 0.0
+        return np.asarray(draws.weight @ seen(draws.rows, said(draws.rows)) - since, dtype=np.float64)
 
+    named = np.eye(classes + 1)
     weight = (1 / probabilities - 1)[probabilities < 1]
     chosen = drawn[probabilities < 1]
+    audited = seen(draws.rows, named[true[draws.rows]])[draws.random]
+    values = len(audited) * draws.spread[draws.random, None] * audited
+    centre = centre_of(lambda rows: named[true[rows]]) - (values.mean(axis=0) if len(values) else 0.0)
     aside = np.array([wrong, hidden.sum() - np.trace(expected)])
     lows, highs, ends = [], [], []
-    for rate, block in answers.blocks(REPLICATES):
-        known = answers.replicates(rate, block)
-        seen = seen_at(rate, draws.rows)
-        values = len(gammas[0]) * draws.spread[draws.random, None] * seen[draws.random]
-        fixed = known + expected
-        base = np.concatenate([class_totals(fixed), np.broadcast_to(aside, (*fixed.shape[:-2], 2))], axis=-1)
-        shift = base + centre_at(rate, seen) - (values.mean(axis=0) if len(values) else 0.0)
-        sums = gammas[block] @ values
+    for block, flips, known in answers.blocks(REPLICATES, 1):
+        fixed, shift = known + expected, centre
+        sums, more = gammas[block] @ values, None
+        if flips is not None:
+            flipped = moved_draws(draws, flips, area, label, gammas[block], weight)
+            sums, shift, more = sums + flipped.sums, shift + flipped.centre, flipped.rows
+        shift = shift + np.concatenate([class_totals(fixed), np.broadcast_to(aside, (*fixed.shape[:-2], 2))], axis=-1)
         best = class_means(gammas[block], sums, one[block], all_right[None]) + shift
         worst = class_means(gammas[block], sums, parts[block], one_class) + shift
         # The same by label, where the pixels labelled so are known and an audit of another label says nothing.
-        first = len(chosen)
         worst_rows, best_rows = count_rows(
-            gammas[block, :first],
+            gammas[block, : len(chosen)],
             own_parts[block],
             weight * area[chosen],
-            weight[:, None] * seen[draws.random][:first],
+            weight[:, None] * audited[: len(chosen)],
             label[chosen],
             hidden,
             expected,
+            more,
         )
         rows = rows_by_class(fixed)
         elsewhere = (sums[:, theirs] - sums[:, mine] + missing[block] * most) / (
@@ -224,16 +231,18 @@ def estimate_quality(
         )
         elsewhere += shift[..., theirs] - shift[..., mine]
         lows.append(replicate_figures(worst, worst_rows + rows, occurs, elsewhere))
+        less = class_means(gammas[block], sums, _MEAN_DRAW * parts[block], one_class) + shift
+        lows[-1][:, 1] = replicate_figures(less, worst_rows + rows, occurs)[:, 1]
         highs.append(replicate_figures(best, best_rows + rows, occurs))
         ends.append((best[:, -2:], worst[:, -2:]))
 
-    middle = seen_at(answers.rate, draws.rows)
-    centre = np.append(class_totals(exact + expected), aside) + centre_at(answers.rate, middle)
+    middle = seen(draws.rows, answers.worth(draws.rows))[draws.random][: len(chosen)]
+    centre = np.append(class_totals(exact + expected), aside) + centre_of(answers.worth)
     own = count_rows(
         np.ones((1, len(chosen))),
         np.zeros((1, classes)),
         weight * area[chosen],
-        weight[:, None] * middle[draws.random][: len(chosen)],
+        weight[:, None] * middle,
         label[chosen],
         hidden,
         expected,

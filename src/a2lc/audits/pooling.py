@@ -19,14 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc.audits.resampling import Floats
+from a2lc.audits.answer_noise import Flips
+from a2lc.audits.resampling import Floats, residuals
 from a2lc.errors import InputError, ShapeError
 
-__all__ = ["AuditDraws", "PooledDraws", "pool", "with_shares"]
+__all__ = ["AuditDraws", "MovedDraws", "PooledDraws", "moved_draws", "pool", "with_shares"]
 
 _EDGES = (0.02, 0.1, 0.3)
 """Probabilities of a wrong label between the groups."""
@@ -59,7 +61,9 @@ class AuditDraws:
             InputError: A drawn row could not be drawn, or has no answer, or a share is out of range.
         """
         if not self.expected.shape == self.share.shape == (masks,):
-            raise ShapeError(f"Expected draws {self.expected.shape} and shares {self.share.shape}; expected ({masks},).")
+            raise ShapeError(
+                f"Expected draws {self.expected.shape} and shares {self.share.shape}; expected ({masks},)."
+            )
         if len(self.rows) and not (self.rows.min() >= 0 and self.rows.max() < masks and known[self.rows].all()):
             raise InputError(f"Drawn rows must be in 0..{masks - 1} and have an answer.")
         if not (self.expected[self.rows] > 0).all():
@@ -138,9 +142,75 @@ def pool(
     )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MovedDraws:
+    """What wrong answers change in B resampled sums over the drawn.
+
+    Attributes:
+        sums: (B, F) of the values weighted by gammas.
+        centre: (B, F) of the sum itself, less the mean of the values.
+        rows: (B, 2, K) of what was seen by label, weighted by gammas: right pixels, and pixels of any class.
+    """
+
+    sums: Floats
+    centre: Floats
+    rows: Floats
+
+
+def moved_draws(
+    draws: PooledDraws, flips: Flips, area: Floats, label: NDArray[np.int64], gammas: Floats, weight: Floats
+) -> MovedDraws:
+    """Carry wrong answers to drawn masks into the resampled sums.
+
+    Args:
+        draws: Of all times.
+        flips: The wrong answers in B draws of the true classes.
+        area: (M,) pixels.
+        label: (M,) labels, K for void.
+        gammas: (B, n) weights of the draws that are random.
+        weight: (m,) weights by label of the draws of now that are random, the first of the n.
+    """
+    number, classes = len(gammas), flips.change.shape[1] - 1
+    sums, centre = np.zeros((number, 3 * classes + 3)), np.zeros((number, 3 * classes + 3))
+    rows = np.zeros((number, 2, classes))
+    gamma = np.where(draws.random, np.cumsum(draws.random) - 1, -1)
+    count = gammas.shape[1]
+
+    def met(masks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return pairs of a flip and a place in `masks` that are of one mask."""
+        order = np.argsort(masks, kind="stable")
+        begin = np.searchsorted(masks[order], flips.rows)
+        length = np.searchsorted(masks[order], flips.rows, side="right") - begin
+        flip = np.repeat(np.arange(len(length)), length)
+        return flip, order[np.arange(len(flip)) - np.repeat(np.cumsum(length) - length - begin, length)]
+
+    def change(flip: NDArray[np.int64]) -> Floats:
+        mask, off = flips.rows[flip], flips.change[flip]
+        return residuals(area[mask], label[mask], off, np.zeros_like(off))
+
+    flip, place = met(draws.since)
+    np.subtract.at(centre, flips.draw[flip], draws.subtracted[place, None] * change(flip))
+    flip, place = met(draws.rows)
+    moved, draw = change(flip), flips.draw[flip]
+    np.add.at(centre, draw, draws.weight[place, None] * moved)
+    free = draws.random[place]
+    draw, place, moved = draw[free], place[free], moved[free]
+    drawn = gammas[draw, gamma[place]]
+    np.add.at(sums, draw, (count * draws.spread[place] * drawn)[:, None] * moved)
+    # The values' mean is part of the centre, so that the sums deviate from it.
+    np.subtract.at(centre, draw, draws.spread[place, None] * moved)
+    own = (gamma[place] < len(weight)) & (label[draws.rows[place]] < classes)
+    draw, place, moved, drawn = draw[own], place[own], moved[own], drawn[own]
+    of = label[draws.rows[place]]
+    for part, column in ((0, of), (1, 2 * classes + of)):
+        seen = drawn * weight[gamma[place]] * moved[np.arange(len(of)), column]
+        np.add.at(rows, (draw, part, of), seen)
+    return MovedDraws(sums=sums, centre=centre, rows=rows)
+
+
 def with_shares(
     drawn: Sequence[AuditDraws],
-    area: NDArray[np.int64],
+    area: NDArray[Any],
     right: Floats,
     unknown: NDArray[np.bool_],
     proposed: NDArray[np.bool_],

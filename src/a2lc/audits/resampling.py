@@ -132,11 +132,13 @@ def count_rows(
     label: NDArray[np.int64],
     hidden: Floats,
     expected: Floats,
+    more: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Return (B, 2, K) what audits of a label add to what is expected of the unknown, with the worst and best added.
 
     The residual a pixel is estimated within the label, as a ratio, and multiplied by its unknown pixels. The added draw
-    weighs as much as a mean one, so that it alone speaks where no audit has the label.
+    weighs as much as a mean one, so that it alone speaks where no audit has the label. Where answers are drawn to be wrong,
+    the (B, 2, K) `more` is added to the sums of what was seen.
     """
     classes = len(hidden) - 1
     worst = np.zeros((len(gammas), 2, classes))
@@ -148,6 +150,8 @@ def count_rows(
         columns = seen[rows][:, [c, 2 * classes + c]]
         total = gammas[:, rows] @ weight[rows]
         sums = gammas[:, rows] @ columns
+        if more is not None:
+            sums = sums + more[:, :, c]
         mean = weight[rows].mean() if len(rows) and weight[rows].any() else 1.0
         extra = added[:, c] * mean
         inside, real = expected[c, c] / hidden[c], expected[c, :-1].sum() / hidden[c]

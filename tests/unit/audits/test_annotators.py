@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from a2lc.audits.annotators import PRIOR, decoder, estimate_errors
+from a2lc.audits.annotators import PRIOR, estimate_errors
 from a2lc.errors import InputError, ShapeError
 
 
@@ -81,21 +81,6 @@ def test_repeats_drawn_for_their_doubt_are_weighted():
     found = estimate(both, 1, 5, np.repeat([1.0, 10.0], 2000))
     # A weight counts at most five times the median, which is between the two here.
     assert found.rate == pytest.approx((0.2 + 10 * 0.02) / 11, abs=0.015)
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.1, 0.4])
-def test_decoded_answers_are_right_on_average(rate):
-    rng = np.random.default_rng(5)
-    confusion = rng.random((5, 5)) * (1 - np.eye(5))
-    confusion /= confusion.sum(axis=1, keepdims=True)
-    decoded = decoder(rate, confusion)
-    table = (1 - rate) * np.eye(5) + rate * confusion
-    np.testing.assert_allclose(table @ decoded, np.eye(5), atol=1e-9)
-    np.testing.assert_allclose(decoded.sum(axis=1), 1)
-
-
-def test_two_classes_at_random_do_not_blow_up():
-    assert np.abs(decoder(0.5, 1 - np.eye(2))).max() < 20
 
 
 def test_order_and_names_of_masks_do_not_matter():
