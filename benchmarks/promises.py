@@ -326,6 +326,7 @@ def look_back(session, stage, true, classes):
     found["informative"] = said["agreement"]["informative"]
     found["agreement"] = [said["agreement"]["right"], said["agreement"]["chance"]]
     found["error_rate"] = said["error_rate"]
+    found["wrong_answers"] = promise.get("wrong_answers", 0.0)
     found["audits"] = [promise.get("audits", 0), said["after"]["audits"]]
     return found
 
@@ -385,6 +386,7 @@ def line(name, rows, min_precision):
     for when in ("before", "after"):
         cells += [share([row[when][figure] for row in rows]) for figure in ("pixel_accuracy", "miou", "wrong_masks")]
         cells += [share([row[when][figure] for row in rows]).split(" ")[0] for figure in ("recall", "precision")]
+        cells += [f"{np.mean([row[when]['miou_width'] for row in rows]):.3f}"]
     cells += [
         f"{len(accepted)}",
         f"{sum(row['stand'] > 0 for row in rows)}",
@@ -401,7 +403,7 @@ def line(name, rows, min_precision):
 
 HEAD = (
     "project", "rounds", *(f"{when} {what}" for when in ("before", "after") for what in
-    ("accuracy", "mIoU", "wrong masks", "recall", "precision")), "accepted", "with earlier ones", "kept",
+    ("accuracy", "mIoU", "wrong masks", "recall", "precision", "width of mIoU")), "accepted", "with earlier ones", "kept",
     "above its lower end", "changed masks",
     "their precision", "their gain, points", "forecast holds", "informative",
 )  # fmt: skip

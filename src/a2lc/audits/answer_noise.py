@@ -160,7 +160,8 @@ class AnsweredMasks:
     def _own(self, rate: float) -> Floats:
         """Return (n,) error rates of the answers, at a rate of all."""
         assert self._noise is not None
-        return np.minimum(rate * self._noise.factor[self._rows], 0.6 * (self._size - 1) / self._size)
+        own = rate * self._noise.factor[self._rows]
+        return np.asarray(np.minimum(own, 0.6 * (self._size - 1) / self._size), dtype=np.float64)
 
     def _without_errors(self, own: Floats, rows: NDArray[np.int64] | slice) -> Floats:
         """Return (m, K + 1) probabilities of the true class, of the posterior that predicts answers."""
@@ -203,12 +204,13 @@ class AnsweredMasks:
         if self._noise is None:
             return self.said
         parts = [class_sums(self._label, self._area * part, self._size) for part in self._means.T]
-        return np.asarray(np.stack(parts, axis=1), dtype=np.float64)
+        return np.stack(parts, axis=1)
 
     def worth(self, rows: NDArray[np.int64]) -> Floats:
         """Return (n, K + 1) probabilities of the true classes of answered masks."""
         place = self._place[rows]
-        return np.eye(self._size)[self._answer[place]] if self._noise is None else self._means[place]
+        said = np.eye(self._size)[self._answer[place]] if self._noise is None else self._means[place]
+        return np.asarray(said, dtype=np.float64)
 
     def blocks(self, count: int, seed: int) -> Iterator[tuple[slice, Flips | None, Floats]]:
         """Draw the true classes of answered masks so many times, in blocks.
@@ -250,14 +252,22 @@ class AnsweredMasks:
             return sure_bounds(self.said, hidden)
         found = [sure_bounds(joint, hidden) for _, _, joints in self.blocks(_SURE, 2) for joint in joints]
         low, high = (np.stack(ends) for ends in zip(*found, strict=True))
-        return quantile(low, tail), quantile(high, 1 - tail)
+        return _defined(quantile(low, tail), low), _defined(quantile(high, 1 - tail), high)
 
     def ends(self, occurs: NDArray[np.bool_], tail: float) -> tuple[Floats, Floats]:
         """Return the (3K+3,) ends of the figures where no mask is unknown."""
+        if self._noise is None:
+            exact = replicate_figures(class_totals(self.said), rows_by_class(self.said), occurs)[0]
+            return exact, exact
         figures = np.concatenate(
             [
                 replicate_figures(class_totals(joints), rows_by_class(joints), occurs)
                 for _, _, joints in self.blocks(1000, 3)
             ]
         )
-        return quantile(figures, tail), quantile(figures, 1 - tail)
+        return _defined(quantile(figures, tail), figures), _defined(quantile(figures, 1 - tail), figures)
+
+
+def _defined(ends: Floats, draws: Floats) -> Floats:
+    """Keep ends in 0..1, and NaN where a figure is undefined in every draw."""
+    return np.where(np.isnan(draws).all(axis=0), np.nan, np.clip(ends, 0.0, 1.0))

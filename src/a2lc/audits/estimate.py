@@ -69,7 +69,7 @@ from a2lc.errors import InputError, ShapeError
 
 __all__ = ["estimate_quality", "expected_gain"]
 
-_MEAN_DRAW = 0.5
+_MEAN_DRAW = 0.7
 """Part of the added worst draw that the lower end of mIoU takes."""
 
 
