@@ -40,6 +40,9 @@ def scene(seed, rate, masks=800, known=0.5, count=60):
     posterior[:, :CLASSES] = rng.dirichlet(np.full(CLASSES, 0.1), masks)
     truth = np.array([rng.choice(CLASSES + 1, p=row) for row in posterior])
     labels = np.where(rng.random(masks) < 0.8, truth, rng.integers(0, CLASSES, masks))
+    # The posterior knows the label, too.
+    posterior[:, :CLASSES] *= 0.8 * np.eye(CLASSES)[labels] + 0.2 / CLASSES
+    posterior /= posterior.sum(axis=1, keepdims=True)
     wrong = rng.random(masks) < rate
     answers = np.where(wrong, (truth + rng.integers(1, CLASSES + 1, masks)) % (CLASSES + 1), truth)
     answers = np.where(answers == CLASSES, -1, answers)
