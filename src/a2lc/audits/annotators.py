@@ -118,7 +118,7 @@ def estimate_errors(
         >>> said[:8:2] = 1
         >>> found = estimate_errors(twice, np.zeros(100, dtype=int), said, np.ones(100), num_people=1, num_answers=3)
         >>> found.repeated, found.differ, round(found.rate, 3)
-        (50, 4, 0.036)
+        (50, 4, 0.038)
     """
     if not masks.ndim == 1 or not masks.shape == people.shape == answers.shape == weights.shape:
         raise ShapeError(

@@ -31,8 +31,8 @@ lower end takes 0.7 of the added draw: a whole one covered in 98 to 100 % of sim
 Draws of other times are pooled as `a2lc.audits.pooling` says. Where answers may be wrong, each set of reweighted totals is made
 of one draw of the true classes of all answered masks (`a2lc.audits.answer_noise`), and the estimates of their mean.
 
-What breaks them: answers that are wrong and taken for right; probabilities that are not those drawn with; audits chosen, skipped or
-replaced by hand; labels or posterior changed after looking at the audits. A rare class of which no audit saw a pixel
+What breaks them: answers that are wrong and taken for right; probabilities that are not those drawn with; audits chosen, skipped
+or replaced by hand; labels or posterior changed after looking at the audits. A rare class of which no audit saw a pixel
 has an interval that rests on the fraction of a draw alone: errors of other classes that all hide one such class can
 leave it, which is why recall covers least (benchmarks/quality_coverage.py has the figures). Areas so skewed that a single
 unlikely mask decides a figure are met by the share by area of the design (`audit_sizes`), not here.
