@@ -188,7 +188,12 @@ def read_pool(folder):
         embedding = extra.get(EMBEDDING)
         masks = project.masks
         assert np.array_equal(mask_keys(stats.image, stats.mask_ids), masks.keys), "statistics of other masks"
-        looks, near = ProjectSource(Context(project=project, plan=RoundPlan.of(project.config)), 0).appearance()
+        source = ProjectSource(Context(project=project, plan=RoundPlan.of(project.config)), 0)
+        looks, near = source.appearance()
+        learned = source.embedding()
+        if learned is not None:
+            parts = [learned.astype(np.float32)] if embedding is None else [embedding, learned.astype(np.float32)]
+            embedding = np.concatenate(parts, axis=1)
         classes, images = project.classes.num_classes, len(project.images)
         pool = Pool(stats=stats, embedding=embedding, masks=masks, truth=project.truth.table, looks=looks, near=near)
     return pool, classes, images
@@ -321,6 +326,7 @@ def look_back(session, stage, true, classes):
     found["informative"] = said["agreement"]["informative"]
     found["agreement"] = [said["agreement"]["right"], said["agreement"]["chance"]]
     found["error_rate"] = said["error_rate"]
+    found["wrong_answers"] = promise.get("wrong_answers", 0.0)
     found["audits"] = [promise.get("audits", 0), said["after"]["audits"]]
     return found
 
@@ -380,6 +386,7 @@ def line(name, rows, min_precision):
     for when in ("before", "after"):
         cells += [share([row[when][figure] for row in rows]) for figure in ("pixel_accuracy", "miou", "wrong_masks")]
         cells += [share([row[when][figure] for row in rows]).split(" ")[0] for figure in ("recall", "precision")]
+        cells += [f"{np.mean([row[when]['miou_width'] for row in rows]):.3f}"]
     cells += [
         f"{len(accepted)}",
         f"{sum(row['stand'] > 0 for row in rows)}",
@@ -396,7 +403,7 @@ def line(name, rows, min_precision):
 
 HEAD = (
     "project", "rounds", *(f"{when} {what}" for when in ("before", "after") for what in
-    ("accuracy", "mIoU", "wrong masks", "recall", "precision")), "accepted", "with earlier ones", "kept",
+    ("accuracy", "mIoU", "wrong masks", "recall", "precision", "width of mIoU")), "accepted", "with earlier ones", "kept",
     "above its lower end", "changed masks",
     "their precision", "their gain, points", "forecast holds", "informative",
 )  # fmt: skip

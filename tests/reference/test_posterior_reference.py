@@ -236,3 +236,31 @@ def test_batches(seed, block, count, pool, monkeypatch):
         found = pick_batch(scores, looks, count, alike=alike, pool=pool)
         assert found.dtype == np.int64
         assert found.tolist() == plain_batch(scores.tolist(), looks.tolist(), count, alike, pool)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_loss_and_gradient_with_errors_of_answers(seed):
+    """Σ -w·log((1 - e)·P + e·(1 - P)/K) of the class named, and its slope by differences."""
+    rng = np.random.default_rng(seed)
+    n, width, classes = 6, 4, 3
+    weights, inputs = rng.normal(size=(width, classes + 1)), rng.normal(size=(n, width)).astype(np.float32)
+    said, counts = rng.integers(0, classes + 1, n), rng.uniform(0.5, 2, n)
+    errors, ridge = rng.uniform(0, 0.4, n), rng.uniform(0.1, 2, (width, 1))
+    targets = (np.eye(classes + 1)[said] * counts[:, None]).astype(np.float32)
+
+    def plain(weights):
+        value = 0.0
+        for i in range(n):
+            logits = [sum(float(inputs[i, f]) * weights[f][k] for f in range(width)) for k in range(classes + 1)]
+            named = math.exp(logits[said[i]]) / sum(math.exp(logit) for logit in logits)
+            value -= counts[i] * math.log((1 - errors[i]) * named + errors[i] * (1 - named) / classes)
+        return value + sum(float(ridge[f, 0]) * w * w / 2 for f in range(width) for w in weights[f])
+
+    value, gradient = _loss(weights, inputs, targets, counts[:, None].astype(np.float32), ridge, None, errors[:, None])
+    assert value == pytest.approx(plain(weights), rel=1e-5)
+    for f in range(width):
+        for k in range(classes + 1):
+            up, down = weights.copy(), weights.copy()
+            up[f, k] += 1e-5
+            down[f, k] -= 1e-5
+            assert gradient[f, k] == pytest.approx((plain(up) - plain(down)) / 2e-5, rel=1e-3, abs=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,9 +17,34 @@ from a2lc.classes.sentinels import UNKNOWN, VOID
 from a2lc.errors import InputError
 from a2lc.posterior.calibration import calibrate
 from a2lc.posterior.prior import prior_posterior
-from a2lc.posterior.regression import fit_posterior
+from a2lc.posterior.regression import Posterior, fit_posterior
 
-__all__ = ["Belief"]
+__all__ = ["Belief", "Lessons"]
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lessons:
+    """Masks to learn from.
+
+    Attributes:
+        rows: (n,) masks.
+        classes: (n,) their classes, K for none.
+        weights: (n,) weights in the fit.
+        errors: (n,) probabilities that the class is wrong.
+    """
+
+    rows: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    errors: NDArray[np.float64]
+
+    def only(self, which: NDArray[np.bool_]) -> Lessons:
+        """Return a part of them."""
+        return Lessons(
+            rows=self.rows[which], classes=self.classes[which], weights=self.weights[which], errors=self.errors[which]
+        )
 
 
 class Belief:
@@ -56,22 +82,12 @@ class Belief:
         is asked next must not depend on whether the process was killed in between.
         """
         stats, features = self.pool.stats, self.pool.features
-        first, classes = self.source.masks.label, self.source.num_classes
+        first = self.source.masks.label
         prior = prior_posterior(stats, first)
         if not len(known.rows):
             return prior
-        rows, named, weights = self._lessons(known)
-        fitted = fit_posterior(
-            features,
-            rows,
-            named,
-            weights,
-            num_classes=classes,
-            ridge=self.settings.ridge,
-            error_rate=known.error_rate,
-            temperature=self._temperature(known) if calibrated else self._earlier_temperature,
-        )
-        found = fitted.predict(features)
+        temperature = self._temperature(known) if calibrated else self._earlier_temperature
+        found = self._fit(self._lessons(known), temperature).predict(features)
         if not np.isfinite(found).all():
             raise InputError(
                 f"Not all features of the masks in round {self.round_index} are finite numbers, so the model that "
@@ -81,22 +97,63 @@ class Belief:
         trust = len(known.rows) / (len(known.rows) + 10)
         return np.asarray(trust * found + (1 - trust) * prior, dtype=np.float32)
 
+    def left_out(self, known: Known) -> NDArray[np.float32]:
+        """Return (n, K + 1) probabilities of the answers to the answered masks, each from a fit without it, in five folds.
+
+        Errors of answers are left in: it is for who asks to say how many answers are wrong.
+        """
+        prior = prior_posterior(self.pool.stats, self.source.masks.label)[known.rows]
+        if len(known.rows) < 2:
+            return prior
+        lessons, found = self._lessons(known), np.empty_like(prior)
+        lessons = replace(lessons, errors=np.zeros_like(lessons.errors))
+        fold = np.random.default_rng([self.source.seed, 8]).permutation(len(known.rows)) % _FOLDS
+        # Initial labels drawn at random have no answer, so they teach every fold.
+        lesson_fold = np.append(fold, np.full(len(lessons.rows) - len(fold), -1))
+        for number in range(_FOLDS):
+            out = fold == number
+            if out.any():
+                fitted = self._fit(lessons.only(lesson_fold != number), self._earlier_temperature)
+                found[out] = fitted.predict(self.pool.features, known.rows[out])
+        trust = len(known.rows) / (len(known.rows) + 10)
+        return np.asarray(trust * found + (1 - trust) * prior, dtype=np.float32)
+
+    def _fit(self, lessons: Lessons, temperature: float) -> Posterior:
+        return fit_posterior(
+            self.pool.features,
+            lessons.rows,
+            lessons.classes,
+            lessons.weights,
+            num_classes=self.source.num_classes,
+            ridge=self.settings.ridge,
+            errors=lessons.errors,
+            temperature=temperature,
+        )
+
     def _temperature(self, known: Known) -> float:
         """Return the temperature that predicts masks drawn at random best, each left out of the fit."""
         if not len(known.rows):
             return 1.0
         features = self.pool.features
-        rows, named, weights = self._lessons(known)
-        drawn = np.concatenate([known.random, np.zeros(len(rows) - len(known.rows))])
-        classes = self.source.num_classes
-        return calibrate(features, rows, named, weights, drawn, num_classes=classes, ridge=self.settings.ridge)
+        lessons = self._lessons(known)
+        drawn = np.concatenate([known.random, np.zeros(len(lessons.rows) - len(known.rows))])
+        return calibrate(
+            features,
+            lessons.rows,
+            lessons.classes,
+            lessons.weights,
+            drawn,
+            num_classes=self.source.num_classes,
+            ridge=self.settings.ridge,
+            errors=lessons.errors,
+        )
 
     @cached_property
     def _earlier_temperature(self) -> float:
         return self._temperature(read_knowledge(self.source, before=self.round_index))
 
-    def _lessons(self, known: Known) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Return masks to learn from, their classes (K for none) and weights: answers, and initial labels drawn at random."""
+    def _lessons(self, known: Known) -> Lessons:
+        """Return what to learn from: answers, and initial labels drawn at random."""
         method, first, classes = self.settings, self.source.masks.label, self.source.num_classes
         rng = np.random.default_rng([self.source.seed, 3])
         anchors = rng.permutation(len(first))[:1000]
@@ -109,7 +166,9 @@ class Belief:
                 np.full(len(anchors), method.anchors / max(1, len(anchors))),
             ]
         )
-        return rows, np.where(named == VOID, classes, named).astype(np.int64), weights
+        errors = np.concatenate([known.wrong, np.zeros(len(anchors))])
+        named = np.where(named == VOID, classes, named).astype(np.int64)
+        return Lessons(rows=rows, classes=named, weights=weights, errors=errors)
 
     def certain(self, posterior: NDArray[np.float32], known: Known) -> NDArray[np.float32]:
         """Return the posterior with probability 1 for the answer of each answered mask."""

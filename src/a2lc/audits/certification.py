@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from a2lc.acquisition.gain import class_unions
 from a2lc.audits.belief import Belief
 from a2lc.audits.expectation import Expectation, expect_gain, expect_precision
+from a2lc.audits.gain_certificate import without_errors
 from a2lc.audits.kept import Kept
 from a2lc.audits.knowledge import Known
 from a2lc.audits.precision_certificate import certify
 from a2lc.audits.proof import (
+    AT_ONCE,
     Outcome,
     Proposals,
     audited_so_far,
@@ -38,6 +40,9 @@ __all__ = ["Accepted", "Certification"]
 
 _FADING = 0.5
 """Weight of an audit of the round before, beside one of this round, where no proof is asked for; of older ones, powers of it."""
+
+_ERRORS = 0.1
+"""Part of the probability that a guarantee fails that goes into the bound on the share of wrong answers."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,14 +103,14 @@ class Certification:
         snapshot = self._snapshot()
         known, proposals = snapshot.known, self._open_proposals(snapshot)
         rng = np.random.default_rng([self.seed, 6])
-        tested, expected = None, 0.5
+        tested, expected, in_order = None, 0.5, self.settings.proves_in_order
         if self.settings.min_precision > 0:
             drawn = np.sort(rng.choice(proposals.rows, min(count, len(proposals.rows)), replace=False))
             chance = np.full(len(drawn), len(drawn) / max(1, len(proposals.rows)))
         else:
             # Where all audits are asked, they are to say something of all proposals.
-            inside = np.full(len(proposals.rows), not self.settings.proves_in_order)
-            plan = self._plan(proposals, count) if self.settings.proves_in_order else None
+            inside = np.full(len(proposals.rows), not in_order)
+            plan = self._plan(proposals, count) if in_order else None
             if plan is not None:
                 inside, expected = plan.inside, plan.expected
             tested, stake = proposals.rows[inside], proposals.stakes[inside]
@@ -119,6 +124,9 @@ class Certification:
             known=np.where(known.asked & (known.truth == UNKNOWN), NO_ANSWER, known.truth).astype(np.int32),
             tested=tested,
             expected=None if tested is None else np.array([expected]),
+            surely=None
+            if tested is None
+            else np.array([min(AT_ONCE, count) if in_order else count]).clip(0, len(drawn)),
         )
         self.source.save_frozen(self.round_index, frozen)
         return frozen
@@ -167,13 +175,36 @@ class Certification:
 
     def _outcome(self, frozen: FrozenTable, known: Known) -> Outcome:
         """Return what the audits of the round have shown."""
-        masks, classes, confidence = self.source.masks, self.source.num_classes, self.settings.confidence
+        masks, classes = self.source.masks, self.source.num_classes
+        error, confidence = self._allowing_errors(known)
         if frozen.tested is None:
             return prove_at_once(
-                frozen, masks, known.truth, self._proposals(frozen), num_classes=classes, confidence=confidence
+                frozen,
+                masks,
+                known.truth,
+                self._proposals(frozen),
+                num_classes=classes,
+                confidence=confidence,
+                wrong_answers=error,
             )
         asked = min(self._asked(), len(frozen.drawn))
-        return prove(frozen, masks, known.truth, asked, num_classes=classes, confidence=confidence)
+        return prove(
+            frozen,
+            masks,
+            known.truth,
+            asked,
+            num_classes=classes,
+            confidence=confidence,
+            wrong_answers=error,
+        )
+
+    def _allowing_errors(self, known: Known) -> tuple[float, float]:
+        """Return the share of wrong answers to allow for, and the confidence that is left for a proof.
+
+        Where repeats show errors, part of what may go wrong is that there are more of them than reckoned with.
+        """
+        error = known.most_errors(_ERRORS * (1 - self.settings.confidence))
+        return error, 1 - (1 - _ERRORS * known.shows_errors) * (1 - self.settings.confidence)
 
     def unions(self, labels: NDArray[Any], posterior: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (K,) expected unions and IoU of labels, in pixels and [0, 1]."""
@@ -233,14 +264,17 @@ class Certification:
         guarantee: dict[str, Any] = {"proposed": len(proposals), "confidence": self.settings.confidence}
         if not self.settings.certifies:
             return np.empty(0, dtype=np.int64), guarantee | {"accepted": 0, "reason": "no proof was asked for"}
+        error, confidence = self._allowing_errors(known)
+        guarantee |= {"wrong_answers": error}
         if self.settings.min_precision > 0:
             drawn = np.searchsorted(proposals, frozen.drawn)
             right = answered[frozen.drawn] == frozen.labels[frozen.drawn]
-            proof = certify(
-                sure, drawn, right, min_precision=self.settings.min_precision, confidence=self.settings.confidence
-            )
+            # A wrong answer may call a wrong correction right.
+            precision = self.settings.min_precision * (1 - error) + error
+            proof = certify(sure, drawn, right, min_precision=precision, confidence=confidence)
+            lower = max(0.0, without_errors(proof.lower, error))
             rows = proposals[proof.accepted]
-            guarantee |= {"kind": "precision", "asked": self.settings.min_precision, "lower": proof.lower}
+            guarantee |= {"kind": "precision", "asked": self.settings.min_precision, "lower": lower}
             guarantee |= {"estimate": proof.estimate, "audits": proof.audits, "reason": proof.reason}
         else:
             outcome = self._outcome(frozen, known)

@@ -12,6 +12,7 @@ from a2lc.acquisition.gain import expected_iou_gain
 from a2lc.audits.belief import Belief
 from a2lc.audits.certification import Certification
 from a2lc.audits.estimate import estimate_quality, expected_gain
+from a2lc.audits.evidence import gather
 from a2lc.audits.knowledge import FEWEST_PAIRS, Known
 from a2lc.audits.source import RoundSource
 from a2lc.classes.sentinels import UNKNOWN, VOID
@@ -72,32 +73,23 @@ def round_findings(
         posterior = posterior.copy()
         posterior[unsaid] = prior_posterior(belief.pool.stats, masks.label)[unsaid]
     after = np.where(truth == UNKNOWN, labels, truth).astype(np.int32)
-    before = masks.label
-    figures["before"] = quality_figures(
-        estimate_quality(
-            masks.area,
-            before,
-            posterior,
-            truth,
-            drawn,
-            np.minimum(chance, 1.0),
-            design=design,
-            confidence=settings.confidence,
+    evidence = gather(certification, frozen, measured, known, posterior)
+    for name, given, now in (("before", masks.label, None), ("after", labels, after)):
+        figures[name] = quality_figures(
+            estimate_quality(
+                masks.area,
+                evidence.without_answers(given),
+                evidence.posterior,
+                truth,
+                drawn,
+                np.minimum(chance, 1.0),
+                now=masks.label if now is None else now,
+                design=design,
+                confidence=settings.confidence,
+                earlier=evidence.draws(given, changed=now is not None),
+                noise=known.noise(),
+            )
         )
-    )
-    figures["after"] = quality_figures(
-        estimate_quality(
-            masks.area,
-            labels,
-            posterior,
-            truth,
-            drawn,
-            np.minimum(chance, 1.0),
-            now=after,
-            design=design,
-            confidence=settings.confidence,
-        )
-    )
     room = 1 - figures["after"]["miou"]["low"] if figures["after"]["miou"]["low"] is not None else 1.0
     figures["next"] = _predicted_gain(
         belief, round_index, certain, after, known, changes=bool(len(measured.accepted)), room=room

@@ -24,8 +24,11 @@ What is tested of a set is its effect as a whole, but those audited are known: a
 good and hide that the others do harm. So a set passes only if the bound on the whole also exceeds what its audited
 proposals bring together, which leaves more than 0 for those nobody looks at.
 
-What breaks it: answers that are wrong; draws that are not those of `draw_by_stake`, or stakes changed since; scores, unions or
-set of proposals chosen after looking at the answers. And the effect is a linear one: where the changes move the unions
+Answers that are wrong. Where repeats show that a share of at most e of the answers is, the worst they can do is to show the
+full gain, so the mean of what is seen is at most (1 - e)·m + e, and the bound m becomes (m - e)/(1 - e).
+
+What breaks it: more wrong answers than that; draws that are not those of `draw_by_stake`, or stakes changed since; scores, unions
+or set of proposals chosen after looking at the answers. And the effect is a linear one: where the changes move the unions
 much (changed pixels no longer few beside those of a class), IoU changes by less or more than said, and a small gain may
 be none. It is a gain in the IoU summed over classes, not in each class.
 """
@@ -46,7 +49,7 @@ from a2lc.audits.precision_certificate import FRACTIONS
 from a2lc.audits.stakes import Floats, shares_of
 from a2lc.errors import InputError, ShapeError
 
-__all__ = ["GainPromise", "certify_gain"]
+__all__ = ["GainPromise", "certify_gain", "without_errors"]
 
 
 _BETS = np.arange(1, 10) / 10
@@ -85,6 +88,7 @@ def certify_gain(
     effects: NDArray[Any],
     *,
     confidence: float = 0.95,
+    wrong_answers: float = 0.0,
 ) -> GainPromise:
     """Accept the set of proposals with the largest apparent gain among those that the audits prove to gain at all.
 
@@ -98,6 +102,7 @@ def certify_gain(
         drawn: (k,) integer rows from `draw_by_stake`, all of them: a row that came twice is here twice.
         effects: (k,) of the drawn, between minus and plus their stakes.
         confidence: In (0, 1).
+        wrong_answers: Share of answers, in [0, 1), that may be wrong, each showing the full gain where there is none.
 
     Returns:
         The promise. Among sets that pass it is that of the highest estimated effect, and the larger of two alike.
@@ -119,6 +124,8 @@ def certify_gain(
     scores, stakes, drawn, effects = _audits(scores, stakes, drawn, effects)
     if not 0 < confidence < 1:
         raise InputError(f"Confidence {confidence} must be between 0 and 1.")
+    if not 0 <= wrong_answers < 1:
+        raise InputError(f"The share of wrong answers is {wrong_answers}; expected 0 or more, and less than 1.")
     total = len(scores)
     if total == 0 or len(drawn) == 0:
         return _nothing(total, "no audits" if total else "no proposals", float(stakes.sum()))
@@ -127,7 +134,7 @@ def certify_gain(
     rows, first = np.unique(drawn, return_index=True)
     known = np.zeros(total)
     known[rows] = effects[first]
-    thresholds = _thresholds(scores, stakes, len(drawn), 1 - confidence)
+    thresholds = _thresholds(scores, stakes, len(drawn), 1 - confidence, wrong_answers)
     level = (1 - confidence) / len(thresholds)
     best: tuple[Interval, float, int, float] | None = None
     tried: tuple[Interval, int] | None = None
@@ -141,7 +148,10 @@ def certify_gain(
         # What the unseen can still do bounds the whole, too.
         low, estimate = (
             min(max(stake * mean, seen - left), seen + left)
-            for mean in (lower_mean(among, level), among.mean() if len(among) else math.nan)
+            for mean in (
+                without_errors(lower_mean(among, level), wrong_answers),
+                among.mean() if len(among) else math.nan,
+            )
         )
         gain = Interval(low=low, estimate=estimate, high=seen + left)
         if left > 0 and low > max(0.0, seen) and (best is None or estimate > best[0].estimate):
@@ -207,7 +217,23 @@ def _log_e(values: Floats, mean: float, strike: int, chance: float) -> float:
     return float(np.logaddexp(bets, coins) - math.log(2))
 
 
-def _thresholds(scores: Floats, stakes: Floats, audits: int, error: float) -> Floats:
+def without_errors(mean: float, wrong_answers: float) -> float:
+    """Lower a bound on a mean of what answers show to one on the mean of what is true.
+
+    A share e of answers, wrong, shows 1 at most, so what is seen is at most (1 - e)·true + e.
+
+    Args:
+        mean: In [-1, 1].
+        wrong_answers: e, in [0, 1).
+
+    Example:
+        >>> round(without_errors(0.5, 0.1), 3), without_errors(0.5, 0.0)
+        (0.444, 0.5)
+    """
+    return max(-1.0, (mean - wrong_answers) / (1 - wrong_answers))
+
+
+def _thresholds(scores: Floats, stakes: Floats, audits: int, error: float, wrong_answers: float = 0.0) -> Floats:
     """Return scores that bound the sets to try, lowest first. They depend on no answer and no drawn row."""
     ordered = np.sort(scores)[::-1]
     ranks = [max(1, math.ceil(share * len(scores))) - 1 for share in FRACTIONS]
@@ -216,7 +242,7 @@ def _thresholds(scores: Floats, stakes: Floats, audits: int, error: float) -> Fl
     for threshold in found[1:]:
         expected = math.floor(audits * stakes[scores >= threshold].sum() / stakes.sum())
         level, all_right = error / (tried + 1), np.ones(expected)
-        if expected == 0 or _log_e(all_right, 0.0, *_coins(all_right, level)) < -math.log(level):
+        if expected == 0 or _log_e(all_right, wrong_answers, *_coins(all_right, level)) < -math.log(level):
             break
         tried += 1
     return found[:tried]

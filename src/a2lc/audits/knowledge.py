@@ -3,21 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from a2lc.audits.annotators import AnswerErrors, estimate_errors
+from a2lc.audits.answer_noise import AnswerNoise
 from a2lc.audits.source import RoundSource
-from a2lc.classes.sentinels import UNKNOWN
+from a2lc.classes.sentinels import UNKNOWN, VOID
 from a2lc.correction.manual import answered_class
 from a2lc.records import Reason
 
-__all__ = ["FEWEST_PAIRS", "Known", "error_rate_of", "read_knowledge"]
+__all__ = ["FEWEST_PAIRS", "Known", "Repeats", "read_knowledge"]
 
 FEWEST_PAIRS = 8
 """Repeated queries below which nothing is said of how often answers are wrong."""
 
 _TRIES = 3  # answers to one mask at most
+
+_RATES = 20
+"""Error rates at which intervals are drawn."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Repeats:
+    """All answers to masks that have more than one.
+
+    Attributes:
+        rows: (n,) masks.
+        people: (n,) who answered, in [0, P).
+        answers: (n,) classes, K for none.
+        weights: (n,) one over the inclusion probability of the mask's repeat; 1 for masks that were not drawn for it.
+        num_people: P.
+        num_classes: K.
+    """
+
+    rows: NDArray[np.int64]
+    people: NDArray[np.int64]
+    answers: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    num_people: int
+    num_classes: int
+
+    @cached_property
+    def errors(self) -> AnswerErrors:
+        """How often answers are wrong, see `a2lc.audits.annotators.estimate_errors`."""
+        return estimate_errors(
+            self.rows,
+            self.people,
+            self.answers,
+            self.weights,
+            num_people=self.num_people,
+            num_answers=self.num_classes + 1,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,7 +69,9 @@ class Known:
         open: (M,) whether it was, and may be again: the class that was answered was split since.
         rows: (n,) answered masks, ascending.
         random: (n,) one over the inclusion probability of random draws, 0 for the others.
-        error_rate: Share of answers that are wrong; 0 while it is not known.
+        person: (n,) who gave the answer that counts, as a number.
+        confirmed: (n,) whether two answers agree on it.
+        repeats: All answers to masks that have more than one.
         pairs: Repeats drawn at random that the error rate rests on.
         disputed: Rows of masks whose two answers differ.
         checked: Rows of masks with a repeat.
@@ -41,10 +82,43 @@ class Known:
     open: NDArray[np.bool_]
     rows: NDArray[np.int64]
     random: NDArray[np.float64]
-    error_rate: float
+    person: NDArray[np.int64]
+    confirmed: NDArray[np.bool_]
+    repeats: Repeats
     pairs: int
     disputed: NDArray[np.int64]
     checked: NDArray[np.int64]
+
+    @property
+    def shows_errors(self) -> bool:
+        """Whether there are enough repeats, and some of them differ."""
+        return self.pairs >= FEWEST_PAIRS and self.repeats.errors.differ > 0
+
+    @property
+    def error_rate(self) -> float:
+        """Share of answers that are wrong; 0 where repeats show none."""
+        return self.repeats.errors.rate if self.shows_errors else 0.0
+
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        """(n,) what multiplies the rate of all for the answer that counts, by who gave it; 0 where another confirms it."""
+        return np.where(self.confirmed, 0.0, self.repeats.errors.factors()[self.person])
+
+    @property
+    def wrong(self) -> NDArray[np.float64]:
+        """(n,) probability that the answer that counts is wrong, before any look at the mask; 0 where repeats show no error."""
+        return np.minimum(self.error_rate * self.factors, 0.5) if self.shows_errors else np.zeros(len(self.rows))
+
+    def noise(self) -> AnswerNoise:
+        """Return how likely answers are wrong, as estimates of label quality take it."""
+        factor = np.zeros(len(self.truth))
+        factor[self.rows] = self.factors
+        errors = self.repeats.errors
+        return AnswerNoise(rates=errors.draws(_RATES), factor=factor, confusion=errors.confusion)
+
+    def most_errors(self, level: float) -> float:
+        """Return a share of wrong answers that the true one exceeds with that probability; 0 where repeats show no error."""
+        return self.repeats.errors.quantile(1 - level) if self.shows_errors else 0.0
 
 
 def read_knowledge(source: RoundSource, *, before: int | None = None) -> Known:
@@ -57,20 +131,22 @@ def read_knowledge(source: RoundSource, *, before: int | None = None) -> Known:
     masks = source.masks
     truth = np.full(len(masks), UNKNOWN, dtype=np.int32)
     values_of: dict[int, list[int]] = {}
+    people_of: dict[int, list[int]] = {}
+    people: dict[str, int] = {}
     random: dict[int, float] = {}
     repeats: dict[int, float] = {}
     answered = [
-        (query, answered_class(answer), mask)
+        (query, answered_class(answer), answer.annotator, mask)
         for query, answer in source.standing_answers()
         for mask in query.mask_ids
         if before is None or query.round < before
     ]
     rows_of = masks.rows(
-        np.array([query.image for query, _, _ in answered], dtype=np.int64),
-        np.array([mask for _, _, mask in answered], dtype=np.int64),
+        np.array([query.image for query, _, _, _ in answered], dtype=np.int64),
+        np.array([mask for _, _, _, mask in answered], dtype=np.int64),
     )
     reopened = source.reopened()
-    for (query, value, _), row in zip(answered, rows_of.tolist(), strict=True):
+    for (query, value, person, _), row in zip(answered, rows_of.tolist(), strict=True):
         if value is None:
             continue
         if query.query_id in reopened:
@@ -78,6 +154,7 @@ def read_knowledge(source: RoundSource, *, before: int | None = None) -> Known:
             truth[row] = value
             continue
         values_of.setdefault(row, []).append(value)
+        people_of.setdefault(row, []).append(people.setdefault(person, len(people)))
         truth[row] = value
         if query.reason == Reason.AUDIT and query.inclusion_probability:
             random[row] = 1 / query.inclusion_probability
@@ -91,7 +168,13 @@ def read_knowledge(source: RoundSource, *, before: int | None = None) -> Known:
         for row in twice
         if len(values_of[row]) < _TRIES and max(values_of[row].count(value) for value in values_of[row]) < 2
     ]
-    pairs = [(repeats[row], values_of[row][0] != values_of[row][1]) for row in twice if row in repeats]
+    several = [
+        (row, person, value, repeats.get(row, 1.0))
+        for row in sorted(twice)
+        for person, value in zip(people_of[row], values_of[row], strict=True)
+    ]
+    columns = np.array(several, dtype=np.float64).reshape(-1, 4).T
+    said = np.where(columns[2] == VOID, source.num_classes, columns[2])
     asked = np.isin(masks.keys, source.asked_masks())
     return Known(
         truth=truth,
@@ -99,27 +182,17 @@ def read_knowledge(source: RoundSource, *, before: int | None = None) -> Known:
         open=asked & ~np.isin(masks.keys, source.asked_masks(closed=True)),
         rows=rows,
         random=np.array([random.get(int(row), 0.0) for row in rows]),
-        error_rate=error_rate_of(pairs, source.num_classes),
-        pairs=len(pairs),
+        person=np.array([people_of[int(row)][-1] for row in rows], dtype=np.int64),
+        confirmed=np.array([values_of[int(row)].count(values_of[int(row)][-1]) > 1 for row in rows], dtype=np.bool_),
+        repeats=Repeats(
+            rows=columns[0].astype(np.int64),
+            people=columns[1].astype(np.int64),
+            answers=said.astype(np.int64),
+            weights=columns[3],
+            num_people=max(1, len(people)),
+            num_classes=source.num_classes,
+        ),
+        pairs=sum(row in repeats for row in twice),
         disputed=np.array(sorted(disputed), dtype=np.int64),
         checked=np.array(sorted(twice), dtype=np.int64),
     )
-
-
-def error_rate_of(pairs: list[tuple[float, bool]], classes: int) -> float:
-    """Estimate how often an answer is wrong from masks answered twice.
-
-    Two answers of error rate e agree with probability (1 − e)² + e²/(K − 1) if errors name any other class alike. Fewer than
-    eight pairs say nothing: the result is 0.
-
-    Args:
-        pairs: Weight of the draw, and whether the two answers differ.
-        classes: K.
-    """
-    if len(pairs) < FEWEST_PAIRS or classes < 2:
-        return 0.0
-    weight = np.array([weight for weight, _ in pairs])
-    weight = np.minimum(weight, 5 * np.median(weight))
-    differ = float(np.average([differ for _, differ in pairs], weights=weight))
-    share = classes / (classes - 1)
-    return float(min((1 - np.sqrt(max(0.0, 1 - differ * share))) / share, 0.5))

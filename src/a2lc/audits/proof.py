@@ -18,6 +18,7 @@ from a2lc.classes.sentinels import UNKNOWN, VOID
 from a2lc.masks.tables import MaskTable
 
 __all__ = [
+    "AT_ONCE",
     "Outcome",
     "Proposals",
     "audited_so_far",
@@ -28,7 +29,7 @@ __all__ = [
     "prove_at_once",
 ]
 
-_AT_ONCE = 5
+AT_ONCE = 5
 """Audits asked together where they are stopped as soon as they suffice."""
 
 _USUAL = 1.4
@@ -169,7 +170,7 @@ def prove(
 
 def next_audits(frozen: FrozenTable, asked: int) -> NDArray[np.int64]:
     """Return the places in `drawn` of the next audits where those asked do not suffice yet."""
-    return np.arange(asked, min(asked + _AT_ONCE, len(frozen.drawn)))
+    return np.arange(asked, min(asked + AT_ONCE, len(frozen.drawn)))
 
 
 def prove_at_once(
@@ -180,6 +181,7 @@ def prove_at_once(
     *,
     num_classes: int,
     confidence: float,
+    wrong_answers: float = 0.0,
 ) -> Outcome:
     """Return what independent draws show, as they were made before version 0.2.0.
 
@@ -190,13 +192,14 @@ def prove_at_once(
         rows: (n,) what was proposed.
         num_classes: K.
         confidence: Of the certificate, in (0, 1).
+        wrong_answers: Share of answers, in [0, 1), that may be wrong.
     """
     posterior = frozen.posteriors(num_classes)
     proposals = Proposals.of(masks, rows, frozen.labels, posterior)
     sure = posterior[rows, frozen.labels[rows]].astype(np.float64)
     drawn = np.searchsorted(rows, frozen.drawn)
     found = proposals.found(masks, frozen.labels, truth)[drawn]
-    promise = certify_gain(sure, proposals.stakes, drawn, found, confidence=confidence)
+    promise = certify_gain(sure, proposals.stakes, drawn, found, confidence=confidence, wrong_answers=wrong_answers)
     ratios = found / np.maximum(proposals.stakes[drawn], 1e-300)
     return Outcome(rows=rows[promise.accepted], promise=promise, settled=True, ratios=ratios)
 

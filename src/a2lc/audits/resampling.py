@@ -50,9 +50,11 @@ def class_sums(rows: NDArray[np.int64], weights: NDArray[Any], size: int) -> Flo
 
 
 def class_totals(joint: Floats) -> Floats:
-    """Return the (3K+1,) totals of (K+1, K+1) pixels by label and truth."""
-    inner = joint[:-1, :-1]
-    return np.concatenate([np.diag(inner), inner.sum(axis=0), inner.sum(axis=1), [joint[-1, :-1].sum()]])
+    """Return the (..., 3K+1) totals of (..., K+1, K+1) pixels by label and truth."""
+    inner = joint[..., :-1, :-1]
+    right = np.diagonal(inner, axis1=-2, axis2=-1)
+    unlabelled = joint[..., -1, :-1].sum(axis=-1, keepdims=True)
+    return np.concatenate([right, inner.sum(axis=-2), inner.sum(axis=-1), unlabelled], axis=-1)
 
 
 def expected_counts(
@@ -66,12 +68,18 @@ def expected_counts(
     return joint, float(unknown.sum() - right[unknown].sum(dtype=np.float64))
 
 
-def residuals(area: Floats, label: NDArray[np.int64], true: NDArray[np.int64], posterior: Floats) -> Floats:
-    """Return (n, 3K+3) what each audited mask adds to the totals beyond what the posterior expected of it."""
+def residuals(area: Floats, label: NDArray[np.int64], said: Floats, posterior: Floats) -> Floats:
+    """Return (n, 3K+3) what each audited mask adds to the totals beyond what the posterior expected of it.
+
+    Args:
+        area: (n,) pixels.
+        label: (n,) labels, K for void.
+        said: (n, K+1) what its answer says of the true class: 1 for the class named, where answers are right.
+        posterior: (n, K+1) probabilities.
+    """
     n, classes = len(area), posterior.shape[1] - 1
     rows = np.arange(n)
-    off = -posterior
-    off[rows, true] += 1.0
+    off = said - posterior
     right = off[rows, label]
     found = np.zeros((n, 3 * classes + 3))
     real = -off[:, classes]  # being of a class at all
@@ -111,9 +119,9 @@ def class_means(gammas: Floats, sums: Floats, added_gammas: Floats, added: Float
 
 
 def rows_by_class(joint: Floats) -> Floats:
-    """Return the (2, K) pixels by label: those of that class, and all."""
-    inner = joint[:-1, :-1]
-    return np.stack([np.diag(inner), inner.sum(axis=1)])
+    """Return the (..., 2, K) pixels by label, of (..., K+1, K+1): those of that class, and all."""
+    inner = joint[..., :-1, :-1]
+    return np.stack([np.diagonal(inner, axis1=-2, axis2=-1), inner.sum(axis=-1)], axis=-2)
 
 
 def count_rows(
@@ -124,11 +132,13 @@ def count_rows(
     label: NDArray[np.int64],
     hidden: Floats,
     expected: Floats,
+    more: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Return (B, 2, K) what audits of a label add to what is expected of the unknown, with the worst and best added.
 
     The residual a pixel is estimated within the label, as a ratio, and multiplied by its unknown pixels. The added draw
-    weighs as much as a mean one, so that it alone speaks where no audit has the label.
+    weighs as much as a mean one, so that it alone speaks where no audit has the label. Where answers are drawn to be wrong,
+    the (B, 2, K) `more` is added to the sums of what was seen.
     """
     classes = len(hidden) - 1
     worst = np.zeros((len(gammas), 2, classes))
@@ -140,6 +150,8 @@ def count_rows(
         columns = seen[rows][:, [c, 2 * classes + c]]
         total = gammas[:, rows] @ weight[rows]
         sums = gammas[:, rows] @ columns
+        if more is not None:
+            sums = sums + more[:, :, c]
         mean = weight[rows].mean() if len(rows) and weight[rows].any() else 1.0
         extra = added[:, c] * mean
         inside, real = expected[c, c] / hidden[c], expected[c, :-1].sum() / hidden[c]

@@ -74,6 +74,7 @@ class FrozenTable(Table):
         tested: Rows of the proposals that are tested as one set, see `a2lc.audits.sequential_certificate`; None where draws
             are independent, as before version 0.2.0, or where a precision is asked for.
         expected: (1,) ratio of effect to stake that was expected of the tested set.
+        surely: (1,) how many of the drawn, from the first, are audited whatever the answers are.
     """
 
     labels: Int
@@ -83,6 +84,7 @@ class FrozenTable(Table):
     known: Int
     tested: NDArray[np.int64] | None = None
     expected: NDArray[np.float64] | None = None
+    surely: NDArray[np.int64] | None = None
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -21,7 +21,7 @@ def guarantee_line(details: Mapping[str, Any]) -> str:
     if "promise" not in details:
         return "no automatic corrections: nothing was audited"
     promise = details["promise"]
-    sure = f"with {promise['confidence']:.0%} confidence, by {promise.get('audits', 0)} audits"
+    sure = f"with {promise['confidence']:.0%} confidence, by {promise.get('audits', 0)} audits{_allowing(promise)}"
     line = f"{details['automatic'] - details['withdrawn']} automatic corrections"
     if details["withdrawn"]:
         line += f", {details['withdrawn']} withdrawn"
@@ -62,6 +62,12 @@ def _expectation(promise: Mapping[str, Any]) -> str:
         return f"of which {promise['expected']:.2f} are expected to be right"
     by = "posterior and audits" if promise["asked_for"] == "expected" else "the posterior alone"
     return f"expected by {by} to raise the mean IoU by {promise['expected']:.3f}"
+
+
+def _allowing(promise: Mapping[str, Any]) -> str:
+    """Say how many wrong answers a guarantee allows for, where repeats show that there are some."""
+    wrong = promise.get("wrong_answers", 0.0)
+    return f", allowing for {math.ceil(1000 * wrong) / 10:.1f}% wrong answers" if wrong > 0 else ""
 
 
 def rounded_down(value: float, digits: int) -> str:
@@ -109,7 +115,7 @@ def guarantee_sentences(promise: Mapping[str, Any]) -> str:
             f" At least {promise['asked']:.2f} of them must be right." if promise.get("kind") == "precision" else ""
         )
         return f"{line}none was accepted: {reason}.{required}{kept}"
-    sure = f"with {promise['confidence']:.0%} confidence, by {promise.get('audits', 0)} audits"
+    sure = f"with {promise['confidence']:.0%} confidence, by {promise.get('audits', 0)} audits{_allowing(promise)}"
     estimate = "" if promise["estimate"] is None else f" (estimate {promise['estimate']:.3f})"
     if promise["kind"] == "precision":
         asked = f"; at least {promise['asked']:.2f} must be"

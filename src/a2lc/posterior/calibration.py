@@ -25,6 +25,7 @@ def calibrate(
     *,
     num_classes: int,
     ridge: float = 10.0,
+    errors: NDArray[Any] | None = None,
     folds: int = 4,
     fewest: int = 24,
 ) -> float:
@@ -38,6 +39,7 @@ def calibrate(
         drawn: (n,) weight of each as a random draw, one over its inclusion probability; 0 for masks that were chosen.
         num_classes: K.
         ridge: As in `fit_posterior`.
+        errors: (n,) as in `fit_posterior`; what an audit says may be wrong, too.
         folds: Parts that are left out in turn.
         fewest: Draws below which nothing is changed: 1 comes back.
 
@@ -60,12 +62,22 @@ def calibrate(
         keep[np.isin(rows, rows[random[out]])] = False
         if not keep.any():
             return 1.0
-        fitted = fit_posterior(features, rows[keep], classes[keep], weights[keep], num_classes=num_classes, ridge=ridge)
+        fitted = fit_posterior(
+            features,
+            rows[keep],
+            classes[keep],
+            weights[keep],
+            num_classes=num_classes,
+            ridge=ridge,
+            errors=None if errors is None else errors[keep],
+        )
         logits[out] = features.logits(rows[random[out]], fitted.weights)
+    wrong = np.zeros(len(random)) if errors is None else errors[random]
     best, lowest = 1.0, np.inf
     for temperature in np.exp(np.linspace(np.log(0.5), np.log(4.0), 25)):
         probs = softmax(logits / np.float32(temperature))
         said = probs[np.arange(len(random)), classes[random]]
+        said = (1 - wrong) * said + wrong * (1 - said) / num_classes
         value = -float((heavy * np.log(np.maximum(said, 1e-6))).sum()) + np.log(temperature) ** 2 / (2 * _SPREAD**2)
         if value < lowest:
             best, lowest = float(temperature), value

@@ -34,12 +34,10 @@ class Posterior:
     Attributes:
         weights: (F, K + 1) float32; the last class is "none" (void).
         temperature: Divides the logits; 1 where it was never calibrated.
-        error_rate: How often answers name a wrong class, taken out of what was learnt from them.
     """
 
     weights: FloatArray
     temperature: float = 1.0
-    error_rate: float = 0.0
 
     def predict(self, features: MaskFeatures, which: NDArray[Any] | None = None) -> FloatArray:
         """Return (M, K + 1) float32 probabilities, summing to 1, of all masks or those `which` names."""
@@ -50,7 +48,7 @@ class Posterior:
             chunk = slice(begin, min(begin + CHUNK, count))
             logits = features.logits(chunk if rows is None else rows[chunk], self.weights)
             found[chunk] = softmax(logits / np.float32(self.temperature))
-        return _without_errors(found, self.error_rate)
+        return found
 
 
 def fit_posterior(
@@ -61,7 +59,7 @@ def fit_posterior(
     *,
     num_classes: int,
     ridge: float = 10.0,
-    error_rate: float = 0.0,
+    errors: NDArray[Any] | None = None,
     temperature: float = 1.0,
     start: Posterior | None = None,
     steps: int = 60,
@@ -75,7 +73,8 @@ def fit_posterior(
         weights: (n,) weight of each.
         num_classes: K.
         ridge: Strength of the regularisation.
-        error_rate: Of the answers, see `Posterior`.
+        errors: (n,) probability that each class is wrong, in [0, 1), any other then being as likely; None for 0. The
+            regression predicts true classes: what is fitted to the answers is (1 - e)·P + e·(1 - P)/K (Raykar et al. 2010).
         temperature: See `Posterior`.
         start: A posterior fitted before, to go on from.
         steps: Steps of L-BFGS at most.
@@ -92,13 +91,14 @@ def fit_posterior(
     begun = None if features.start is None else features.start[rows].astype(np.float64)
     totals = weights.astype(np.float32)[:, None]
     targets = np.eye(num_classes + 1, dtype=np.float32)[classes] * totals
+    wrong = None if errors is None or not np.any(errors) else np.asarray(errors, dtype=np.float64)[:, None]
     shape = (inputs.shape[1], num_classes + 1)
     held = np.full((shape[0], 1), ridge)
     # A class that nobody named must not drift away without end.
     held[-1] = 0.1
 
     def loss(flat: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
-        value, gradient = _loss(flat.reshape(shape), inputs, targets, totals, held, begun)
+        value, gradient = _loss(flat.reshape(shape), inputs, targets, totals, held, begun, wrong)
         return value, gradient.ravel()
 
     begin = np.zeros(shape) if start is None or start.weights.shape != shape else start.weights.astype(np.float64)
@@ -108,7 +108,7 @@ def fit_posterior(
             loss, begin.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps, "maxcor": 8, "gtol": 1e-2}
         )
     fitted = found.x.reshape(shape).astype(np.float32)
-    return Posterior(weights=fitted, temperature=temperature, error_rate=error_rate)
+    return Posterior(weights=fitted, temperature=temperature)
 
 
 @cache
@@ -124,6 +124,7 @@ def _loss(
     totals: FloatArray,
     held: NDArray[np.float64],
     begun: NDArray[np.float64] | None = None,
+    wrong: NDArray[np.float64] | None = None,
 ) -> tuple[float, NDArray[np.float64]]:
     """Compute the objective of `fit_posterior`, and its gradient.
 
@@ -134,6 +135,7 @@ def _loss(
         totals: (n, 1) weight of each.
         held: (F, 1) strength of the regularisation.
         begun: (n, K + 1) logits to which the features add, or None for 0.
+        wrong: (n, 1) probabilities that the targets' classes are wrong, or None for 0.
     """
     logits = (inputs @ weights.astype(np.float32)).astype(np.float64)
     if begun is not None:
@@ -141,8 +143,17 @@ def _loss(
     logits -= logits.max(axis=1, keepdims=True)
     exponents = np.exp(logits)
     sums = exponents.sum(axis=1, keepdims=True)
-    value = float((totals * np.log(sums)).sum() - (targets * logits).sum())
-    residual = (exponents / sums * totals - targets).astype(np.float32)
+    if wrong is None:
+        value = float((totals * np.log(sums)).sum() - (targets * logits).sum())
+        residual = (exponents / sums * totals - targets).astype(np.float32)
+    else:
+        probs, others = exponents / sums, targets.shape[1] - 1
+        named = (probs * (targets > 0)).sum(axis=1, keepdims=True)
+        right = (1 - wrong - wrong / others) * named
+        said = right + wrong / others
+        value = -float((totals * np.log(np.maximum(said, 1e-300))).sum())
+        # An answer that the rest contradicts is likely wrong, and pulls less.
+        residual = ((probs * totals - targets) * right / np.maximum(said, 1e-300)).astype(np.float32)
     gradient = (inputs.T @ residual).astype(np.float64) + held * weights
     return value + 0.5 * float((held * np.square(weights)).sum()), gradient
 
@@ -152,13 +163,3 @@ def softmax(logits: NDArray[Any]) -> FloatArray:
     logits = logits - logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)
     return np.asarray(logits / logits.sum(axis=1, keepdims=True), dtype=np.float32)
-
-
-def _without_errors(probs: FloatArray, error_rate: float) -> FloatArray:
-    """Turn probabilities of the answer into those of the true class, if an error names any other class alike."""
-    others = probs.shape[1] - 1
-    if error_rate <= 0 or others < 1:
-        return probs
-    wrong = error_rate / others
-    true = np.maximum(probs - np.float32(wrong), 0) / np.float32(max(1 - error_rate - wrong, 1e-6))
-    return np.asarray(true / np.maximum(true.sum(axis=1, keepdims=True), 1e-9), dtype=np.float32)

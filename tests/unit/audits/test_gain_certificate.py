@@ -189,3 +189,30 @@ def test_refused():
         stakes(ok, np.zeros(3, int), np.zeros(3, int), [0, 1], [0, 0])
     with pytest.raises(ShapeError):
         effects(ok, np.zeros(3, int), np.zeros(3, int), np.zeros(2, int), UNIONS, IOUS)
+
+
+def test_wrong_answers_lower_the_bound_by_the_worst_that_they_can_show():
+    rows = np.arange(0, 1000, 20)
+    scores, ones = np.linspace(1, 0, 1000), np.ones(1000)
+    effects = np.where(rows < 700, 1.0, -1.0)
+    plain = certify_gain(scores, ones, rows, effects)
+    wary = certify_gain(scores, ones, rows, effects, wrong_answers=0.1)
+    assert 0 < wary.gain.low < plain.gain.low and wary.gain.estimate == plain.gain.estimate
+    assert not certify_gain(scores, ones, rows, effects, wrong_answers=0.8).accepted.any()
+    with pytest.raises(InputError):
+        certify_gain(scores, ones, rows, effects, wrong_answers=1.0)
+
+
+@pytest.mark.slow
+def test_a_gain_shown_by_wrong_answers_alone_is_proven_no_more_often_than_allowed():
+    """No change helps or harms; one answer in ten says that it helps fully."""
+    rng = np.random.default_rng(0)
+    proven = [0, 0]
+    for _ in range(100):
+        seen = np.where(rng.random(200) < 0.1, 1.0, 0.0)
+        for place, wrong in enumerate((0.0, 0.1)):
+            found = certify_gain(
+                np.linspace(1, 0, 5000), np.ones(5000), np.arange(0, 5000, 25), seen, wrong_answers=wrong
+            )
+            proven[place] += bool(found.accepted.any())
+    assert proven[0] > 70 and proven[1] <= 5

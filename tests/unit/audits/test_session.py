@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from a2lc.audits import effects
-from a2lc.audits.knowledge import error_rate_of
 from a2lc.audits.wording import guarantee_line
 from a2lc.classes.sentinels import UNKNOWN
 from a2lc.cli.app import _main
@@ -652,20 +651,6 @@ def test_an_error_rate_is_found_by_asking_again_and_the_labels_still_improve(pro
 def test_without_errors_nobody_is_said_to_err(project, made):
     loop_of(project, made, budget=150, settings={"gold": 0.3}).run(1)
     assert label_quality(project)["error_rate"] == 0 and label_quality(project)["gold"] >= 8
-
-
-@pytest.mark.parametrize("rate", [0.05, 0.2])
-def test_error_rate_from_disagreement(rate):
-    rng = np.random.default_rng(0)
-    classes, n = 6, 20_000
-
-    def answers():
-        wrong = rng.random(n) < rate
-        return np.where(wrong, rng.integers(1, classes, n), 0)
-
-    pairs = [(1.0, bool(differ)) for differ in answers() != answers()]
-    assert error_rate_of(pairs, classes) == pytest.approx(rate, abs=0.01)
-    assert error_rate_of(pairs[:7], classes) == 0
 
 
 @pytest.mark.slow

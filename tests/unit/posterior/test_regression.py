@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -173,7 +174,9 @@ def test_one_class(rng):
         random=4,
     )
     rows = np.arange(masks)
-    found = fit_posterior(features, rows, np.zeros(masks, dtype=int), np.ones(masks), num_classes=1, error_rate=0.05)
+    found = fit_posterior(
+        features, rows, np.zeros(masks, dtype=int), np.ones(masks), num_classes=1, errors=np.full(masks, 0.05)
+    )
     probs = found.predict(features)
     assert probs.shape == (masks, 2) and probs[:, 0].min() > 0.8
 
@@ -302,7 +305,7 @@ def test_nothing_or_a_class_that_is_none_is_refused(rng):
 
 def test_chunks_change_nothing(rng, monkeypatch):
     features, truth = made_up(rng)
-    fitted = fit_posterior(features, np.arange(80), truth[:80], np.ones(80), num_classes=3, error_rate=0.1)
+    fitted = fit_posterior(features, np.arange(80), truth[:80], np.ones(80), num_classes=3, errors=np.full(80, 0.1))
     whole = fitted.predict(features)
     chosen = np.flatnonzero(rng.random(400) < 0.3)[::-1]
     monkeypatch.setattr("a2lc.posterior.features.CHUNK", 7)
@@ -337,16 +340,42 @@ def test_temperature_flattens():
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_errors_are_taken_out_as_they_came_in(rng):
-    """Answers that name another class alike, at a known rate: the channel and its inverse."""
-    true, rate = np.array([0.7, 0.2, 0.1, 0.0]), 0.15
+def test_errors_are_taken_out_as_they_came_in():
+    """Answers that name another class alike, at a known rate: what is fitted is the truth, not what is said."""
+    true, rate, masks = np.array([0.7, 0.2, 0.1, 0.0]), 0.15, 4000
     said = (1 - rate) * true + rate / 3 * (1 - true)
-    weights = np.log(said)[None].astype(np.float32)
-    features = plain_features(np.zeros((2, 0)))
-    np.testing.assert_allclose(
-        Posterior(weights=weights, error_rate=rate).predict(features), np.tile(true, (2, 1)), atol=1e-6
-    )
-    np.testing.assert_allclose(Posterior(weights=weights).predict(features)[0], said, rtol=1e-5)
+    classes = np.repeat(np.arange(4), np.round(masks * said).astype(int))
+    features = plain_features(np.zeros((masks, 0)))
+    rows, ones = np.arange(len(classes)), np.ones(len(classes))
+    fit = partial(fit_posterior, features, rows, classes, ones, num_classes=3, steps=500)
+    np.testing.assert_allclose(fit(errors=np.full(masks, rate)[rows]).predict(features)[0], true, atol=0.01)
+    np.testing.assert_allclose(fit().predict(features)[0], said, atol=0.01)
+
+
+def test_errors_of_0_change_nothing(rng):
+    features, truth = made_up(rng)
+    fit = partial(fit_posterior, features, np.arange(80), truth[:80], np.ones(80), num_classes=3)
+    np.testing.assert_array_equal(fit().weights, fit(errors=np.zeros(80)).weights)
+
+
+def test_whoever_errs_more_teaches_less(rng):
+    """Half of the answers come from someone who errs in four of ten."""
+    masks, classes = 3000, 3
+    truth = rng.integers(0, classes, masks)
+    features = plain_features(np.eye(classes)[truth] + rng.normal(size=(masks, classes)) * 0.5)
+    errors = np.where(np.arange(masks) % 2, 0.4, 0.01)
+    said = np.where(rng.random(masks) < errors, (truth + rng.integers(1, classes + 1, masks)) % (classes + 1), truth)
+    rows = np.arange(400)
+    scores = [
+        likelihood(
+            fit_posterior(
+                features, rows, said[rows], np.ones(400), num_classes=classes, ridge=1.0, errors=given
+            ).predict(features)[400:],
+            truth[400:],
+        )
+        for given in (None, np.full(400, errors.mean()), errors[rows])
+    ]
+    assert scores[0] < scores[1] < scores[2]
 
 
 def test_known_errors_taken_out_foretell_the_truth_better(rng):
@@ -358,7 +387,7 @@ def test_known_errors_taken_out_foretell_the_truth_better(rng):
     scores = []
     for given in (0.0, rate):
         probs = fit_posterior(
-            features, rows, said[rows], np.ones(1500), num_classes=classes, ridge=1.0, error_rate=given
+            features, rows, said[rows], np.ones(1500), num_classes=classes, ridge=1.0, errors=np.full(1500, given)
         ).predict(features)[1500:]
         np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-5)
         right = probs.argmax(axis=1) == truth[1500:]
