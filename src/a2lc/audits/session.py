@@ -73,7 +73,11 @@ class Session:
     @property
     def _free(self) -> int:
         """Queries of a round that are surely no audits."""
-        return self._open - int(self.questions * self.settings.audit_share)
+        return self._free_of(self.questions)
+
+    def _free_of(self, questions: int) -> int:
+        measure, audits = self.settings.measure, self.settings.audit_share
+        return questions - int(questions * measure) - int(questions * audits)
 
     @property
     def _open(self) -> int:
@@ -105,6 +109,23 @@ class Session:
         count = -(-count // self.settings.batch) * self.settings.batch
         spent = self._spent()
         return self._batch(count, spent, self._free - spent)
+
+    def finish(self) -> int:
+        """End the round early: it asks what audits a round of as many queries has, and then corrects.
+
+        This may be done at any time, whatever the answers were: audits are drawn afterwards. It lasts as long as the session; one
+        that is opened anew goes on with the round as planned, unless it was audited already.
+
+        Returns:
+            How many queries the round has now.
+        """
+        if self.certification.frozen() is None:
+            spent = self._spent()
+            # The fewest that leave room for what was asked.
+            self.questions = next(
+                (count for count in range(int(spent), self.questions) if self._free_of(count) >= spent), self.questions
+            )
+        return self.questions
 
     def share_pool(self, other: Session) -> None:
         """Take over what another round has read from the same statistics."""

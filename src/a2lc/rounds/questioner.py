@@ -96,6 +96,10 @@ class Questioner(Protocol):
         """Return the next queries once those asked have their answers; empty when the round has asked all."""
         ...
 
+    def finish(self) -> int | None:
+        """End the round early, after its audits; return how many queries it has then, or None where rounds are of fixed size."""
+        ...
+
     def free(self, count: int) -> list[Query]:
         """Return about `count` further queries that need not wait for answers; empty where there are none."""
         ...
@@ -148,6 +152,10 @@ class OneShot:
     def more(self) -> list[Query]:
         """Return nothing: all queries were chosen before."""
         return []
+
+    def finish(self) -> None:
+        """Return None: the queries of the round are asked at once."""
+        return
 
     def free(self, count: int) -> list[Query]:
         """Choose queries ahead of the round, as far as its budget surely pays for them."""
@@ -208,6 +216,10 @@ class InBatches:
     def asks_freely(self) -> bool:
         """Whether more queries may be asked before those asked have their answers."""
         return self.session.asks_freely
+
+    def finish(self) -> int | None:
+        """End the round early, if its session audits."""
+        return self.session.finish() if isinstance(self.session, Session) else None
 
     def free(self, count: int) -> list[Query]:
         """Return at least `count` queries, if the session has them."""

@@ -182,6 +182,14 @@ class Desk:
         """
         return self.worker.accept(threshold, rejected)
 
+    def finish_round(self) -> float:
+        """End the round early, after the audits of what was answered; return the clicks that it takes now.
+
+        Raises:
+            NotNowError: The round asks no questions, or their number is fixed.
+        """
+        return self.worker.finish_round()
+
     def undo_spread(self) -> int:
         """Undo the automatic corrections that were accepted last; return the number of masks.
 
@@ -228,7 +236,8 @@ class Desk:
                 "message": " ".join(filter(None, [worker.message, self._reason_to_wait(training)])),
                 "waiting": waiting,
                 "answered": round(self.queue.recorder.progress.get(asked, 0.0)),
-                "budget": worker.loop.plan.budget,
+                "budget": worker.budget,
+                "finishing": worker.budget < worker.loop.plan.budget,
                 "ahead": bool(waiting) and stage != "answer",
                 "training": training,
                 "proposed": worker.proposed,

@@ -250,6 +250,7 @@ class StatusBody(Reply):
     waiting: int
     answered: int
     budget: float
+    finishing: bool
     ahead: bool
     training: TrainingBody | None
     proposed: int | None
@@ -392,6 +393,13 @@ class UndoneReply(Reply):
     """How many automatic corrections were undone."""
 
     changed: int
+    status: StatusBody
+
+
+class FinishedReply(Reply):
+    """Clicks of a round that is finished early, those spent included."""
+
+    budget: float
     status: StatusBody
 
 

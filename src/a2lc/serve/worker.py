@@ -98,6 +98,7 @@ class Worker:
         stage: Round and stage that come next.
         message: What annotators should know, such as an error; "" if nothing.
         proposed: Number of automatic corrections that wait to be reviewed; None if not known.
+        cut: A round that was finished early, and the clicks that it takes; None while none was.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Worker:
         self.stage = next_stage(self.project)
         self.message = ""
         self.proposed: int | None = None
+        self.cut: tuple[int, float] | None = None
         self._clock = clock
         self._log = log
         self._training: Training | None = None
@@ -227,6 +229,30 @@ class Worker:
         self.wake.set()
         details = result.details
         return {"changed": details["automatic"], "left_out": details.get("left_out", 0), "message": result.summary}
+
+    def finish_round(self) -> float:
+        """End the round early: the audits of what was answered follow, and then its corrections can be accepted.
+
+        Returns:
+            The clicks that the round takes now.
+
+        Raises:
+            NotNowError: The round asks no questions, its questions are of a fixed number, or the loop is busy.
+        """
+        with self.lock.for_request():
+            round_index, stage = next_stage(self.project)
+            questions = self.loop.questioner(round_index).finish() if stage == "answer" else None
+            if questions is None:
+                raise NotNowError(f"Round {round_index} cannot be finished early at stage '{stage}'.")
+            self.cut = (round_index, float(questions))
+        self.wake.set()
+        return float(questions)
+
+    @property
+    def budget(self) -> float:
+        """Clicks of the round: as planned, or fewer where someone finished it early."""
+        planned = self.loop.plan.budget
+        return min(planned, self.cut[1]) if self.cut is not None and self.cut[0] == self.stage[0] else planned
 
     def undo(self) -> int:
         """Undo the automatic corrections that were accepted last; return the number of masks.

@@ -49,7 +49,7 @@ class FakeDesk:
         self.said: list[tuple[Query, Answer, str]] = []
         self.leases: dict[int, tuple[str, float]] = {}
         self.accepted: list[int] = []
-        self._per_round = questions
+        self._per_round = self._budget = questions
         self._now = now
         self._phase = "answering"
         self._lock = threading.RLock()
@@ -122,7 +122,8 @@ class FakeDesk:
                 "message": "",
                 "waiting": len(self._open()),
                 "answered": answered,
-                "budget": float(self._per_round),
+                "budget": float(self._budget),
+                "finishing": self._budget < self._per_round,
                 "ahead": False,
                 "training": None,
                 "proposed": len(self._proposals()[0]) if self._phase == "spread" else None,
@@ -249,6 +250,13 @@ class FakeDesk:
             self._phase = "answering"
             self._ask()
             return {"changed": changed, "left_out": len(kept) - changed, "message": f"{changed} masks changed."}
+
+    def finish_round(self) -> float:
+        with self._lock:
+            if self._phase != "answering":
+                raise NotNowError("All questions are answered.")
+            self._budget = self._per_round - 1
+            return float(self._budget)
 
     def undo_spread(self) -> int:
         with self._lock:

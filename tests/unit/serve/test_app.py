@@ -322,6 +322,7 @@ POSTS = {
     "/api/grid": {"count": 2},
     "/api/answers": {"answers": [{"query_id": 1, "kind": "void"}]},
     "/api/spread/accept": {"threshold": 0.5, "rejected": []},
+    "/api/round/finish": {},
     "/api/spread/undo": {},
     "/api/export": {},
 }
@@ -628,6 +629,14 @@ def test_changes_are_accepted_and_taken_back(client, desk):
     refused(client.post("/api/spread/undo", json={"annotator": "Eve"}), 409, "not_now")
 
 
+def test_a_round_is_finished_early(client, desk):
+    before = good(client.get("/api/status"), schemas.StatusBody)
+    found = good(client.post("/api/round/finish", json={"annotator": "Eve"}), schemas.FinishedReply)
+    assert found["budget"] == found["status"]["budget"] < before["budget"] and found["status"]["finishing"]
+    finish(client, desk)
+    refused(client.post("/api/round/finish", json={"annotator": "Eve"}), 409, "not_now")
+
+
 @pytest.mark.parametrize(
     "change", ['"threshold": -0.1', '"threshold": 1.1', '"threshold": NaN', '"threshold": Infinity', '"threshold": 1e999',
                '"threshold": "1"', '"threshold": 0.5, "rejected": [[1]]', '"threshold": 0.5, "rejected": [[1, 2, 3]]',
@@ -809,7 +818,8 @@ def test_every_endpoint_of_the_contract_is_there(client):
         ("get", "/api/project"), ("get", "/api/status"), ("post", "/api/lease"), ("post", "/api/release"), ("post", "/api/grid"),
         ("get", "/api/questions/{query_id}"), ("get", "/api/images/{index}/crop.jpg"), ("get", "/api/images/{index}/whole.jpg"),
         ("post", "/api/answers"), ("get", "/api/history"), ("post", "/api/questions/{query_id}/parts"), ("get", "/api/spread"),
-        ("post", "/api/spread/accept"), ("post", "/api/spread/undo"), ("get", "/api/dashboard"), ("post", "/api/export"),
+        ("post", "/api/spread/accept"), ("post", "/api/round/finish"), ("post", "/api/spread/undo"),
+        ("get", "/api/dashboard"), ("post", "/api/export"),
         ("get", "/api/exports/{name}.zip"), ("get", "/api/health"),
     }  # fmt: skip
 

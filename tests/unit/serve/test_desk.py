@@ -194,6 +194,34 @@ def test_many_at_once_lose_and_double_nothing(open_desk):
     assert sorted(recorded) == sorted(said)
 
 
+def test_a_round_finished_early_asks_its_audits_and_goes_on_to_its_corrections(open_desk):
+    desk = open_desk(budget=200, settings={"batch": 10, "grid": 0, "guarantee": "expected"}, many=True)
+    planned = desk.status()
+    assert planned["budget"] == 200 and not planned["finishing"]
+    for _ in range(3):
+        desk.answer([reply(query) for query in lend(desk, count=10)])
+    total = desk.finish_round()
+    status = desk.status()
+    assert 30 < total < 120 and status["budget"] == total and status["finishing"]
+
+    def corrected():
+        queries, _ = desk.lease("eve", 40)
+        desk.answer([reply(query) for query in queries])
+        return next_stage(desk.project)[1] not in {"select", "answer"}
+
+    until(corrected)
+    queries = desk.project.ledger.queries(1)
+    assert 30 < len(queries) <= total and sum(query.reason == Reason.AUDIT for query in queries) >= 5
+    with pytest.raises(NotNowError, match="cannot be finished early"):
+        desk.finish_round()
+
+
+def test_a_round_of_fixed_size_is_not_finished_early(open_desk):
+    desk = open_desk(budget=12, method="alc")
+    with pytest.raises(NotNowError, match="cannot be finished early"):
+        desk.finish_round()
+
+
 # ---- answers --------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from a2lc.serve.schemas import (
     AcceptedReply,
     DashboardReply,
     ExportedReply,
+    FinishedReply,
     NamedBody,
     SpreadClass,
     SpreadReply,
@@ -49,6 +50,11 @@ def add_rounds(app: FastAPI, views: Views) -> None:
         check_annotator(body.annotator)
         done = desk.accept_spread(body.threshold, [(old, new) for old, new in body.rejected])
         return AcceptedReply(**done, status=views.status())
+
+    @app.post("/api/round/finish", summary="Finish the round early: its audits follow, and then its corrections")
+    def finish(body: NamedBody) -> FinishedReply:
+        check_annotator(body.annotator)
+        return FinishedReply(budget=desk.finish_round(), status=views.status())
 
     @app.post("/api/spread/undo", summary="Undo the last automatic corrections")
     def undo(body: NamedBody) -> UndoneReply:

@@ -81,6 +81,7 @@ export const parts = (id, body) => post(`/api/questions/${id}/parts`, body);
 export const spread = (values = {}) => json(`/api/spread?${query(values)}`);
 export const acceptSpread = (annotator, threshold, rejected) =>
   post("/api/spread/accept", { annotator, threshold, rejected });
+export const finishRound = (annotator) => post("/api/round/finish", { annotator });
 export const undoSpread = (annotator) => post("/api/spread/undo", { annotator });
 export const dashboard = () => json("/api/dashboard");
 export const exportLabels = (annotator) => post("/api/export", { annotator });

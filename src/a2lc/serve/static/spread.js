@@ -72,6 +72,18 @@ export class SpreadView {
       { type: "button", class: "button", testid: "spread-undo", onclick: () => this.#undo() },
       "Undo the last corrections",
     );
+    this.finish = h(
+      "button",
+      {
+        type: "button",
+        class: "button",
+        testid: "spread-finish",
+        hidden: true,
+        title: "A few questions that check the corrections follow, then you can accept them",
+        onclick: () => this.#finish(),
+      },
+      "Finish the round now",
+    );
     this.shown = h("h3", {}, "Examples");
     this.all = h(
       "button",
@@ -134,7 +146,7 @@ export class SpreadView {
         "div",
         { class: "view-head" },
         h("div", {}, this.total, this.promise, this.line),
-        h("div", { class: "head-actions" }, this.undo, this.accept),
+        h("div", { class: "head-actions" }, this.undo, this.finish, this.accept),
       ),
       this.body,
     );
@@ -190,6 +202,8 @@ export class SpreadView {
     setText(this.promise, any ? found.promise : "");
     setText(this.line, this.#when(open, any));
     this.body.hidden = !any;
+    const { phase, finishing } = app.status ?? {};
+    this.finish.hidden = found.ready || phase !== "answering" || finishing || !found.total;
     this.accept.disabled = !open;
     setText(this.accept, found.ready ? `Accept ${about}${plural(masks, "correction")}` : "Accept");
     setText(this.sliderText, threshold > 0 ? percent(threshold, 0) : "all");
@@ -204,6 +218,9 @@ export class SpreadView {
     const { app } = this;
     if (!any) return "They appear when enough questions of the round are answered.";
     if (open) return "Untick wrong pairs, then accept. You can undo this.";
+    if (app.status?.phase === "answering" && app.status.finishing) {
+      return "The round ends after the questions that are left. Then you can accept its corrections.";
+    }
     return app.status?.phase === "answering"
       ? "This is a preview. Corrections are made when the questions of the round are answered."
       : (app.status?.message ?? "");
@@ -349,6 +366,19 @@ export class SpreadView {
     } catch (error) {
       this.app.failed(error);
     }
+    this.load();
+  }
+
+  async #finish() {
+    this.finish.disabled = true;
+    try {
+      const { status } = await api.finishRound(this.app.name);
+      toast("The round ends after a few more questions. Then you can accept its corrections.");
+      this.app.setStatus(status);
+    } catch (error) {
+      this.app.failed(error);
+    }
+    this.finish.disabled = false;
     this.load();
   }
 
