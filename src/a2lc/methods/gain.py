@@ -10,16 +10,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc.acquisition.gain import expected_iou_gain
+from a2lc.acquisition.spread import spread_rows
+from a2lc.audits.knowledge import Known
 from a2lc.audits.session import Session
 from a2lc.audits.settings import SessionSettings
 from a2lc.audits.source import RoundSource
+from a2lc.classes.sentinels import VOID
 from a2lc.methods.base import MaskColumns, Method, PoolSpec, register
 from a2lc.posterior.prior import prior_posterior
 from a2lc.records import Inspection, PixelView, RoundView
 from a2lc.statistics.features import EMBEDDING, mask_embedding
 from a2lc.statistics.mask_stats import MaskStats
 
-__all__ = ["Gain"]
+__all__ = ["Gain", "GainSession"]
+
+_AFTER = 1e-6
+"""Worth of other masks beside those that the first questions are about."""
+
+
+class GainSession(Session):
+    """Asks as `Session` does, and where there is neither a label nor an answer yet, about masks spread over the features."""
+
+    def _worth(self, labels: NDArray[Any], posterior: NDArray[np.float32], known: Known) -> NDArray[np.float64]:
+        """Return the expected gain of an answer; before anything is known, of masks drawn by area and looks above all others."""
+        worth = super()._worth(labels, posterior, known)
+        masks = self.source.masks
+        if len(known.rows) or (masks.label != VOID).any():
+            return worth
+        asked = np.flatnonzero(known.asked)
+        rng = np.random.default_rng([self.seed, 7, len(asked)])
+        looks = self.belief.pool.features.base
+        first = spread_rows(masks.area, looks, self.settings.batch, rng, taken=asked)
+        worth *= _AFTER
+        worth[first] /= _AFTER
+        return worth
 
 
 @register(
@@ -74,4 +98,4 @@ class Gain(SessionSettings, Method):
 
     def session(self, source: RoundSource, round_index: int, *, seed: int, questions: int) -> Session:
         """Open a session with the method's settings."""
-        return Session(source, self, round_index, seed=seed, questions=questions)
+        return GainSession(source, self, round_index, seed=seed, questions=questions)
