@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from a2lc.acquisition.gain import expected_iou_gain, pick_batch
 from a2lc.acquisition.grids import choose_asks
+from a2lc.acquisition.spread import spread_rows
 from a2lc.audits.belief import Belief
 from a2lc.audits.certification import Certification
 from a2lc.audits.findings import round_findings
 from a2lc.audits.knowledge import Known
-from a2lc.audits.sampling import draw, inclusion_probabilities
+from a2lc.audits.repeats import choose_repeats
 from a2lc.audits.settings import SessionSettings
 from a2lc.audits.source import RoundSource
 from a2lc.audits.tables import FrozenTable
@@ -200,10 +201,10 @@ class Session:
         known = self.belief.known()
         posterior = self.belief.posterior(known)
         repeats = int((before + count) * self.settings.gold) - int(before * self.settings.gold)
-        again, chance = self._doubtful_answers(posterior, known, repeats)
+        again, chance = choose_repeats(self.source, self.round_index, known, posterior, repeats, seed=self.seed)
         certain = self.belief.certain(posterior, known)
         labels = self.belief.labels(certain, known)
-        scores = self._worth(labels, certain, known)
+        scores = self._first_worth(known) if self._knows_nothing(known) else self._worth(labels, certain, known)
         scores = np.where(known.asked & ~known.open, 0.0, np.maximum(scores, 1e-12))
         features = self.belief.pool.features
         count, left = count - len(again), left - len(again)
@@ -223,6 +224,19 @@ class Session:
         ]
         return queries + self._queries(again, labels, posterior, np.zeros(len(again)), Reason.GOLD, chance)
 
+    def _knows_nothing(self, known: Known) -> bool:
+        """Return whether there is neither a label nor an answer yet."""
+        return not len(known.rows) and bool((self.source.masks.label == VOID).all())
+
+    def _first_worth(self, known: Known) -> NDArray[np.float64]:
+        """Return the worth of masks to begin with: those of a batch, drawn by area and looks, above all others."""
+        asked = np.flatnonzero(known.asked)
+        rng = np.random.default_rng([self.seed, 7, len(asked)])
+        looks = self.belief.pool.features.base
+        worth = np.zeros(len(self.source.masks))
+        worth[spread_rows(self.source.masks.area, looks, self.settings.batch, rng, taken=asked)] = 1.0
+        return worth
+
     def _worth(self, labels: NDArray[Any], posterior: NDArray[np.float32], known: Known) -> NDArray[np.float64]:
         """Return the expected gain of an answer for each mask over the label that it would have without one.
 
@@ -240,34 +254,6 @@ class Session:
             carried[proven] = frozen.labels[proven]
             return expected_iou_gain(area, carried, posterior)
         return _PROOF * worth + (1 - _PROOF) * expected_iou_gain(area, carried, posterior)
-
-    def _doubtful_answers(
-        self, posterior: NDArray[np.float32], known: Known, count: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return answered masks to repeat: disputed ones, then a draw by how much the posterior doubts the answer."""
-        pending = self._asked_again()
-        disputed = known.disputed[~np.isin(known.disputed, pending)][:count]
-        open_rows = known.rows[~np.isin(known.rows, known.checked) & ~np.isin(known.rows, pending)]
-        count = min(count - len(disputed), len(open_rows))
-        if count <= 0:
-            return disputed, np.ones(len(disputed))
-        said = known.truth[open_rows]
-        said = np.where(said == VOID, posterior.shape[1] - 1, said)
-        doubt = 0.05 + 1 - posterior[open_rows, said].astype(np.float64)
-        chance = inclusion_probabilities(doubt, count)
-        rng = np.random.default_rng([self.seed, 4, len(known.rows), *([len(pending)] if len(pending) else [])])
-        taken = draw(chance, rng)
-        rows = np.concatenate([disputed, open_rows[taken]])
-        return rows, np.concatenate([np.ones(len(disputed)), chance[taken]])
-
-    def _asked_again(self) -> NDArray[np.int64]:
-        """Return the rows of repeats in this round that wait for their answer."""
-        answered = self.source.answered(self.round_index)
-        again = [
-            q for q in self.source.queries(self.round_index) if q.reason == Reason.GOLD and q.query_id not in answered
-        ]
-        image = np.array([query.image for query in again], dtype=np.int64)
-        return self.source.masks.rows(image, np.array([query.mask_ids[0] for query in again], dtype=np.int64))
 
     def _audits(self, rows: NDArray[Any], chance: NDArray[Any], frozen: FrozenTable) -> list[Query]:
         posterior = frozen.posteriors(self.source.num_classes)

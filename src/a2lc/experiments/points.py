@@ -10,7 +10,8 @@ __all__ = ["COLUMNS", "curve_of", "table_rows"]
 
 
 COLUMNS = (
-    *("method", "seed", "round", "clicks", "queries", "bits", "data_miou", "coverage", "pixel_accuracy", "model_miou"),
+    *("method", "seed", "round", "clicks", "queries", "bits", "data_miou", "data_miou_of_all", "coverage"),
+    *("pixel_accuracy", "model_miou"),
     *("automatic_changed", "automatic_precision", "seconds", "peak_mib"),
 )
 
@@ -52,7 +53,7 @@ def curve_of(outcome: Outcome, over: str, figure: str) -> Points:
     Args:
         outcome: Of the run.
         over: `clicks`, `queries` or `bits`, summed up to each round; clicks of labelled images are in `clicks` alone.
-        figure: `data_miou` or `model_miou`.
+        figure: `data_miou`, `data_miou_of_all` or `model_miou`.
     """
     points = [(row[over], row[figure]) for row in table_rows(outcome)]
     return [(float(x), float(y)) for x, y in points if x is not None and y is not None]

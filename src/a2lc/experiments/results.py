@@ -121,7 +121,10 @@ def _page(protocol: Protocol, outcomes: Sequence[Outcome], command: str, where: 
             ),
             "",
         ]
-    for title, figure in (("Data mIoU", "data_miou"), ("Model mIoU", "model_miou")):
+    tables = [("Data mIoU", "data_miou"), ("Model mIoU", "model_miou")]
+    if any(o.found and o.run.start != "pseudo" for o in outcomes):
+        tables.insert(1, ("Data mIoU of all pixels", "data_miou_of_all"))
+    for title, figure in tables:
         lines += [f"## {title}", ""]
         lines += _table(
             ["method", *(f"round {number}" for number in range(last + 1))],
@@ -221,9 +224,9 @@ def _notes(outcomes: Sequence[Outcome], done: dict[str, list[Outcome]]) -> list[
     ]
     if starts - {"pseudo"}:
         notes.append(
-            "Data mIoU counts labelled pixels only. Methods that start from nothing or from a subset label few "
-            "pixels well, so read it together with coverage, the share of labelled pixels. The areas of their "
-            "curves cover a range of clicks of their own."
+            "Data mIoU counts labelled pixels only, and data mIoU of all pixels counts unlabeled ones as wrong. Methods "
+            "that start from nothing or from a subset may label few pixels well, so read the first together with "
+            "coverage, the share of labelled pixels. The areas of their curves cover a range of clicks of their own."
         )
     if "subset" in starts:
         notes.append(

@@ -86,13 +86,19 @@ def seeds(
     return _connected(np.asarray(found.getLabels()))
 
 
-def slic(pixels: NDArray[np.uint8], count: int, *, compactness: float = 10.0) -> NDArray[np.int32]:
-    """Superpixels by SLIC: clusters of pixels near in place and in Lab colour.
+def slic(
+    pixels: NDArray[np.uint8], count: int, *, compactness: float = 20.0, smoothing: float = 1.0
+) -> NDArray[np.int32]:
+    """Superpixels by SLIC: clusters of pixels near in place and in Lab colour, of the smoothed image.
+
+    Noise of a photograph tears clusters apart, and scraps are added to their neighbours: without smoothing, and half as compact,
+    a third fewer superpixels than asked for come out, which follow the borders of objects less well at the same number.
 
     Args:
         pixels: RGB, (H, W, 3) uint8.
         count: About how many superpixels, 1..65535.
         compactness: Weight of place against colour, above 0: higher is squarer.
+        smoothing: Standard deviation of the Gaussian that smooths the image before, in pixels, 0 or more.
 
     Returns:
         (H, W) int32, 1..n in reading order of each superpixel's first pixel; each is 4-connected.
@@ -106,7 +112,7 @@ def slic(pixels: NDArray[np.uint8], count: int, *, compactness: float = 10.0) ->
     _check(pixels, count)
     if not compactness > 0:
         raise InputError(f"Compactness of SLIC must be above 0, found {compactness}.")
-    found = skimage_slic(pixels, n_segments=count, compactness=compactness, start_label=0)
+    found = skimage_slic(pixels, n_segments=count, compactness=compactness, sigma=smoothing, start_label=0)
     return _connected(np.asarray(found))
 
 

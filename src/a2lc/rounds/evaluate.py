@@ -56,7 +56,7 @@ def run(context: Context, round_index: int) -> StageResult:
     parts = []
     if context.truth.exists:
         quality = context.truth.confusion(project.state())
-        details |= {"coverage": quality.coverage}
+        details |= {"coverage": quality.coverage, "data_miou_of_all": quality.miou_of_all}
         details |= {"data_miou": quality.miou, "data_iou": [None if np.isnan(v) else float(v) for v in quality.iou]}
         parts.append("no label yet" if np.isnan(quality.miou) else f"data mIoU {quality.miou:.4f}")
     if details["model_miou"] is not None:

@@ -115,7 +115,12 @@ class _Reading:
     def measured(self, through: int | None) -> dict[str, Any]:
         """Measure the labels at the end of a round, or as they are now, against ground truth."""
         counts = self.project.truth.confusion(self.history.state(through))
-        return {"data_miou": counts.miou, "coverage": counts.coverage, "pixel_accuracy": counts.pixel_accuracy}
+        return {
+            "data_miou": counts.miou,
+            "data_miou_of_all": counts.miou_of_all,
+            "coverage": counts.coverage,
+            "pixel_accuracy": counts.pixel_accuracy,
+        }
 
 
 def project_status(project: Project) -> dict[str, Any]:
@@ -123,8 +128,9 @@ def project_status(project: Project) -> dict[str, Any]:
 
     Returns:
         `rounds`: for each round `round, method, queries, clicks, manual_changed, automatic_changed,
-        automatic_precision, data_miou, coverage, pixel_accuracy, model_miou, seconds, quality`; figures that need ground
-        truth are None without it, `quality` where nothing was audited (see `label_quality`). `next`: what would run next.
+        automatic_precision, data_miou, data_miou_of_all, coverage, pixel_accuracy, model_miou, seconds, quality`; figures
+        that need ground truth are None without it, `quality` where nothing was audited (see `label_quality`).
+        `data_miou_of_all` counts unlabeled pixels as wrong. `next`: what would run next.
         `now`: label quality after undoing, if any.
     """
     reading = _Reading(project)
@@ -158,6 +164,7 @@ def project_status(project: Project) -> dict[str, Any]:
             "automatic_changed": int(automatic.sum()),
             "automatic_precision": None,
             "data_miou": None,
+            "data_miou_of_all": None,
             "coverage": None,
             "pixel_accuracy": None,
             "model_miou": done["evaluate"].details.get("model_miou") if "evaluate" in done else None,

@@ -396,13 +396,6 @@ class UndoneReply(Reply):
     status: StatusBody
 
 
-class FinishedReply(Reply):
-    """Clicks of a round that is finished early, those spent included."""
-
-    budget: float
-    status: StatusBody
-
-
 class PersonBody(Reply):
     """The work of an annotator; `a_minute` is answers per minute, pauses not counted."""
 

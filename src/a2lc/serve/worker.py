@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from a2lc.errors import A2LCError, PoolExhaustedError, StageError
+from a2lc.project.project import Project
 from a2lc.rounds.loop import Loop
 from a2lc.rounds.plan import RoundPlan
 from a2lc.rounds.result import StageResult
@@ -188,31 +189,10 @@ class Worker:
             NotNowError: The loop is busy.
         """
         with self.lock.for_request():
-            round_index, stage = next_stage(self.project)
-            empty = np.empty(0, dtype=np.int64)
-            reply: dict[str, Any] = {"ready": False, "stage": stage, "total": 0}
-            reply |= {"rows": empty, "old": empty, "new": empty, "probability": np.empty(0)}
-            if not self.loop.method.corrects:
-                return reply | {"promise": f"Method {self.loop.plan.method} makes no automatic corrections."}
-            if stage not in {"answer", "correct"}:
-                done = round_index if stage in {"train", "evaluate"} else round_index - 1
-                return reply | {"promise": f"The automatic corrections of round {done} have been made."}
-            try:
-                changes, guarantee = self.loop.proposed()
-            except StageError as error:
-                return reply | {"promise": str(error)}
-            old, new = self.loop.old_and_new(changes)
-            order = np.argsort(-changes.confidences, kind="stable")
-            self.proposed = len(order)
-            return reply | {
-                "ready": stage == "correct",
-                "total": len(order),
-                "promise": guarantee,
-                "rows": changes.rows[order],
-                "old": old[order].astype(np.int64),
-                "new": new[order].astype(np.int64),
-                "probability": changes.confidences[order],
-            }
+            found = _preview(self.loop, self.project)
+            if len(found["rows"]) or found["ready"]:
+                self.proposed = len(found["rows"])
+            return found
 
     def accept(self, threshold: float, rejected: Sequence[tuple[int, int]]) -> dict[str, Any]:
         """Make the automatic corrections of the round; see `Desk.accept_spread`.
@@ -231,13 +211,10 @@ class Worker:
         return {"changed": details["automatic"], "left_out": details.get("left_out", 0), "message": result.summary}
 
     def finish_round(self) -> float:
-        """End the round early: the audits of what was answered follow, and then its corrections can be accepted.
-
-        Returns:
-            The clicks that the round takes now.
+        """End the round early, see `Desk.finish_round`.
 
         Raises:
-            NotNowError: The round asks no questions, its questions are of a fixed number, or the loop is busy.
+            NotNowError: The round asks no questions, their number is fixed, or the loop is busy.
         """
         with self.lock.for_request():
             round_index, stage = next_stage(self.project)
@@ -251,8 +228,8 @@ class Worker:
     @property
     def budget(self) -> float:
         """Clicks of the round: as planned, or fewer where someone finished it early."""
-        planned = self.loop.plan.budget
-        return min(planned, self.cut[1]) if self.cut is not None and self.cut[0] == self.stage[0] else planned
+        cut_round, clicks = self.cut or (-1, 0.0)
+        return clicks if cut_round == self.stage[0] else self.loop.plan.budget
 
     def undo(self) -> int:
         """Undo the automatic corrections that were accepted last; return the number of masks.
@@ -348,23 +325,26 @@ class Worker:
 
     def _count_for_review(self, round_index: int) -> int:
         """Count the automatic corrections of a round whose answers are complete; again only after a changed answer."""
-        state = ("correct", round_index, len(self.queue.recorder.all_answers()))
+        state = self._counted("correct", round_index)
         if self._counted_for != state or self.proposed is None:
             self.proposed, self._counted_for = len(self.loop.proposed()[0].rows), state
         return self.proposed
 
     def _count_while_answering(self) -> None:
         """Count the automatic corrections every few seconds while answers come in."""
-        if not self.loop.method.corrects or self._clock() - self._counted_at < _COUNT_SECONDS:
-            return
-        state = ("answer", self.stage[0], len(self.queue.recorder.all_answers()))
-        if self._counted_for == state:
+        round_index = self.stage[0]
+        state = self._counted("answer", round_index)
+        early = self._clock() - self._counted_at < _COUNT_SECONDS
+        if not self.loop.method.corrects or early or self._counted_for == state:
             return
         self._counted_for = state
-        if self.loop.questioner(self.stage[0]).in_batches or self.queue.recorder.answered[self.stage[0]]:
+        if self.loop.questioner(round_index).in_batches or self.queue.recorder.answered[round_index]:
             with suppress(A2LCError):
                 self.proposed = len(self.loop.proposed()[0].rows)
         self._counted_at = self._clock()
+
+    def _counted(self, stage: str, round_index: int) -> tuple[str, int, int]:
+        return stage, round_index, len(self.queue.recorder.all_answers())
 
     def _after_stage(self, *, reload: bool = True) -> None:
         """Bring the queue and the state shown to annotators up to date with the ledger."""
@@ -396,3 +376,31 @@ class Worker:
         """Log the result of a stage."""
         for line in result.lines():
             self._log(line)
+
+
+def _preview(loop: Loop, project: Project) -> dict[str, Any]:
+    """Return the automatic corrections that would be made now, most certain first."""
+    round_index, stage = next_stage(project)
+    empty = np.empty(0, dtype=np.int64)
+    reply: dict[str, Any] = {"ready": False, "stage": stage, "total": 0}
+    reply |= {"rows": empty, "old": empty, "new": empty, "probability": np.empty(0)}
+    if not loop.method.corrects:
+        return reply | {"promise": f"Method {loop.plan.method} makes no automatic corrections."}
+    if stage not in {"answer", "correct"}:
+        done = round_index if stage in {"train", "evaluate"} else round_index - 1
+        return reply | {"promise": f"The automatic corrections of round {done} have been made."}
+    try:
+        changes, guarantee = loop.proposed()
+    except StageError as error:
+        return reply | {"promise": str(error)}
+    old, new = loop.old_and_new(changes)
+    order = np.argsort(-changes.confidences, kind="stable")
+    return reply | {
+        "ready": stage == "correct",
+        "total": len(order),
+        "promise": guarantee,
+        "rows": changes.rows[order],
+        "old": old[order].astype(np.int64),
+        "new": new[order].astype(np.int64),
+        "probability": changes.confidences[order],
+    }

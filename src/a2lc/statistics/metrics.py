@@ -17,11 +17,12 @@ class ConfusionCounts:
 
     mIoU comes from counts summed over all images, as in all six published code bases; the mean of
     per-image IoUs is another number. A pixel counts for IoU where both label and ground truth are classes;
-    pixels without a label are seen in `coverage` instead, so that nobody gains by leaving out the hard ones.
+    pixels without a label are seen in `coverage` instead, so that nobody gains by leaving out the hard ones. In
+    `miou_of_all` they count as wrong, which compares sets of labels that cover different shares of the pixels.
 
     Attributes:
         counts: (K, K) int64, rows ground truth, columns labels (or predictions).
-        unlabelled: Pixels that have ground truth and no label.
+        missing: (K,) int64, pixels of each true class that have no label.
 
     Example:
         >>> counts = ConfusionCounts(2)
@@ -34,12 +35,12 @@ class ConfusionCounts:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.counts: NDArray[np.int64] = np.zeros((num_classes, num_classes), dtype=np.int64)
-        self.unlabelled = 0
+        self.missing: NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
 
     def merge(self, other: ConfusionCounts) -> None:
         """Add the counts of other images."""
         self.counts += other.counts
-        self.unlabelled += other.unlabelled
+        self.missing += other.missing
 
     def update(self, labels: NDArray[Any], ground_truth: NDArray[Any]) -> None:
         """Count an image.
@@ -67,7 +68,7 @@ class ConfusionCounts:
         # Sums of whole numbers below 2^53 are exact in double precision.
         joint = np.bincount(flat, weights=pixels, minlength=size * size).astype(np.int64).reshape(size, size)
         self.counts += joint[:-1, :-1]
-        self.unlabelled += int(joint[:-1, -1].sum())
+        self.missing += joint[:-1, -1]
 
     def _index(self, values: NDArray[Any]) -> NDArray[np.int64]:
         index = values.astype(np.int64)
@@ -91,22 +92,35 @@ class ConfusionCounts:
             raise ShapeError("Confusion counts of different classes cannot be added.")
         total = ConfusionCounts(self.num_classes, self.ignore_index)
         total.counts = self.counts + other.counts
-        total.unlabelled = self.unlabelled + other.unlabelled
+        total.missing = self.missing + other.missing
         return total
+
+    @property
+    def unlabelled(self) -> int:
+        """Number of pixels that have ground truth and no label."""
+        return int(self.missing.sum())
 
     @property
     def iou(self) -> NDArray[np.float64]:
         """(K,) intersection over union in [0, 1]; NaN for a class in neither labels nor ground truth."""
-        inside = np.diag(self.counts).astype(np.float64)
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - inside
-        iou: NDArray[np.float64] = np.divide(inside, union, out=np.full(self.num_classes, np.nan), where=union > 0)
-        return iou
+        return self._iou(np.zeros_like(self.missing))
 
     @property
     def miou(self) -> float:
         """Mean of `iou` over the classes that occur; NaN where none does."""
-        iou = self.iou
-        return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+        return _mean(self.iou)
+
+    @property
+    def miou_of_all(self) -> float:
+        """Mean IoU over all pixels with ground truth, unlabeled ones counted as wrong, in [0, 1]; NaN where there are none."""
+        return _mean(self._iou(self.missing))
+
+    def _iou(self, missing: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Compute (K,) IoU with (K,) further pixels in the unions."""
+        inside = np.diag(self.counts).astype(np.float64)
+        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - inside + missing
+        iou: NDArray[np.float64] = np.divide(inside, union, out=np.full(self.num_classes, np.nan), where=union > 0)
+        return iou
 
     @property
     def pixel_accuracy(self) -> float:
@@ -119,3 +133,8 @@ class ConfusionCounts:
         """Share of the pixels with ground truth that carry a label; NaN where there is no ground truth."""
         total = int(self.counts.sum()) + self.unlabelled
         return float(self.counts.sum() / total) if total else float("nan")
+
+
+def _mean(iou: NDArray[np.float64]) -> float:
+    """Mean over the classes that occur; NaN where none does."""
+    return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")

@@ -180,8 +180,8 @@ def test_run_status_log_diff_undo(finished, capsys):
     assert _main(["status", str(finished), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     wanted = (
-        "round method queries clicks manual_changed automatic_changed automatic_precision data_miou coverage "
-        "pixel_accuracy model_miou seconds"
+        "round method queries clicks manual_changed automatic_changed automatic_precision data_miou data_miou_of_all "
+        "coverage pixel_accuracy model_miou seconds"
     )
     for row in found["rounds"]:
         assert set(wanted.split()) <= set(row)

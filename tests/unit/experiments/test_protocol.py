@@ -37,6 +37,10 @@ def test_protocols_of_the_package_are_whole(name):
     if name == "camvid_gain" or name.startswith("scenes_"):
         assert {run.method for run in runs} == {"gain", "alc", "a2lc"}
         return
+    if name == "camvid_nothing":
+        assert {run.method for run in runs} == {"gain", "classbal", "amss", "mulactseg", "plar"}
+        assert all(run.start == ("subset" if run.method == "plar" else "nothing") for run in runs)
+        return
     wanted = {
         "a2lc",
         "alc",
@@ -50,9 +54,21 @@ def test_protocols_of_the_package_are_whole(name):
         "softmin",
         "cleanlab",
     }
+    if name == "camvid_head":  # those that start without labels are in camvid_nothing
+        wanted -= {"classbal", "amss", "mulactseg", "plar"}
     # The published set-ups of the published methods; our own beside them where it was measured.
-    assert wanted | ({"gain"} if name in {"smoke", "camvid_cpu"} else set()) == {run.method for run in runs}
+    with_gain = name in {"smoke", "camvid_cpu"} or name.endswith("_head")
+    assert wanted | ({"gain"} if with_gain else set()) == {run.method for run in runs}
     assert all(run.optional == (run.method == "cleanlab") for run in runs)
+
+
+@pytest.mark.parametrize("name", ["camvid_head", "dubai_head", "voc_head", "camvid_nothing"])
+def test_all_methods_that_can_use_the_head_do(name):
+    for run in planned_runs(read_protocol(name)[0]):
+        own = run.method in {"mulactseg", "plar"}
+        assert (run.training.model == "head") != own
+        # Whatever has a network of its own starts from the one that the head's features come from.
+        assert not own or run.training.encoder_weights == "efficientnet-lite0"
 
 
 def test_published_settings_are_in_the_protocols():

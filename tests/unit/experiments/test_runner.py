@@ -105,7 +105,7 @@ def test_tables_say_what_the_projects_say(done):
             for row, truth in zip(own, status, strict=True):
                 clicks += truth["clicks"]
                 assert float(row["clicks"]) == clicks and int(row["round"]) == truth["round"]
-                for key in ("data_miou", "coverage", "pixel_accuracy", "model_miou"):
+                for key in ("data_miou", "data_miou_of_all", "coverage", "pixel_accuracy", "model_miou"):
                     assert float(row[key]) == pytest.approx(truth[key], rel=1e-5)
                 assert float(row["seconds"]) == pytest.approx(sum(truth["seconds"].values()), rel=1e-5)
                 assert float(row["peak_mib"]) > 50
@@ -116,7 +116,7 @@ def test_tables_say_what_the_projects_say(done):
     page = (out / "results.md").read_text(encoding="utf-8")
     last = [float(r["data_miou"]) for r in rows if r["method"] == "Chance" and r["round"] == "2"]
     assert f"{np.mean(last):.4f} ± {np.std(last, ddof=1):.4f} |" in page and "a2lc bench tiny" in page
-    assert "coverage, the share" not in page  # nobody started from nothing
+    assert "coverage, the share" not in page and "of all pixels" not in page  # nobody started from nothing
     assert said[0] == "4 runs, 0 of them finished before"
     assert sum(": finished, data mIoU" in line for line in said) == 4
     assert sum(" round 1: 3 clicks, data mIoU" in line for line in said) == 4
@@ -229,6 +229,7 @@ def test_what_labelled_images_cost_is_where_the_curve_begins(tmp_path):
     write_results(made.protocol, outcomes, tmp_path, command="x")
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "Labelled images are not free" in page and "coverage, the share" in page
+    assert "## Data mIoU of all pixels" in page
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, monkeypatch):

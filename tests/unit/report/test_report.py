@@ -317,7 +317,7 @@ def test_no_ground_truth(tmp_path: Path) -> None:
         assert cells(source, "pixels before")[0] == ["class", "pixels before", "pixels after", "change"]
         # Pixels of 144 a mask: "road" lost (0, 3) and (0, 2), and gained (0, 4).
         assert cells(source, "pixels before")[1] == ["road", "576", "432", "−144"]
-        assert cells(source, "Changed: masks")[2][6:] == ["–"] * 5
+        assert cells(source, "Changed: masks")[2][6:] == ["–"] * 6
 
 
 def test_one_class_and_void(tmp_path: Path) -> None:
@@ -472,7 +472,7 @@ def test_numbers_are_those_of_status(project: Project) -> None:
     status = project_status(project)
     table = cells(source, "Changed: masks")[1:]
     assert len(table) == 3
-    measured = ("automatic_precision", "data_miou", "coverage", "pixel_accuracy", "model_miou")
+    measured = ("automatic_precision", "data_miou", "data_miou_of_all", "coverage", "pixel_accuracy", "model_miou")
     for row, expected in zip(table, status["rounds"], strict=True):
         assert row == [
             str(expected["round"]),

@@ -176,6 +176,12 @@ def test_status_of_rounds(rounds):
     both = (truths != 255) & (labels != 255)
     assert one["pixel_accuracy"] == pytest.approx((truths == labels)[both].mean())
     assert one["coverage"] == pytest.approx(both.sum() / (truths != 255).sum())
+    ious = [
+        ((truths == c) & (labels == c)).sum() / (((truths == c) | (labels == c)) & (truths != 255)).sum()
+        for c in range(11)
+        if ((truths == c) | ((labels == c) & (truths != 255))).any()
+    ]
+    assert one["data_miou_of_all"] == pytest.approx(np.mean(ious)), "pixels without a label are wrong"
     json.dumps(status)
 
 
@@ -229,7 +235,14 @@ def test_status_without_ground_truth(make_dataset):
         status = project_status(project)
         (one,) = status["rounds"]
         assert one["automatic_changed"] == 1
-        for name in ("automatic_precision", "data_miou", "coverage", "pixel_accuracy", "model_miou"):
+        for name in (
+            "automatic_precision",
+            "data_miou",
+            "data_miou_of_all",
+            "coverage",
+            "pixel_accuracy",
+            "model_miou",
+        ):
             assert one[name] is None
         assert status["now"] is None
 

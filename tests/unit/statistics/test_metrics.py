@@ -31,12 +31,31 @@ def test_leaving_out_hard_pixels_is_seen_in_coverage():
     assert (full.coverage, sparse.coverage) == (1.0, 0.75)
 
 
+def test_unlabeled_pixels_count_as_wrong_where_all_pixels_are_measured():
+    counts = ConfusionCounts(3)
+    truth = np.array([[0, 0, 1, 1, 255, 2]])
+    counts.update(np.array([[0, 255, 1, 0, 255, 255]]), truth)
+    assert counts.missing.tolist() == [1, 0, 1]
+    assert counts.miou == pytest.approx((1 / 2 + 1 / 2) / 2)
+    # Class 2 occurs in the ground truth alone, so its IoU is 0 and not left out.
+    assert counts.miou_of_all == pytest.approx((1 / 3 + 1 / 2 + 0) / 3)
+    both = counts + counts
+    assert both.missing.tolist() == [2, 0, 2] and both.miou_of_all == counts.miou_of_all
+
+
+def test_miou_of_all_is_miou_where_every_pixel_has_a_label():
+    counts = ConfusionCounts(2)
+    counts.update(np.array([[0, 1, 0, 0]]), np.array([[0, 1, 1, 255]]))
+    assert counts.miou_of_all == counts.miou
+
+
 def test_nothing_counted_is_nan():
     counts = ConfusionCounts(2)
-    for value in (counts.miou, counts.pixel_accuracy, counts.coverage):
+    for value in (counts.miou, counts.miou_of_all, counts.pixel_accuracy, counts.coverage):
         assert math.isnan(value)
     counts.update(np.full((2, 3), 255), np.zeros((2, 3), dtype=int))
     assert counts.coverage == 0
+    assert counts.miou_of_all == 0, "nothing labelled is nothing right"
     assert math.isnan(counts.miou)
 
 

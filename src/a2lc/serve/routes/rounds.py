@@ -16,10 +16,10 @@ from a2lc.serve.schemas import (
     AcceptedReply,
     DashboardReply,
     ExportedReply,
-    FinishedReply,
     NamedBody,
     SpreadClass,
     SpreadReply,
+    StatusBody,
     UndoneReply,
     check_annotator,
 )
@@ -52,9 +52,10 @@ def add_rounds(app: FastAPI, views: Views) -> None:
         return AcceptedReply(**done, status=views.status())
 
     @app.post("/api/round/finish", summary="Finish the round early: its audits follow, and then its corrections")
-    def finish(body: NamedBody) -> FinishedReply:
+    def finish(body: NamedBody) -> StatusBody:
         check_annotator(body.annotator)
-        return FinishedReply(budget=desk.finish_round(), status=views.status())
+        desk.finish_round()
+        return views.status()
 
     @app.post("/api/spread/undo", summary="Undo the last automatic corrections")
     def undo(body: NamedBody) -> UndoneReply:

@@ -372,7 +372,7 @@ export class SpreadView {
   async #finish() {
     this.finish.disabled = true;
     try {
-      const { status } = await api.finishRound(this.app.name);
+      const status = await api.finishRound(this.app.name);
       toast("The round ends after a few more questions. Then you can accept its corrections.");
       this.app.setStatus(status);
     } catch (error) {
