@@ -77,6 +77,7 @@ def test_answers_that_are_right_change_nothing(given):
     np.testing.assert_allclose(ends(estimate(made, noise(800, **given))), ends(estimate(made, None)), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_where_answers_are_wrong_intervals_hold_the_truth():
     spread = np.linspace(0.02, 0.1, 10)
     held = {"taken for right": [], "reckoned with": []}
@@ -89,6 +90,7 @@ def test_where_answers_are_wrong_intervals_hold_the_truth():
     assert np.mean(held["taken for right"]) < 0.8
 
 
+@pytest.mark.slow
 def test_estimates_lose_their_bias():
     off = np.array(
         [
@@ -126,7 +128,7 @@ def test_a_blind_posterior_does_not_explain_errors_of_labels_away():
     """It is sure of all labels, a fifth of which are wrong; answers are right, and nobody knows that they are."""
     rng = np.random.default_rng(4)
     masks, held = 2000, []
-    for _ in range(40):
+    for _ in range(15):
         truth = rng.integers(0, CLASSES, masks)
         labels = np.where(rng.random(masks) < 0.8, truth, rng.integers(0, CLASSES, masks))
         posterior = np.full((masks, CLASSES + 1), 1e-4)

@@ -51,6 +51,7 @@ def three_draws(rng, area, labels, posterior, truth, asked):
     return told, last, now, with_shares(parts, area, right, told == UNKNOWN, proposed)
 
 
+@pytest.mark.slow
 def test_pooled_estimates_are_unbiased_and_nearer_the_truth():
     area, labels, posterior, truth = world()
     rng = np.random.default_rng(1)

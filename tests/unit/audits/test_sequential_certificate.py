@@ -74,7 +74,7 @@ def harmful(rng, kind):
 
 @pytest.mark.parametrize("kind", ["signs", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("even", "few"))])
 def test_a_set_that_does_not_gain_is_rarely_accepted_at_any_time(kind):
-    rng, runs, wrong = np.random.default_rng(2), 60, 0
+    rng, runs, wrong = np.random.default_rng(2), 30, 0
     for _ in range(runs):
         stakes, effects = harmful(rng, kind)
         order = draw_in_order(stakes, 40, rng)
@@ -148,6 +148,7 @@ def test_the_plan_takes_the_surer_part_where_few_audits_can_be_paid_for():
     assert plan_test(np.full(50, 0.9), np.ones(50), 0) is None
 
 
+@pytest.mark.slow
 def test_the_planned_number_of_audits_does_prove():
     rng, proved = np.random.default_rng(5), 0
     plan = plan_test(np.full(300, 0.6), np.ones(300), 60)

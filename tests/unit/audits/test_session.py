@@ -267,7 +267,8 @@ def later(made, certified, request):
         yield opened
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [2, 3])
 def test_changes_are_what_audits_allow_and_follow_from_first_labels_alone(later, made, rounds):
     project = later
     loop = loop_of(project, made, **CERTIFIED)
@@ -508,6 +509,7 @@ def test_the_precision_promised_is_reached(project, made):
     assert row["automatic_precision"] >= promise["lower"]
 
 
+@pytest.mark.slow
 def test_taking_back_what_was_changed_leaves_the_answers(later):
     project = later
     by_hand = (project.state().source == SOURCES.index("manual")).sum()
@@ -735,6 +737,7 @@ def dialled(made):
     return folders
 
 
+@pytest.mark.slow
 def test_what_is_expected_to_help_is_made_and_marked(dialled):
     with Project(dialled["expected"]) as project:
         promise = found_in(project, 2)["promise"]
@@ -748,6 +751,7 @@ def test_what_is_expected_to_help_is_made_and_marked(dialled):
         assert any(query.reason == Reason.AUDIT for query in project.ledger.queries(2))
 
 
+@pytest.mark.slow
 def test_without_a_guarantee_no_question_goes_into_a_proof(dialled):
     with Project(dialled["none"]) as project, Project(dialled["expected"]) as expecting:
         audits = [query for query in project.ledger.queries(1) if query.reason == Reason.AUDIT]
@@ -773,6 +777,7 @@ def test_an_unknown_guarantee_is_refused(project, made):
         loop_of(project, made, settings={"guarantee": "expceted"})
 
 
+@pytest.mark.slow
 def test_an_export_can_leave_out_what_is_not_proven(dialled, tmp_path):
     folder = dialled["expected"]
     assert _main(["export", str(folder), "--out", str(tmp_path / "all")]) == 0

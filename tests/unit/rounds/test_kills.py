@@ -167,7 +167,7 @@ def run(folder: Path, plan: RoundPlan, rounds: int) -> None:
 @pytest.mark.parametrize(
     ("method", "rounds", "trained"),
     [
-        ("gain", 1, False),
+        ("alc", 1, False),
         pytest.param("alc", 2, False, marks=pytest.mark.slow),
         pytest.param("gain", 2, False, marks=pytest.mark.slow),
         pytest.param("a2lc", 2, False, marks=pytest.mark.slow),
