@@ -218,7 +218,7 @@ def parquet_rows(out: Path) -> dict[str, tuple[bytes, bytes]]:
 def answered(scored):
     """Folder of a project after a round. Not to be written to."""
     with scored.project("answered.a2lc") as project:
-        Loop(project, scored.plan(project)).run(1)
+        Loop(project, scored.plan(project, method="alc")).run(1)
         return project.folder
 
 

@@ -200,6 +200,7 @@ def test_a_person_answers_batch_by_batch(project, made):
     assert done and len(seen) == 60
 
 
+@pytest.mark.slow
 def test_grids_cost_clicks_by_what_is_marked_and_never_pass_the_budget(project, made):
     loop = loop_of(project, made, budget=120, settings={"certify": 0.1, "measure": 0.2})
     loop.run(1)
@@ -484,6 +485,7 @@ def test_too_few_audits_promise_nothing(project, made):
     assert not (project.state().source == AUTOMATIC).any()
 
 
+@pytest.mark.slow
 def test_no_audits_change_nothing(project, made):
     loop_of(project, made, settings={"certify": 0.0}).run(1)
     assert found_in(project)["promise"]["accepted"] == 0
