@@ -16,7 +16,7 @@ ratios = st.floats(-1, 1)
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(support=st.lists(ratios, min_size=2, max_size=3), data=st.data(), level=st.sampled_from([0.05, 0.2, 0.5]))
 def test_the_e_value_has_mean_one_and_the_bound_fails_as_rarely_as_said(support, data, level):
     support = np.array(support)

@@ -114,7 +114,8 @@ class Session:
     def finish(self) -> int:
         """End the round early: it asks what audits a round of as many queries has, and then corrects.
 
-        This may be done at any time, whatever the answers were: audits are drawn afterwards. It lasts as long as the session; one
+        This may be done at any time, whatever the answers were: audits are drawn afterwards. Grids that wait for their answers
+        count at their dearest, so calling this again later can end the round sooner. It lasts as long as the session; one
         that is opened anew goes on with the round as planned, unless it was audited already.
 
         Returns:

@@ -293,6 +293,9 @@ class Worker:
 
     def _advance_answers(self, round_index: int) -> bool:
         """Choose more questions or end the stage, as the answers allow; return whether anything was done."""
+        if self.cut is not None and self.cut[0] == round_index:
+            # Grids that wait for their answers count at their dearest; once they are answered, fewer clicks are left.
+            self.cut = (round_index, float(self.loop.questioner(round_index).finish() or self.cut[1]))
         with self.queue.lock:
             waiting = self.queue.has_open(round_index)
             short = self.queue.is_short()

@@ -136,7 +136,7 @@ def test_bounds_of_all_sets_hold_whatever_is_chosen():
     rng = np.random.default_rng(6)
     y, size = null("slope", rng, 300)
     scores = rng.permutation(300).astype(float)  # no information: chance alone chooses
-    runs, confidence, false = 150, 0.8, 0
+    runs, confidence, false = 60, 0.8, 0
     for _ in range(runs):
         rows = draw_by_stake(size, 40, rng)
         promise = certify_gain(scores, size, rows, (size * y)[rows], confidence=confidence)
