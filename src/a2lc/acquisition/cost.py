@@ -14,6 +14,7 @@ from a2lc.errors import ConfigError, InputError, ShapeError
 from a2lc.records import Answer, AnswerKind, Query
 
 __all__ = [
+    "AnswerTimes",
     "ClickCost",
     "RegionClicks",
     "break_even_error_rate",
@@ -82,6 +83,41 @@ class ClickCost:
         opening = self.confirm if query.grid == query.query_id else 0.0
         as_shown = answer.kind in {AnswerKind.CONFIRM, AnswerKind.CORRECT} and answer.classes == query.suggestions[:1]
         return opening + (0.0 if as_shown else self.confirm + alone)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerTimes:
+    """Seconds that a person is reckoned to take. They are assumed, not measured: times of one's own are in the report.
+
+    Attributes:
+        look: To see what a picture asks about.
+        key: To press a key or click.
+        choose: To find a class other than the one that is proposed.
+        tile: To look at a further picture of a grid.
+    """
+
+    look: float = 2.0
+    key: float = 0.5
+    choose: float = 1.5
+    tile: float = 0.4
+
+    def of_reply(self, query: Query, answer: Answer, clicks: float) -> float:
+        """Return the seconds of an answer to a query of one mask or region.
+
+        Args:
+            query: What was asked.
+            answer: What was said.
+            clicks: What it cost. A mask of a grid that costs no click, or that of the confirmation, was not marked.
+        """
+        named = max(1, len(answer.classes))
+        proposed = query.suggestions[:1] if query.proposed is None or query.grid is not None else (query.proposed,)
+        other = answer.kind != AnswerKind.CONFIRM and answer.classes != proposed
+        alone = self.look + named * (self.key + self.choose * other)
+        opening = float(query.grid == query.query_id)
+        if query.grid is None or (clicks == 1.0 and not opening):
+            return alone
+        marked = self.key + alone if clicks > opening else 0.0
+        return opening * (self.look + self.key) + self.tile + marked
 
 
 # ---- bits of a question ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from a2lc.acquisition.cost import classification_bits, correction_bits, precise_clicks
+from a2lc.acquisition.cost import AnswerTimes, classification_bits, correction_bits, precise_clicks
 from a2lc.classes.table import ClassTable, read_classes
 from a2lc.creation.importer import create_project
 from a2lc.creation.masks import make_masks
@@ -42,6 +42,7 @@ __all__ = [
     "Failed",
     "Outcome",
     "answer_bits",
+    "answer_seconds",
     "begin",
     "child",
     "data_root",
@@ -225,8 +226,9 @@ def execute(run: Run, out: Path, root: Path | None, say: Say = lambda line: None
         say: Gets a line as each round ends.
 
     Returns:
-        `rounds`: of `project_status`, finished ones, each with `bits`; `start_clicks`, `labelled_images`, `peak_mib`, `note`,
-        `asked_rounds`, `versions`, `device`, `classes`, `masks`, `images`. The same is recorded in the run's folder.
+        `rounds`: of `project_status`, finished ones, each with `bits` and `person_seconds`; `start_clicks`,
+        `labelled_images`, `peak_mib`, `note`, `asked_rounds`, `versions`, `device`, `classes`, `masks`,
+        `images`. The same is recorded in the run's folder.
 
     Raises:
         A2LCError: What the user can mend.
@@ -339,7 +341,10 @@ def _measure(project: Project, run: Run) -> dict[str, Any]:
     rounds = []
     for row in status["rounds"]:
         if row["finished"] and row["round"] <= run.rounds:
-            rounds.append(row | {"bits": answer_bits(project, row["round"])})
+            number = row["round"]
+            rounds.append(
+                row | {"bits": answer_bits(project, number), "person_seconds": answer_seconds(project, number)}
+            )
     state = read_state(project.folder)
     return {
         "rounds": rounds,
@@ -377,6 +382,19 @@ def answer_bits(project: Project, number: int) -> float | None:
         elif kind == QueryKind.CLASSES:
             bits += max(1, len(answer.classes)) * classification_bits(classes)
     return bits
+
+
+def answer_seconds(project: Project, number: int) -> float | None:
+    """Seconds that a person is reckoned to take for a round's answers, see `a2lc.acquisition.cost.AnswerTimes`.
+
+    None where polygons are drawn, of which nothing is assumed.
+    """
+    queries = {query.query_id: query for query in project.ledger.queries(number)}
+    if any(query.kind == QueryKind.PRECISE for query in queries.values()):
+        return None
+    times = AnswerTimes()
+    replies = project.ledger.answers(number)
+    return sum((times.of_reply(queries[answer.query_id], answer, clicks) for answer, clicks in replies), 0.0)
 
 
 def _peak_mib() -> float:

@@ -10,7 +10,18 @@ __all__ = ["COLUMNS", "curve_of", "table_rows"]
 
 
 COLUMNS = (
-    *("method", "seed", "round", "clicks", "queries", "bits", "data_miou", "data_miou_of_all", "coverage"),
+    *(
+        "method",
+        "seed",
+        "round",
+        "clicks",
+        "queries",
+        "bits",
+        "person_seconds",
+        "data_miou",
+        "data_miou_of_all",
+        "coverage",
+    ),
     *("pixel_accuracy", "model_miou"),
     *("automatic_changed", "automatic_precision", "seconds", "peak_mib"),
 )
@@ -20,18 +31,21 @@ Points = list[tuple[float, float]]
 
 
 def table_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """Return a row for each finished round: clicks, queries and bits are sums of all rounds so far."""
+    """Return a row for each finished round: clicks, queries, bits and seconds of a person are sums of all rounds so far."""
     if outcome.found is None:
         return []
     rows: list[dict[str, Any]] = []
     clicks, queries = float(outcome.found["start_clicks"]), 0
     bits: float | None = 0.0
+    person: float | None = 0.0
     for row in outcome.found["rounds"]:
         if row["round"] > outcome.run.rounds:
             break
         clicks += row["clicks"]
         queries += row["queries"]
         bits = None if bits is None or row["bits"] is None else bits + row["bits"]
+        taken = row.get("person_seconds")  # runs made before version 0.2.0 have none
+        person = None if person is None or taken is None else person + taken
         rows.append(
             {key: row.get(key) for key in COLUMNS}
             | {
@@ -40,6 +54,7 @@ def table_rows(outcome: Outcome) -> list[dict[str, Any]]:
                 "clicks": clicks,
                 "queries": queries,
                 "bits": bits,
+                "person_seconds": person,
                 "seconds": sum(row["seconds"].values()),
                 "peak_mib": outcome.found["peak_mib"],
             }

@@ -131,7 +131,18 @@ def _page(protocol: Protocol, outcomes: Sequence[Outcome], command: str, where: 
             [[label, *_by_round(done[label], figure, last)] for label in labels if done[label]],
         )
     lines += ["## All rounds", ""]
-    columns = ("method", "start", "area, data", "area, model", "clicks", "queries", "bits", "coverage", "auto. right")
+    columns = (
+        "method",
+        "start",
+        "area, data",
+        "area, model",
+        "clicks",
+        "queries",
+        "bits",
+        "person, s",
+        "coverage",
+        "auto. right",
+    )
     lines += _table(
         [*columns, "seconds", "peak MiB"],
         [[label, *_summary(done[label])] for label in labels if done[label]],
@@ -183,7 +194,7 @@ def _summary(outcomes: Sequence[Outcome]) -> list[str]:
         start,
         over((area_under(curve_of(o, "clicks", "data_miou")) for o in outcomes), lambda v: f"{v:.4f}"),
         over((area_under(curve_of(o, "clicks", "model_miou")) for o in outcomes), lambda v: f"{v:.4f}"),
-        *(over((row[key] for row in ends), _whole) for key in ("clicks", "queries", "bits")),
+        *(over((row[key] for row in ends), _whole) for key in ("clicks", "queries", "bits", "person_seconds")),
         over((row["coverage"] for row in ends), lambda v: f"{v:.3f}"),
         over(right, lambda v: f"{v:.2f}"),
         over((sum(row["seconds"] for row in rows) for rows in all_rows), _whole),

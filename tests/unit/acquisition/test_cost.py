@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from skimage.measure import label
 
 from a2lc.acquisition.cost import (
+    AnswerTimes,
     ClickCost,
     break_even_error_rate,
     classification_bits,
@@ -18,6 +21,7 @@ from a2lc.acquisition.cost import (
 )
 from a2lc.errors import ConfigError, InputError, ShapeError
 from a2lc.masks.superpixels import grid
+from a2lc.records import Answer, AnswerKind, Query, QueryKind
 
 # ---- clicks of an answer -----------------------------------------------------------------------------------------
 
@@ -299,3 +303,25 @@ def test_no_regions():
 def test_maps_of_two_shapes():
     with pytest.raises(ShapeError, match=r"Ground truth has shape \(3, 4\), but the mask map has shape \(4, 3\)"):
         region_clicks(np.zeros((3, 4), dtype=int), np.zeros((4, 3), dtype=int), np.empty((0, 2), dtype=int))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "lead", "clicks", "seconds"),
+    [
+        (AnswerKind.CONFIRM, (3,), None, 1.0, 2.5),  # look, key
+        (AnswerKind.CORRECT, (3,), None, 1.0, 2.5),  # the first key names the proposed class
+        (AnswerKind.CORRECT, (5,), None, 1.0, 4.0),  # another class has to be found
+        (AnswerKind.VOID, (), None, 1.0, 4.0),
+        (AnswerKind.CORRECT, (3,), 7, 1.0, 2.9),  # look at the grid, confirm it, and its first tile
+        (AnswerKind.CORRECT, (3,), 6, 0.0, 0.4),  # a further tile
+        (AnswerKind.CORRECT, (5,), 6, 2.0, 4.9),  # marked, and answered alone
+        (AnswerKind.CORRECT, (5,), 7, 3.0, 7.4),  # the first, marked
+        (AnswerKind.CORRECT, (5,), 6, 1.0, 4.0),  # shown alone after all
+    ],
+)
+def test_seconds_of_an_answer_by_hand(kind, said, lead, clicks, seconds):
+    query = Query(query_id=7, round=1, image=0, mask_ids=(1,), proposed=None, suggestions=(3, 5), score=0.0, grid=lead)
+    if lead is not None:
+        query = replace(query, kind=QueryKind.GRID)
+    answer = Answer(query_id=7, annotator="eve", kind=kind, classes=said)
+    assert AnswerTimes().of_reply(query, answer, clicks) == pytest.approx(seconds)

@@ -13,7 +13,7 @@ from a2lc.cli.app import _main
 from a2lc.errors import ConfigError, LockedError, MissingExtraError, UnknownNameError
 from a2lc.experiments import execution, runner
 from a2lc.experiments.curves import mean_curve
-from a2lc.experiments.execution import answer_bits, run_folder
+from a2lc.experiments.execution import answer_bits, answer_seconds, run_folder
 from a2lc.experiments.points import curve_of
 from a2lc.experiments.protocol import Protocol
 from a2lc.experiments.results import area_under, mean_and_spread, write_results
@@ -322,6 +322,14 @@ def test_bits_of_answers(tmp_path, method):
         }[method]
         assert answers and answer_bits(project, 1) == pytest.approx(expected)
         assert answer_bits(project, 0) == 0
+        first = {query.query_id: query.suggestions[:1] for query in project.ledger.queries(1)}
+        seconds = {
+            "random": 2.5 * len(answers) + 1.5 * wrong,
+            "classbal": sum(2.5 + 1.5 * (a.classes != first[a.query_id]) for a in answers),
+            "mulactseg": sum(2.0 + 2.0 * max(1, len(a.classes)) for a in answers),
+        }[method]
+        assert answer_seconds(project, 1) == pytest.approx(seconds)
+        assert answer_seconds(project, 0) == 0
 
 
 def test_precise_labels_have_no_bits(tmp_path):
