@@ -340,9 +340,6 @@ class Certification:
             promise=np.array([self.settings.min_precision, self.settings.confidence]),
             proven=accepted.proven,
             audits=np.array([self._asked()]),
-            evidence=self.kept.evidence(
-                None if self.settings.min_precision > 0 else self._outcome(frozen, known), accepted.proven
-            ),
         )
         self.source.save_measured(self.round_index, measured)
         return measured

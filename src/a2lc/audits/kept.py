@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from a2lc.acquisition.gain import class_unions
 from a2lc.audits.knowledge import Known
-from a2lc.audits.proof import Outcome
+from a2lc.audits.proof import found_ratios
 from a2lc.audits.settings import SessionSettings
 from a2lc.audits.source import RoundSource
 from a2lc.audits.stakes import effects, stakes
@@ -82,21 +82,6 @@ class Kept:
         found[held] = self.before.labels[held]
         return found
 
-    def evidence(self, outcome: Outcome | None, proven: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """Return the sum and the number of the ratios of effect to stake that audits found of what is proven now.
-
-        Args:
-            outcome: What the audits of this round have shown; None where a precision is asked for.
-            proven: Rows that a certificate covers, of this round or an earlier one.
-        """
-        if outcome is None:
-            return None
-        evidence = np.array([outcome.ratios.sum(), len(outcome.ratios)]) if len(outcome.rows) else np.zeros(2)
-        before = self.before
-        if before is not None and before.evidence is not None and np.isin(proven, before.certified).any():
-            evidence += before.evidence
-        return evidence
-
     def _standing(
         self, before: AuditTable, labels: NDArray[np.int32], posterior: NDArray[np.float32], known: Known
     ) -> NDArray[np.int64]:
@@ -145,5 +130,14 @@ class Kept:
         stake = stakes(area, old, new, unions, ious) @ weight
         ratio = effects(area, old, new, said, unions, ious) @ weight / max(float(stake), 1e-300)
         # The audits that proved it count as much as those since.
-        proved = 0.0 if before.evidence is None else float(before.evidence[0])
-        return bool(proved + len(drawn) * float(ratio) < 0)
+        return bool(self._proved(before, known) + len(drawn) * float(ratio) < 0)
+
+    def _proved(self, before: AuditTable, known: Known) -> float:
+        """Return the sum of the ratios of effect to stake that the audits found by which all this was proven, as answered now."""
+        found = 0.0
+        for number in range(1, self.round_index):
+            table = self.source.load_frozen(number)
+            if table is not None and table.tested is not None and np.isin(before.certified, table.tested).any():
+                ratios, _ = found_ratios(table, self.source.masks, known, self.source.num_classes)
+                found += float(ratios.sum())
+        return found

@@ -102,13 +102,11 @@ class Outcome:
         rows: Rows that are proven to gain together.
         promise: The certificate.
         settled: Whether further audits are of no use: it is proven, or cannot be any more.
-        ratios: (k,) of effect to stake that the audits found.
     """
 
     rows: NDArray[np.int64]
     promise: GainPromise
     settled: bool
-    ratios: Floats
 
 
 def plan_round(
@@ -164,8 +162,7 @@ def prove(
     settled = bool(promise.accepted.any()) or not worth_going_on(
         tested.stakes, place, found, left, expected=hoped, confidence=confidence, wrong_answers=wrong_answers
     )
-    ratios = found / tested.stakes[place]
-    return Outcome(rows=tested.rows[promise.accepted], promise=promise, settled=settled, ratios=ratios)
+    return Outcome(rows=tested.rows[promise.accepted], promise=promise, settled=settled)
 
 
 def next_audits(frozen: FrozenTable, asked: int) -> NDArray[np.int64]:
@@ -200,8 +197,7 @@ def prove_at_once(
     drawn = np.searchsorted(rows, frozen.drawn)
     found = proposals.found(masks, frozen.labels, truth)[drawn]
     promise = certify_gain(sure, proposals.stakes, drawn, found, confidence=confidence, wrong_answers=wrong_answers)
-    ratios = found / np.maximum(proposals.stakes[drawn], 1e-300)
-    return Outcome(rows=rows[promise.accepted], promise=promise, settled=True, ratios=ratios)
+    return Outcome(rows=rows[promise.accepted], promise=promise, settled=True)
 
 
 def audited_so_far(

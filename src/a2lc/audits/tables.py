@@ -118,8 +118,6 @@ class AuditTable(Table):
         promise: (2,) the precision asked for, 0 for a gain, and the confidence.
         proven: Rows of `accepted` that a certificate covers; None, as in version 0.1.0, if it covers them all.
         audits: (1,) how many masks were audited before; None, as before version 0.2.0, for all that were drawn.
-        evidence: (2,) sum and number of the ratios of effect to stake that audits found of what is proven, and this and
-            earlier rounds kept; None, as before version 0.2.0, where they are not known.
     """
 
     labels: Int
@@ -130,7 +128,6 @@ class AuditTable(Table):
     promise: NDArray[np.float64] | None = None
     proven: NDArray[np.int64] | None = None
     audits: NDArray[np.int64] | None = None
-    evidence: NDArray[np.float64] | None = None
 
     @property
     def certified(self) -> NDArray[np.int64]:
