@@ -9,10 +9,8 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
-import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,36 +71,11 @@ def _compile_in_one_process(run: str) -> None:
     Dispatcher.compile = compile_once
 
 
-_COMPILED = ("a2lc.statistics.mask_stats", "a2lc.statistics.appearance", "a2lc.masks.merge")
-"""Modules whose examples call the compiled functions that most tests need."""
-
-_COMPILE = """
-import doctest, importlib, sys
-sys.path.insert(0, sys.argv[1])
-import conftest
-conftest._compile_in_one_process(sys.argv[2])
-for name in sys.argv[3:]:
-    doctest.testmod(importlib.import_module(name))
-"""
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    """Share the compilation of functions with the other processes of the run, if there are any.
-
-    It begins while those collect the tests: none of them then waits long for what another compiles.
-    """
+    """Share the compilation of functions with the other processes of the run, if there are any."""
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         _compile_in_one_process(worker["testrunuid"])
-    elif getattr(config.option, "numprocesses", None) and not config.option.collectonly:
-        config.option.testrunuid = config.option.testrunuid or uuid.uuid4().hex
-        root = Path(__file__).parent
-        process = subprocess.Popen(
-            [sys.executable, "-c", _COMPILE, str(root), config.option.testrunuid, *_COMPILED],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        config.add_cleanup(process.wait)
 
 
 def pytest_collection_finish() -> None:

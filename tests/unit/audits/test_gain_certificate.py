@@ -208,11 +208,11 @@ def test_a_gain_shown_by_wrong_answers_alone_is_proven_no_more_often_than_allowe
     """No change helps or harms; one answer in ten says that it helps fully."""
     rng = np.random.default_rng(0)
     proven = [0, 0]
-    for _ in range(100):
+    for _ in range(40):
         seen = np.where(rng.random(200) < 0.1, 1.0, 0.0)
         for place, wrong in enumerate((0.0, 0.1)):
             found = certify_gain(
                 np.linspace(1, 0, 5000), np.ones(5000), np.arange(0, 5000, 25), seen, wrong_answers=wrong
             )
             proven[place] += bool(found.accepted.any())
-    assert proven[0] > 70 and proven[1] <= 5
+    assert proven[0] > 28 and proven[1] <= 2
