@@ -442,7 +442,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to write to.")] = Path("a2lc-demo"),
     images: Annotated[int, typer.Option("--images", min=8, help="Number of synthetic scenes to repair.")] = 96,
     rounds: Annotated[int, typer.Option("--rounds", min=0, help="Number of rounds.")] = 3,
-    budget: Annotated[float, typer.Option("--budget", min=1, help="Clicks per round.")] = 280,
+    budget: Annotated[float, typer.Option("--budget", min=1, help="Clicks per round.")] = 100,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of the scenes and of the run.")] = 0,
     method: MethodName = None,
 ) -> None:

@@ -142,10 +142,20 @@ class Loop:
             round_index, stage = next_stage(self.project)
             if round_index > rounds or (until is not None and self._reached(until, round_index - 1)):
                 return True
+            if self._all_asked(round_index):
+                self.stopped = f"after round {round_index - 1}: every mask has been asked about"
+                return True
             if not self.run_stage(stage).complete:
                 return False
             if stage == "evaluate":
                 self.after_round(round_index)
+
+    def _all_asked(self, round_index: int) -> bool:
+        """Return whether a further round in batches would have nothing to ask: grids may answer all masks early."""
+        begun = round_index in {record.round for record in self.project.ledger.rounds()}
+        if round_index < 2 or begun or self.context.masks_left() >= 1:
+            return False
+        return self.questioner(round_index).in_batches
 
     def run_stage(self, stage: str, limits: Limits | None = None) -> StageResult:
         """Run one stage.

@@ -319,3 +319,14 @@ def test_evaluation_matches_pixels(made, project):
 def test_clicks_of_kinds():
     cost = ClickCost(confirm=1, correct=2.5)
     assert [cost.of(kind) for kind in AnswerKind] == [1, 2.5, 2.5, 2.5, 2.5, 0]
+
+
+def test_a_run_ends_where_every_mask_has_been_asked_about(few_scored, monkeypatch):
+    with few_scored.project("all-asked.a2lc") as project:
+        loop = Loop(project, few_scored.plan(project, budget=20))
+        # Grids may answer for all masks long before the clicks are spent, which the check before a run cannot foresee.
+        spent = lambda context: 0 if next_stage(project)[0] > 1 else 99  # noqa: E731
+        monkeypatch.setattr(type(loop.context), "masks_left", spent)
+        assert loop.run(3)
+        assert loop.stopped == "after round 1: every mask has been asked about"
+        assert [record.round for record in project.ledger.rounds()] == [0, 1], "no round is left open"
